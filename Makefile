@@ -1,0 +1,76 @@
+# Postern. `make` lists what there is; every target works from a fresh clone
+# with Go, git and make.
+
+MODULES  := ./... ./guard/... ./examples/...
+FUZZTIME ?= 30s
+VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+
+# The pinned tools of tools/go.mod, which is outside the workspace.
+tool      = $$(GOWORK=off go tool -modfile=tools/go.mod -n $(1))
+GOLANGCI := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
+
+.DEFAULT_GOAL := help
+.PHONY: help dev try dev-reset test test-postgres lint generate fuzz bench conformance spec release
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+dev: ## Postern and a protected todo list on this computer (POSTERN_PORT, TODO_PORT)
+	@echo "compiling, first time takes a minute or two"
+	@mkdir -p .postern/bin
+	@CGO_ENABLED=0 go build -o .postern/bin/ ./cmd/postern ./examples/todo
+	@exec .postern/bin/postern dev -- .postern/bin/todo
+
+try: ## play an MCP client against make dev, step by step
+	@go run ./examples/try
+
+dev-reset: ## forget everything that make dev keeps in .postern
+	@grep -qsx 'module github.com/postern-id/postern' go.mod || { echo "not in a clone of Postern"; exit 1; }
+	@test ! -L .postern || { echo ".postern is a link; look where it leads and remove it yourself"; exit 1; }
+	@rm -rf -- .postern
+	@echo "forgotten; make dev starts afresh"
+
+test: ## everything, on both databases; the last line counts
+	@go run ./internal/testrun
+
+test-postgres: ## the tests that know PostgreSQL, on a server of their own (ARGS="-run …")
+	@go run ./internal/testrun postgres -fsync -- go test $(ARGS) $(or $(PKG),./internal/... ./examples/...)
+
+lint: ## formatting, vet, linters, generated SQL, known vulnerabilities
+	@unformatted=$$($(call tool,gofumpt) -l $$(git ls-files -co --exclude-standard '*.go' ':!internal/store/db')); \
+	  test -z "$$unformatted" || { echo "gofumpt would change:"; echo "$$unformatted"; exit 1; }
+	@go vet $(MODULES)
+	@$(GOLANGCI) run $(MODULES)
+	@if test -f internal/store/sqlc.yaml; then $(call tool,sqlc) diff -f internal/store/sqlc.yaml; fi
+	@mkdir -p .postern; $(call tool,govulncheck) $(MODULES) >.postern/govulncheck.log 2>&1 || { \
+	  if grep -q 'fetching vulnerabilities' .postern/govulncheck.log; \
+	  then echo "The vulnerability database cannot be reached from here; that check was left out."; \
+	  else cat .postern/govulncheck.log; exit 1; fi; }
+
+generate: ## write internal/store/db again from its SQL
+	@$(call tool,sqlc) generate -f internal/store/sqlc.yaml
+
+fuzz: ## every fuzz test, FUZZTIME each (30s)
+	@grep -rlE '^func Fuzz' --include='*_test.go' internal guard | xargs -rn1 dirname | sort -u | while read -r dir; do \
+	  for name in $$(grep -ohE '^func Fuzz\w+' "$$dir"/*_test.go | cut -c6-); do \
+	    echo "== $$dir $$name"; \
+	    go test "./$$dir" -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) || exit 1; \
+	  done; done
+
+bench: ## benchmarks; compare two runs with benchstat
+	@go test -run '^$$' -bench . -benchmem $(MODULES)
+
+conformance: ## the official conformance suite against a server started here
+	@./conformance/run
+
+spec: ## the state of the specification ledger; writes docs/divergences.md
+	@go test . -run '^TestLedgerTable$$' -count=1 -v -update | grep -vE '^(===|---|ok|PASS)'
+
+release: ## binaries for all platforms in dist/
+	@rm -rf dist && mkdir dist
+	@for platform in linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64; do \
+	  os=$${platform%/*}; arch=$${platform#*/}; end=; test $$os != windows || end=.exe; \
+	  echo "postern $(VERSION) $$os $$arch"; \
+	  CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch go build -trimpath -buildvcs=true -ldflags '-s -w' \
+	    -o dist/postern_$(VERSION)_$${os}_$$arch$$end ./cmd/postern || exit 1; done
+	@cd dist && { sha256sum postern_* 2>/dev/null || shasum -a 256 postern_*; } >checksums.txt

@@ -1,0 +1,121 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/postern-id/postern/internal/dev"
+	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/server"
+	"github.com/postern-id/postern/internal/store"
+)
+
+func (p *program) configCommand() *cobra.Command {
+	check := &cobra.Command{
+		Use:   "check",
+		Short: "Name every reason why \"postern serve\" would refuse this configuration",
+		Args:  needs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, problems := loadConfig(cmd.Flags(), os.LookupEnv)
+			problems = append(problems, p.safe(cmd.Context(), c)...)
+			if len(problems) > 0 {
+				return &fault{problems: problems, next: settingsHelp}
+			}
+			p.out.line("%s the configuration is complete and safe", p.out.ok())
+			return nil
+		},
+	}
+	printing := &cobra.Command{
+		Use:   "print",
+		Short: "Print the configuration as it is after file, environment and flags; secrets are masked",
+		Args:  needs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			c, err := load(cmd)
+			if err != nil {
+				return err
+			}
+			asJSON, err := cmd.Flags().GetBool("json")
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				all := map[string]string{}
+				for _, s := range c.settings() {
+					all[s.key] = s.text()
+				}
+				return p.out.json(all)
+			}
+			var rows [][]string
+			for _, s := range c.settings() {
+				rows = append(rows, []string{s.key, p.out.bright(s.text()), p.out.dim(s.usage)})
+			}
+			p.out.table([]string{"SETTING", "VALUE", ""}, rows)
+			return nil
+		},
+	}
+	printing.Flags().Bool("json", false, "print JSON")
+	for _, c := range []*cobra.Command{check, printing} {
+		addFlags(c.Flags())
+	}
+	return group("config", "Check and print the configuration", check, printing)
+}
+
+// safe names every reason, in the configuration and in the data, why a server
+// must not run like this (decision 36). It changes nothing.
+func (p *program) safe(ctx context.Context, c Config) []string {
+	problems := c.check()
+	if _, ok := dev.Issuer(c.Data); ok && c.Database == "" {
+		problems = append(problems, fmt.Sprintf("the folder %s belongs to postern dev; choose another with data", c.Data))
+	}
+	data := server.Data{Folder: c.Data, Database: c.Database, MasterKey: c.MasterKey, MasterKeyFile: c.MasterKeyFile, Now: p.now}
+	if err := data.CheckMasterKey(); err != nil {
+		problems = append(problems, "master key: "+err.Error())
+	}
+	if c.TLS.Certificate != "" && c.TLS.Key != "" {
+		if err := server.CheckCertificate(c.TLS.Certificate, c.TLS.Key); err != nil {
+			problems = append(problems, "tls: "+err.Error())
+		}
+	}
+	reachable := true
+	checkDatabase(c.Database, func(string, ...any) { reachable = false })
+	if data.Exists() && reachable {
+		problems = append(problems, issuers(ctx, p, data)...)
+	}
+	return problems
+}
+
+// issuers names the projects that must not be served as they are. A database
+// that cannot be read is a problem too; one that waits for a migration is not.
+func issuers(ctx context.Context, p *program, data server.Data) []string {
+	config := store.Config{URL: data.Database, Now: p.now}
+	if data.Database == "" {
+		config.Path, config.ReadOnly = data.Path(), true
+	}
+	db, err := store.Open(ctx, config)
+	if err != nil {
+		return []string{"database: " + err.Error()}
+	}
+	defer db.Close()
+	err = db.CheckSchema(ctx)
+	if errors.Is(err, store.ErrSchemaOld) {
+		return nil
+	}
+	if err != nil {
+		return []string{"database: " + err.Error()}
+	}
+	all, err := db.Projects(ctx)
+	if err != nil {
+		return []string{"database: " + err.Error()}
+	}
+	var problems []string
+	for _, one := range all {
+		if err := project.CheckIssuer(one.Issuer); err != nil {
+			problems = append(problems, fmt.Sprintf("project %s: %s", one.Name, err))
+		}
+	}
+	return problems
+}

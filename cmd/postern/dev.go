@@ -1,0 +1,385 @@
+package main
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/dev"
+	"github.com/postern-id/postern/internal/oauth"
+	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/server"
+)
+
+func (p *program) devCommand() *cobra.Command {
+	var authority string
+	c := &cobra.Command{
+		Use:   "dev [-- COMMAND ARGUMENT…]",
+		Short: "Run everything on this computer, with nothing to set",
+		Long: `Run everything on this computer, with nothing to set: mail is caught, http is
+plain, a project is there, and everything is kept in .postern. COMMAND is started
+when the server is ready, and ends with it. It finds in its environment:
+
+  POSTERN_ISSUER   the address of this server
+  TODO_URL         where the example should be reached
+  TODO_PORT        its port
+  TODO_CLIENT_ID   the example's own client
+  DEMO_CLIENT_ID   a registered MCP client with a loopback redirect URI
+
+POSTERN_PORT (4000) and TODO_PORT (3000) choose other ports.`,
+		Args: cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			d := &devRun{program: p, command: args, lines: make(chan devLine, 1000)}
+			return d.run(cmd.Context(), authority)
+		},
+	}
+	c.Flags().StringVar(&authority, "dev-ca", "", "file with certificates (PEM) to trust when metadata documents are read")
+	return c
+}
+
+// devRun is one run of "postern dev".
+type devRun struct {
+	*program
+	command []string
+	issuer  string
+	todoURL string
+	todo    string // port
+	seeded  dev.Seeded
+	clients *oauth.Setup
+	lines   chan devLine
+}
+
+// devLine is one event as a developer reads it.
+type devLine struct {
+	at     time.Time
+	word   string
+	client string // id of the client it is about, "" for none
+	text   string
+	bad    bool
+}
+
+// tell queues a line. Lines are for reading along; in a flood some are lost
+// rather than a request delayed.
+func (d *devRun) tell(l devLine) {
+	l.at = d.now()
+	select {
+	case d.lines <- l:
+	default:
+	}
+}
+
+func (d *devRun) run(ctx context.Context, authority string) error {
+	port, err := portOf("POSTERN_PORT", "4000")
+	if err != nil {
+		return err
+	}
+	todo, err := portOf("TODO_PORT", "3000")
+	if err != nil {
+		return err
+	}
+	d.todo = strconv.Itoa(todo)
+	d.issuer = "http://localhost:" + strconv.Itoa(port)
+	d.todoURL = cmp.Or(os.Getenv("TODO_URL"), "http://localhost:"+d.todo)
+	roots, err := readAuthority(authority)
+	if err != nil {
+		return err
+	}
+	if len(d.command) > 0 && os.Getenv("TODO_URL") == "" { // its own start would fail later, and less clearly
+		free, err := server.Listen(local(todo)...)
+		if err != nil {
+			return takenFault(err, "TODO_PORT")
+		}
+		for _, l := range free {
+			_ = l.Close() // nothing was accepted
+		}
+	}
+	listeners, err := server.Listen(local(port)...)
+	if err != nil {
+		return takenFault(err, "POSTERN_PORT")
+	}
+	if err := dev.OpenFolder(dev.FolderName, d.issuer); err != nil {
+		return wrong("start in another folder", "%s", err)
+	}
+	logPath := filepath.Join(dev.FolderName, "dev.log")
+	logFile, err := os.OpenFile(logPath, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	if err != nil {
+		return wrong("make "+dev.FolderName+" writable", "%s", plain(err))
+	}
+	defer logFile.Close()
+	data := server.Data{Folder: dev.FolderName, Now: d.now}
+	opened, err := data.Open(ctx, true)
+	if err != nil {
+		return storageFault(err, data)
+	}
+	defer opened.Close()
+	d.clients = oauth.NewSetup(opened.DB, d.now)
+	seed := dev.Seed{Projects: project.NewSetup(opened.DB, d.now), Clients: d.clients, Issuer: d.issuer, TodoURL: d.todoURL}
+	if d.seeded, err = seed.Plant(ctx); err != nil {
+		return advise(err, "make dev-reset")
+	}
+	mails := dev.NewMail(d.now, func(to, code string) { d.tell(devLine{word: "code", text: code + " for " + printable(to)}) })
+	mailbox, err := dev.NewMailbox(mails)
+	if err != nil {
+		return err
+	}
+	s, err := server.Open(ctx, server.Config{
+		Storage: opened, Mail: mails, Now: d.now, Version: version(), Drain: devDrain,
+		Log: slog.New(slog.NewJSONHandler(logFile, &slog.HandlerOptions{Level: slog.LevelInfo})),
+		Dev: &server.Dev{Mailbox: mailbox, Roots: roots, Told: d.told},
+	})
+	if err != nil {
+		return storageFault(err, data)
+	}
+	return d.together(ctx, s, listeners, logFile)
+}
+
+// devDrain is short, for a developer waits.
+const devDrain = time.Second
+
+// together runs server and command until one of them ends or ctx does, and
+// then ends the other.
+func (d *devRun) together(ctx context.Context, s *server.Server, listeners []net.Listener, log io.Writer) error {
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	serving := make(chan error, 1)
+	go func() {
+		serving <- s.Run(ctx, listeners)
+		stop()
+	}()
+	ended := make(chan error, 1)
+	speak := make(chan struct{})
+	last := &lastLine{Writer: log}
+	if len(d.command) == 0 {
+		ended <- nil
+	} else {
+		child := dev.Child{Args: d.command, Env: d.environment(), Err: last, Out: &stdout{speak: speak, log: log, tell: d.tell}}
+		go func() {
+			err := child.Run(ctx)
+			stop()
+			ended <- err
+		}()
+	}
+	if d.answering(ctx) {
+		d.banner()
+		close(speak)
+		d.follow(ctx)
+	}
+	stop()
+	childErr, serverErr := <-ended, <-serving
+	if childErr != nil {
+		next := "look into " + filepath.Join(dev.FolderName, "dev.log")
+		return &fault{problems: append([]string{childErr.Error()}, last.lines()...), next: next}
+	}
+	return serverErr
+}
+
+// answering waits until everything answers.
+func (d *devRun) answering(ctx context.Context) bool {
+	if dev.Await(ctx, d.issuer+"/healthz") != nil {
+		return false
+	}
+	if len(d.command) == 0 {
+		return true
+	}
+	return dev.Await(ctx, d.todoURL+"/healthz") == nil
+}
+
+// follow prints lines until ctx ends.
+func (d *devRun) follow(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case l := <-d.lines:
+			text := l.text
+			if l.bad {
+				text = d.out.red(text)
+			}
+			if l.client != "" {
+				text = d.name(ctx, l.client) + "   " + text
+			}
+			d.out.line("%s   %-10s   %s", d.out.dim(l.at.Format("15:04:05")), l.word, text)
+		}
+	}
+}
+
+// environment is what the command finds.
+func (d *devRun) environment() []string {
+	return append(os.Environ(),
+		"POSTERN_ISSUER="+d.issuer,
+		"TODO_URL="+d.todoURL,
+		"TODO_PORT="+d.todo,
+		"TODO_CLIENT_ID="+d.seeded.TodoClientID,
+		"DEMO_CLIENT_ID="+d.seeded.DemoClientID,
+	)
+}
+
+// banner is the block that stands in the README.
+func (d *devRun) banner() {
+	t := d.out
+	write := func(format string, args ...any) { fmt.Fprintln(t, strings.TrimRight(fmt.Sprintf(format, args...), " ")) }
+	row := func(label, address, what string) {
+		write("  %s%s%s", t.dim(fmt.Sprintf("%-13s", label)), t.bright(fmt.Sprintf("%-35s", address)), what)
+	}
+	next := func(command, what string) { write("  %s%s", t.green(fmt.Sprintf("%-61s", command)), what) }
+	write("%s (development: mail is caught, plain http, this computer only)", t.bright("Postern is running"))
+	write("")
+	if len(d.command) > 0 {
+		row("MCP server", d.seeded.Resource, "a protected todo list  (/sse for old clients)")
+		row("Web page", d.todoURL, "the same list, for people")
+	}
+	row("Postern", d.issuer, "signs people in, asks, issues tokens")
+	row("Mailbox", d.issuer+server.DevMailbox, "one-time codes arrive here, and below")
+	write("")
+	if len(d.command) > 0 {
+		write("Next, in another terminal:")
+		next("make try", "nothing else needed")
+		next("npx @modelcontextprotocol/inspector", "Node 22.19+; connect to the MCP server")
+		next("claude mcp add --transport http todo "+d.seeded.Resource, "")
+		write("")
+	}
+	write("Sign in with any address, for example ada@example.test.")
+	write("Your own server:  %s", t.green("go run ./cmd/postern "+d.named()+"resource add http://localhost:8080/mcp"))
+	write("%s", t.dim(fmt.Sprintf("Project %s   public token %s   data %s   log %s",
+		d.seeded.Project.ID, d.seeded.Project.PublicToken, dev.FolderName, filepath.Join(dev.FolderName, "dev.log"))))
+	write("")
+}
+
+// named is what a set-up command needs to find this folder when there is
+// another one beside it.
+func (d *devRun) named() string {
+	if (server.Data{Folder: Defaults().Data}).Exists() {
+		return "--data " + dev.FolderName + " "
+	}
+	return ""
+}
+
+// told makes lines of decisions.
+func (d *devRun) told(e audit.Event, scopes []string) {
+	l := devLine{client: e.ClientID, text: strings.Join(scopes, " ")}
+	switch {
+	case e.Refused:
+		l.word, l.text, l.bad = "refused", e.Reason, true
+	case e.Kind == audit.ClientRegistered:
+		l.word = "registered"
+	case e.Kind == audit.GrantAllowed:
+		l.word = "allowed"
+	case e.Kind == audit.GrantDenied:
+		l.word = "denied"
+	case e.Kind == audit.GrantRevoked:
+		l.word = "taken back"
+	default:
+		return
+	}
+	d.tell(l)
+}
+
+// name is what people call a client.
+func (d *devRun) name(ctx context.Context, id string) string {
+	c, err := d.clients.Client(ctx, d.seeded.Project, id)
+	if err != nil {
+		return printable(id)
+	}
+	return printable(c.Name())
+}
+
+func portOf(variable, otherwise string) (int, error) {
+	text := cmp.Or(os.Getenv(variable), otherwise)
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 || n > 65535 {
+		return 0, wrong("unset "+variable, "%s is %q; choose a port from 1 to 65535", variable, text)
+	}
+	return n, nil
+}
+
+// local is a port on both addresses of this computer.
+func local(port int) []string {
+	n := strconv.Itoa(port)
+	return []string{net.JoinHostPort("127.0.0.1", n), net.JoinHostPort("::1", n)}
+}
+
+// readAuthority reads certificates to trust besides the system's.
+func readAuthority(path string) (*x509.CertPool, error) {
+	if path == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, wrong("postern dev --help", "--dev-ca: %s", plain(err))
+	}
+	pool, err := x509.SystemCertPool()
+	if err != nil {
+		pool = x509.NewCertPool()
+	}
+	if !pool.AppendCertsFromPEM(text) {
+		return nil, wrong("postern dev --help", "--dev-ca: %s holds no certificate in PEM", path)
+	}
+	return pool, nil
+}
+
+// stdout takes the command's output: into the log until everything answers,
+// then as event lines, whose first word is the event.
+type stdout struct {
+	speak <-chan struct{}
+	log   io.Writer
+	tell  func(devLine)
+	rest  string
+}
+
+func (s *stdout) Write(b []byte) (int, error) {
+	s.rest += string(b)
+	for {
+		line, rest, found := strings.Cut(s.rest, "\n")
+		if !found {
+			return len(b), nil
+		}
+		s.rest = rest
+		select {
+		case <-s.speak:
+			word, text, _ := strings.Cut(strings.TrimSpace(line), " ")
+			s.tell(devLine{word: printable(word), text: printable(strings.TrimSpace(text))})
+		default:
+			if _, err := fmt.Fprintln(s.log, line); err != nil {
+				return 0, err
+			}
+		}
+	}
+}
+
+// lastLine passes what it gets on and remembers the end of it.
+type lastLine struct {
+	io.Writer
+	end []byte
+}
+
+func (l *lastLine) Write(b []byte) (int, error) {
+	const keep = 2000
+	if l.end = append(l.end, b...); len(l.end) > keep {
+		l.end = l.end[len(l.end)-keep:]
+	}
+	return l.Writer.Write(b)
+}
+
+// lines are the last few lines.
+func (l *lastLine) lines() []string {
+	var all []string
+	for s := bufio.NewScanner(strings.NewReader(string(l.end))); s.Scan(); {
+		if text := printable(strings.TrimSpace(s.Text())); text != "" {
+			all = append(all, text)
+		}
+	}
+	return all[max(0, len(all)-3):]
+}

@@ -1,0 +1,440 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/postern-id/postern/internal/project"
+)
+
+func (p *program) resourceCommand() *cobra.Command {
+	c := group("resource", "Register the MCP servers that trust a project",
+		p.resourceAdd(), p.resourceList(), p.resourceShow(), p.resourceRemove())
+	c.PersistentFlags().Bool("json", false, "print JSON")
+	c.PersistentFlags().String("project", "", "which project, by id or issuer; not needed when there is one")
+	return c
+}
+
+// ofProject makes a command's function of one that works on a project.
+func (p *program) ofProject(do func(ctx context.Context, d *desk, one *project.Project, args []string) error) func(*cobra.Command, []string) error {
+	return func(cmd *cobra.Command, args []string) error {
+		ref, err := cmd.Flags().GetString("project")
+		if err != nil {
+			return err
+		}
+		return p.atDesk(func(ctx context.Context, d *desk, args []string) error {
+			one, err := d.project(ctx, ref)
+			if err != nil {
+				return err
+			}
+			return do(ctx, d, one, args)
+		})(cmd, args)
+	}
+}
+
+func (p *program) resourceAdd() *cobra.Command {
+	var name, profile, lifetime string
+	var reads, writes, defaults []string
+	var byDefault, introspect, offline bool
+	c := &cobra.Command{
+		Use:   "add URL",
+		Short: "Register an MCP server, or change one",
+		Long: `Register an MCP server by the address that MCP clients call, or change one that
+is there. Its scopes are read from its protected-resource metadata where it
+answers; --scope and --write-scope add others and say what a person reads:
+
+  postern resource add https://notes.example.com/mcp \
+    --scope 'read:notes=Read your notes' --write-scope 'write:notes=Change your notes'`,
+		Args: needs("the URL that MCP clients call"),
+		RunE: p.ofProject(func(ctx context.Context, d *desk, one *project.Project, args []string) error {
+			if err := project.CheckResource(args[0]); err != nil {
+				return advise(err, "postern resource add --help")
+			}
+			r, known := one.Resource(args[0])
+			if !known {
+				r = project.Resource{URI: args[0], Profile: project.RFC9068}
+			}
+			if known && introspect {
+				return wrong("postern resource remove "+r.URI, "%s is registered already; a secret is made only with it, so remove it first", r.URI)
+			}
+			r.Default = r.Default || byDefault
+			if name != "" {
+				r.Name = name
+			}
+			if len(defaults) > 0 {
+				r.DefaultScopes = defaults
+			}
+			switch p := project.TokenProfile(profile); p {
+			case project.RFC9068, project.Compatible:
+				r.Profile = p
+			case "":
+			default:
+				return wrong("postern resource add --help", "the profile is %q; use rfc9068 or compatible", profile)
+			}
+			if lifetime != "" {
+				n, err := parseSpan(lifetime)
+				if err != nil || n < 60 || n > 86400 {
+					return wrong("postern resource add --help", "the access token lifetime is %q; use 1m to 1d", lifetime)
+				}
+				r.AccessToken = n
+			}
+			scopes, problems := append(parseScopes(reads, true), parseScopes(writes, false)...), []string(nil)
+			for _, s := range scopes {
+				if !project.ValidScope(s.Name) {
+					problems = append(problems, fmt.Sprintf("the scope %q has a character that a scope cannot have", s.Name))
+				}
+			}
+			if len(problems) > 0 {
+				return &fault{problems: problems, next: "postern resource add --help"}
+			}
+			var told []string
+			if !offline {
+				told = d.discover(ctx, one, &r, &scopes)
+			}
+			added, key, err := d.projects.AddResource(ctx, one, r, scopes, introspect)
+			if err != nil {
+				return advise(err, "postern resource list")
+			}
+			if one, err = d.projects.Find(ctx, one.ID); err != nil {
+				return err
+			}
+			if kept, ok := one.Resource(added.URI); ok {
+				added = kept
+			}
+			if d.json {
+				j := describeResource(added)
+				if key != nil {
+					j.Secret, j.SecretID = key.Text, key.ID
+				}
+				return d.out.json(j)
+			}
+			d.out.line("%s registered %s", d.out.ok(), d.out.bright(added.URI))
+			for _, t := range told {
+				d.out.line("%s", d.out.dim(t))
+			}
+			d.out.line("")
+			d.resource(one, added)
+			if key != nil {
+				d.out.line("")
+				d.out.facts([2]string{"Introspection id", added.ID}, [2]string{"Introspection secret", d.out.amber(key.Text)})
+				d.out.line("%s", d.out.dim("The secret is shown once; only its hash is kept."))
+			}
+			return nil
+		}),
+	}
+	f := c.Flags()
+	f.StringVar(&name, "name", "", "what people read on the consent page (default: what the server says, else the project's name)")
+	f.StringArrayVar(&reads, "scope", nil, "a scope that only reads, as NAME or 'NAME=Sentence'; may repeat")
+	f.StringArrayVar(&writes, "write-scope", nil, "a scope that changes or deletes something, as NAME or 'NAME=Sentence'; may repeat")
+	f.StringArrayVar(&defaults, "default-scope", nil, "a scope that a request without scopes gets; may repeat (default: all)")
+	f.BoolVar(&byDefault, "default", false, "make it the resource of requests that name none")
+	f.StringVar(&profile, "profile", "", "access tokens as rfc9068 (the default) or compatible")
+	f.StringVar(&lifetime, "access-token-lifetime", "", "lifetime of access tokens for it, such as 10m (default: the project's)")
+	f.BoolVar(&introspect, "secret", false, "make a secret with which it may introspect tokens")
+	f.BoolVar(&offline, "offline", false, "do not ask the server for its metadata")
+	return c
+}
+
+// parseScopes reads NAME or NAME=Sentence.
+func parseScopes(texts []string, readOnly bool) []project.Scope {
+	var scopes []project.Scope
+	for _, t := range texts {
+		name, sentence, _ := strings.Cut(t, "=")
+		scopes = append(scopes, project.Scope{Name: strings.TrimSpace(name), Description: strings.TrimSpace(sentence), ReadOnly: readOnly})
+	}
+	return scopes
+}
+
+// resourceMetadata is what we read of an MCP server's protected-resource
+// metadata (RFC 9728 §2).
+type resourceMetadata struct {
+	Resource             string   `json:"resource"`
+	ResourceName         string   `json:"resource_name"`
+	AuthorizationServers []string `json:"authorization_servers"`
+	ScopesSupported      []string `json:"scopes_supported"`
+	// ScopeDetails is what package guard adds: the sentence of each scope, and
+	// whether it changes something.
+	ScopeDetails []struct {
+		Name        string `json:"name"`
+		Description string `json:"description"`
+		Write       bool   `json:"write"`
+	} `json:"scope_details"`
+}
+
+// scope is what the server says of one of its scopes. Where it says nothing but
+// the name, that is judged.
+func (m resourceMetadata) scope(name string) project.Scope {
+	for _, d := range m.ScopeDetails {
+		if d.Name == name && len(d.Description) <= 200 {
+			return project.Scope{Name: name, Description: d.Description, ReadOnly: !d.Write}
+		}
+	}
+	return project.Scope{Name: name, ReadOnly: reads(name)}
+}
+
+// discover fills in what the MCP server says of itself and returns sentences
+// about what was found. Scopes that the project or the command line describes
+// keep their description.
+func (d *desk) discover(ctx context.Context, one *project.Project, r *project.Resource, scopes *[]project.Scope) []string {
+	m, where, err := fetchMetadata(ctx, r.URI)
+	if err != nil {
+		return []string{"Its metadata was not read (" + err.Error() + "); name its scopes with --scope, or run this again when it runs."}
+	}
+	if strings.TrimSuffix(m.Resource, "/") != strings.TrimSuffix(r.URI, "/") {
+		return []string{fmt.Sprintf("Its metadata calls it %q, so nothing was taken from there; register that address, or correct the server.", m.Resource)}
+	}
+	told := []string{fmt.Sprintf("Read %d scopes from %s", len(m.ScopesSupported), where)}
+	if !slices.Contains(m.AuthorizationServers, one.Issuer) {
+		told = append(told, "Its metadata does not name "+one.Issuer+" as its authorization server yet; set that as its issuer.")
+	}
+	if r.Name == "" && len(m.ResourceName) <= 100 {
+		r.Name = m.ResourceName
+	}
+	for _, name := range m.ScopesSupported {
+		named := slices.ContainsFunc(*scopes, func(s project.Scope) bool { return s.Name == name })
+		_, described := one.Scope(name)
+		switch {
+		case named || !project.ValidScope(name) || slices.Contains(r.Scopes, name):
+		case described:
+			r.Scopes = append(r.Scopes, name)
+		default:
+			*scopes = append(*scopes, m.scope(name))
+		}
+	}
+	return told
+}
+
+// reads guesses from a scope's name whether it only reads. A wrong guess must
+// be the cautious one, so anything else counts as changing something.
+func reads(scope string) bool {
+	words := strings.FieldsFunc(strings.ToLower(scope), func(c rune) bool { return c < 'a' || c > 'z' })
+	only := slices.ContainsFunc(words, func(w string) bool { return w == "read" || w == "readonly" || w == "list" || w == "view" })
+	return only && !slices.ContainsFunc(words, func(w string) bool { return w == "write" || w == "admin" || w == "all" || w == "delete" })
+}
+
+// metadataLimit bounds what is read of a resource's metadata, in bytes.
+const metadataLimit = 64 << 10
+
+// fetchMetadata asks at the path form of the well-known address, then at the
+// root form (RFC 9728 §3.1).
+func fetchMetadata(ctx context.Context, resource string) (resourceMetadata, string, error) {
+	u, err := url.Parse(resource)
+	if err != nil {
+		return resourceMetadata{}, "", err
+	}
+	const wellKnown = "/.well-known/oauth-protected-resource"
+	origin := u.Scheme + "://" + u.Host
+	places := []string{origin + wellKnown + strings.TrimSuffix(u.EscapedPath(), "/"), origin + wellKnown}
+	client := &http.Client{
+		Timeout:       5 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+	defer client.CloseIdleConnections()
+	for _, place := range slices.Compact(places) {
+		var m resourceMetadata
+		if m, err = readMetadata(ctx, client, place); err == nil {
+			return m, place, nil
+		}
+	}
+	return resourceMetadata{}, "", err
+}
+
+func readMetadata(ctx context.Context, client *http.Client, place string) (resourceMetadata, error) {
+	var m resourceMetadata
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, place, nil)
+	if err != nil {
+		return m, err
+	}
+	request.Header.Set("Accept", "application/json")
+	response, err := client.Do(request)
+	var failed *url.Error
+	switch {
+	case errors.As(err, &failed) && failed.Timeout():
+		return m, errors.New("no answer in 5 seconds")
+	case err != nil:
+		return m, errors.New("it does not answer")
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		return m, fmt.Errorf("it answers %d at %s", response.StatusCode, place)
+	}
+	if err := json.NewDecoder(io.LimitReader(response.Body, metadataLimit)).Decode(&m); err != nil {
+		return m, fmt.Errorf("what it answers at %s is not JSON metadata", place)
+	}
+	return m, nil
+}
+
+func (p *program) resourceList() *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List the MCP servers of a project",
+		Args:  needs(),
+		RunE: p.ofProject(func(_ context.Context, d *desk, one *project.Project, _ []string) error {
+			if d.json {
+				return d.out.json(describeProject(one).Resources)
+			}
+			if len(one.Resources) == 0 {
+				return wrong("postern resource add https://notes.example.com/mcp", "the project %s has no resource server yet", one.Name)
+			}
+			d.resources(one)
+			return nil
+		}),
+	}
+}
+
+func (p *program) resourceShow() *cobra.Command {
+	return &cobra.Command{
+		Use:   "show URL",
+		Short: "Show an MCP server: name, scopes, profile",
+		Args:  needs("the URL of the resource server"),
+		RunE: p.ofProject(func(_ context.Context, d *desk, one *project.Project, args []string) error {
+			r, ok := one.Resource(args[0])
+			if !ok {
+				return wrong("postern resource list", "the project %s has no resource server %s", one.Name, args[0])
+			}
+			if d.json {
+				return d.out.json(describeResource(r))
+			}
+			d.resource(one, r)
+			return nil
+		}),
+	}
+}
+
+func (p *program) resourceRemove() *cobra.Command {
+	return &cobra.Command{
+		Use:   "remove URL",
+		Short: "Remove an MCP server; tokens for it live until they expire",
+		Args:  needs("the URL of the resource server"),
+		RunE: p.ofProject(func(ctx context.Context, d *desk, one *project.Project, args []string) error {
+			r, ok := one.Resource(args[0])
+			if !ok {
+				return wrong("postern resource list", "the project %s has no resource server %s", one.Name, args[0])
+			}
+			if err := d.projects.RemoveResource(ctx, one, r.URI); err != nil {
+				return advise(err, "postern resource list")
+			}
+			if d.json {
+				return d.out.json(describeResource(r))
+			}
+			d.out.line("%s removed %s", d.out.ok(), d.out.bright(r.URI))
+			return nil
+		}),
+	}
+}
+
+// resources prints the table of a project's resource servers.
+func (d *desk) resources(p *project.Project) {
+	fallback, has := p.DefaultResource()
+	var rows [][]string
+	for _, r := range p.Resources {
+		mark := ""
+		if has && fallback.ID == r.ID {
+			mark = "default"
+		}
+		rows = append(rows, []string{d.out.bright(r.URI), r.Name, orNone(r.Scopes), string(r.Profile), mark})
+	}
+	d.out.table([]string{"RESOURCE SERVER", "NAME", "SCOPES", "PROFILE", ""}, rows)
+}
+
+// resource prints one resource server with the sentences of its scopes.
+func (d *desk) resource(p *project.Project, r project.Resource) {
+	fallback, has := p.DefaultResource()
+	life := "the project's"
+	if r.AccessToken > 0 {
+		life = span(r.AccessToken)
+	}
+	introspection := "no secret"
+	if r.SecretID != "" {
+		introspection = "with its secret"
+	}
+	d.out.facts(
+		[2]string{"Resource server", r.URI},
+		[2]string{"Name", r.Name},
+		[2]string{"Id", r.ID},
+		[2]string{"Token profile", string(r.Profile)},
+		[2]string{"Access token", life},
+		[2]string{"Introspection", introspection},
+		[2]string{"Default", yesNo(has && fallback.ID == r.ID)},
+		[2]string{"Default scopes", orAll(r.DefaultScopes)},
+	)
+	if len(r.Scopes) == 0 {
+		d.out.line("")
+		d.out.line("No scopes yet.   %s", d.out.green("postern resource add "+r.URI+" --scope 'read:notes=Read your notes'"))
+		return
+	}
+	d.out.line("")
+	var rows [][]string
+	for _, name := range r.Scopes {
+		s, _ := p.Scope(name)
+		sentence, kind := s.Description, "changes something"
+		if sentence == "" {
+			sentence = "described by nobody"
+		}
+		if s.ReadOnly {
+			kind = "reads"
+		}
+		rows = append(rows, []string{d.out.bright(name), kind, sentence})
+	}
+	d.out.table([]string{"SCOPE", "KIND", "SENTENCE"}, rows)
+}
+
+func orNone(list []string) string {
+	if len(list) == 0 {
+		return "none"
+	}
+	return strings.Join(list, " ")
+}
+
+func orAll(list []string) string {
+	if len(list) == 0 {
+		return "all of its scopes"
+	}
+	return strings.Join(list, " ")
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}
+
+// resourceJSON is a resource server for programs.
+type resourceJSON struct {
+	ID            string    `json:"resource_server_id"`
+	URI           string    `json:"resource"`
+	Name          string    `json:"name"`
+	Scopes        []string  `json:"scopes"`
+	DefaultScopes []string  `json:"default_scopes"`
+	Profile       string    `json:"token_profile"`
+	AccessToken   int       `json:"access_token_lifetime,omitempty"`
+	Default       bool      `json:"default"`
+	SecretID      string    `json:"secret_id,omitempty"`
+	Secret        string    `json:"secret,omitempty"` // only when it was made
+	CreatedAt     time.Time `json:"created_at"`
+}
+
+func describeResource(r project.Resource) resourceJSON {
+	return resourceJSON{
+		ID: r.ID, URI: r.URI, Name: r.Name, Scopes: append([]string{}, r.Scopes...), DefaultScopes: append([]string{}, r.DefaultScopes...),
+		Profile: string(r.Profile), AccessToken: r.AccessToken, Default: r.Default, SecretID: r.SecretID, CreatedAt: r.CreatedAt,
+	}
+}
+
+// scopeJSON is a scope for programs.
+type scopeJSON struct {
+	Name        string `json:"name"`
+	Description string `json:"description"`
+	ReadOnly    bool   `json:"read_only"`
+}

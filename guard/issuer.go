@@ -1,0 +1,169 @@
+package guard
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+const (
+	fetchTimeout   = 5 * time.Second
+	maxDocument    = 64 << 10
+	metadataMaxAge = time.Hour
+)
+
+// IssuerMetadata is the part of an authorization server's metadata
+// (RFC 8414 §2) that a resource server and its web pages need. Fields have
+// the names of the document.
+type IssuerMetadata struct {
+	Issuer                string `json:"issuer"`
+	AuthorizationEndpoint string `json:"authorization_endpoint"`
+	TokenEndpoint         string `json:"token_endpoint"`
+	JWKSURI               string `json:"jwks_uri"`
+	IntrospectionEndpoint string `json:"introspection_endpoint"`
+	RevocationEndpoint    string `json:"revocation_endpoint"`
+	EndSessionEndpoint    string `json:"end_session_endpoint"`
+	RegistrationEndpoint  string `json:"registration_endpoint"`
+	// IssParameter says that authorization responses carry "iss" (RFC 9207).
+	IssParameter bool `json:"authorization_response_iss_parameter_supported"`
+}
+
+// IssuerMetadata returns the issuer's metadata, fetched at the first call and
+// then kept, or [ErrUnavailable].
+func (g *Guard) IssuerMetadata(ctx context.Context) (*IssuerMetadata, error) {
+	doc, err := g.issuer.document(ctx)
+	if err != nil {
+		return nil, g.unavailable("metadata", err)
+	}
+	parsed := doc.parsed
+	return &parsed, nil
+}
+
+// unavailable logs why the issuer could not be asked.
+func (g *Guard) unavailable(what string, err error) error {
+	g.cfg.Logger.Warn("guard: issuer is not available", "issuer", g.cfg.Issuer, "asked_for", what, "reason", err)
+	return ErrUnavailable
+}
+
+// issuer knows the metadata of the one trusted issuer.
+type issuer struct {
+	url    string
+	client *http.Client
+	now    func() time.Time
+
+	latest  atomic.Pointer[document]
+	fetches flights[struct{}, *document]
+}
+
+type document struct {
+	parsed  IssuerMetadata
+	raw     []byte
+	fetched time.Time
+}
+
+// document returns the metadata. It is fetched when it is first needed and
+// when it has become old; an old one is better than none.
+func (i *issuer) document(ctx context.Context) (*document, error) {
+	latest := i.latest.Load()
+	if latest != nil && i.now().Sub(latest.fetched) < metadataMaxAge {
+		return latest, nil
+	}
+	doc, err := i.fetches.do(ctx, struct{}{}, i.discover)
+	if err != nil && latest != nil {
+		return latest, nil
+	}
+	return doc, err
+}
+
+// discover tries the three places where metadata may be (RFC 8414 §3.1 and §5,
+// OpenID Connect Discovery §4) and takes the first document that names this
+// very issuer.
+func (i *issuer) discover(ctx context.Context) (*document, error) {
+	u, err := url.Parse(i.url)
+	if err != nil {
+		return nil, err
+	}
+	origin, path := u.Scheme+"://"+u.Host, strings.TrimSuffix(u.EscapedPath(), "/")
+	places := []string{
+		origin + "/.well-known/oauth-authorization-server" + path,
+		origin + "/.well-known/openid-configuration" + path,
+	}
+	if path != "" {
+		places = append(places, origin+path+"/.well-known/openid-configuration")
+	}
+	var problems []error
+	for _, place := range places {
+		doc, err := i.read(ctx, place)
+		if err == nil {
+			i.latest.Store(doc)
+			return doc, nil
+		}
+		problems = append(problems, err)
+	}
+	return nil, errors.Join(problems...)
+}
+
+func (i *issuer) read(ctx context.Context, place string) (*document, error) {
+	raw, err := fetch(ctx, i.client, place)
+	if err != nil {
+		return nil, err
+	}
+	doc := &document{raw: raw, fetched: i.now()}
+	if err := json.Unmarshal(raw, &doc.parsed); err != nil {
+		return nil, fmt.Errorf("%s: %w", place, err)
+	}
+	// RFC 8414 §3.3: byte for byte, or the document is somebody else's.
+	if doc.parsed.Issuer != i.url {
+		return nil, fmt.Errorf("%s: the document is of issuer %q", place, doc.parsed.Issuer)
+	}
+	for _, endpoint := range []string{doc.parsed.JWKSURI, doc.parsed.IntrospectionEndpoint} {
+		if u, err := url.Parse(endpoint); endpoint != "" && (err != nil || !secure(u)) {
+			return nil, fmt.Errorf("%s: %q is not an https URL", place, endpoint)
+		}
+	}
+	return doc, nil
+}
+
+// fetch gets a JSON document of a bounded size.
+func fetch(ctx context.Context, client *http.Client, place string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, place, nil)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", "application/json")
+	return send(client, req)
+}
+
+// send makes a request whose only good answer is 200 with bounded JSON.
+func send(client *http.Client, req *http.Request) ([]byte, error) {
+	resp, err := client.Do(req)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("%s: status %d", req.URL, resp.StatusCode)
+	}
+	media, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if err != nil || media != "application/json" && !strings.HasSuffix(media, "+json") {
+		return nil, fmt.Errorf("%s: the answer is not JSON", req.URL)
+	}
+	body, err := io.ReadAll(io.LimitReader(resp.Body, maxDocument+1))
+	switch {
+	case err != nil:
+		return nil, err
+	case len(body) > maxDocument:
+		return nil, fmt.Errorf("%s: the answer is larger than %d bytes", req.URL, maxDocument)
+	case !json.Valid(body):
+		return nil, fmt.Errorf("%s: the answer is not JSON", req.URL)
+	}
+	return body, nil
+}

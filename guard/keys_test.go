@@ -1,0 +1,203 @@
+package guard_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/postern-id/postern/guard"
+	"github.com/postern-id/postern/guard/guardtest"
+)
+
+// TestKeyCache proves how often keys are fetched: once when warm, once a
+// minute for unknown ones, and again before five minutes are over, so that a
+// withdrawn key stops working (security.md J05, J07).
+func TestKeyCache(t *testing.T) {
+	mint := func(issuer *guardtest.Issuer) string {
+		return issuer.Mint(guardtest.Token{Resource: resource, Lifetime: time.Hour})
+	}
+	verify := func(t *testing.T, g *guard.Guard, token string, want error) {
+		t.Helper()
+		_, err := g.Verify(t.Context(), token)
+		wantError(t, "Verify", err, want)
+	}
+
+	t.Run("warm: no fetch on the request path", func(t *testing.T) {
+		issuer := guardtest.New(t)
+		g := newGuard(t, issuer.Config(resource))
+		for range 100 {
+			verify(t, g, mint(issuer), nil)
+		}
+		if n := issuer.Hits("/jwks"); n != 1 {
+			t.Errorf("%d fetches", n)
+		}
+	})
+
+	t.Run("cold: many at once are one fetch", func(t *testing.T) {
+		issuer := guardtest.New(t)
+		g := newGuard(t, issuer.Config(resource))
+		tokens := make([]string, 50)
+		for i := range tokens {
+			tokens[i] = mint(issuer)
+		}
+		var wg sync.WaitGroup
+		for _, token := range tokens {
+			wg.Go(func() { verify(t, g, token, nil) })
+		}
+		wg.Wait()
+		if n := issuer.Hits("/jwks"); n > 2 { // a late one may just miss the first fetch's end
+			t.Errorf("%d fetches", n)
+		}
+	})
+
+	t.Run("a thousand unknown kids are one fetch in a minute", func(t *testing.T) {
+		issuer := guardtest.New(t)
+		g := newGuard(t, issuer.Config(resource))
+		verify(t, g, mint(issuer), nil)
+		for range 1000 {
+			verify(t, g, issuer.MintWrong(guardtest.UnknownKey, guardtest.Token{Resource: resource}), guard.ErrInvalidToken)
+		}
+		if n := issuer.Hits("/jwks"); n != 2 {
+			t.Errorf("%d fetches, want the first and one more", n)
+		}
+		issuer.Advance(time.Minute)
+		verify(t, g, issuer.MintWrong(guardtest.UnknownKey, guardtest.Token{Resource: resource}), guard.ErrInvalidToken)
+		verify(t, g, issuer.MintWrong(guardtest.UnknownKey, guardtest.Token{Resource: resource}), guard.ErrInvalidToken)
+		if n := issuer.Hits("/jwks"); n != 3 {
+			t.Errorf("%d fetches after a minute, want one more", n)
+		}
+	})
+
+	t.Run("a new key works at once", func(t *testing.T) {
+		issuer := guardtest.New(t)
+		g := newGuard(t, issuer.Config(resource))
+		verify(t, g, mint(issuer), nil)
+		issuer.RotateKeys()
+		verify(t, g, mint(issuer), nil)
+	})
+
+	t.Run("a withdrawn key stops within five minutes, remembered tokens too", func(t *testing.T) {
+		issuer := guardtest.New(t)
+		g := newGuard(t, issuer.Config(resource))
+		old := mint(issuer)
+		verify(t, g, old, nil)
+		issuer.RotateKeys()
+		verify(t, g, old, nil) // nobody has noticed yet
+		issuer.Advance(5 * time.Minute)
+		verify(t, g, old, guard.ErrInvalidToken)
+	})
+
+	t.Run("a busy server notices beside its requests", func(t *testing.T) {
+		issuer := guardtest.New(t)
+		g := newGuard(t, issuer.Config(resource))
+		old := mint(issuer)
+		verify(t, g, old, nil)
+		issuer.RotateKeys()
+		issuer.Advance(2 * time.Minute)
+		deadline := time.Now().Add(10 * time.Second)
+		for {
+			if _, err := g.Verify(t.Context(), old); err != nil {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatal("the withdrawn key still works")
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if n := issuer.Hits("/jwks"); n > 3 {
+			t.Errorf("%d fetches", n)
+		}
+	})
+
+	t.Run("an issuer that is down for half an hour stops nobody, for longer it does", func(t *testing.T) {
+		issuer := guardtest.New(t)
+		g := newGuard(t, issuer.Config(resource))
+		token := issuer.Mint(guardtest.Token{Resource: resource, Lifetime: 3 * time.Hour})
+		verify(t, g, token, nil)
+		issuer.Down(true)
+		for range 6 {
+			issuer.Advance(5 * time.Minute)
+			verify(t, g, token, nil)
+		}
+		issuer.Advance(31 * time.Minute)
+		verify(t, g, token, guard.ErrUnavailable)
+		issuer.Down(false)
+		verify(t, g, token, nil)
+	})
+
+	t.Run("a server starts before its issuer", func(t *testing.T) {
+		issuer := guardtest.New(t)
+		issuer.Down(true)
+		g := newGuard(t, issuer.Config(resource, "a"))
+		token := issuer.Mint(guardtest.Token{Resource: resource, Scopes: []string{"a"}})
+		w := call(g.Protect(&ran{}), http.MethodPost, pingBody, bearer(token)...)
+		if w.Code != http.StatusServiceUnavailable || w.Header().Get("Retry-After") == "" {
+			t.Errorf("answer %d %v", w.Code, w.Header())
+		}
+		issuer.Down(false)
+		verify(t, g, token, nil)
+	})
+
+	t.Run("two issuers with the same kid", func(t *testing.T) { // J06
+		one, two := guardtest.New(t), guardtest.New(t)
+		g := newGuard(t, one.Config(resource))
+		foreign := two.Mint(guardtest.Token{Resource: resource, Claims: map[string]any{"iss": one.URL}})
+		verify(t, newGuard(t, two.Config(resource)), two.Mint(guardtest.Token{Resource: resource}), nil)
+		verify(t, g, foreign, guard.ErrInvalidToken)
+	})
+}
+
+// fakeIssuer serves given documents; {issuer} in them is its own URL.
+func fakeIssuer(t *testing.T, documents map[string]string) string {
+	t.Helper()
+	var server *httptest.Server
+	server = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		doc, ok := documents[r.URL.Path]
+		if !ok {
+			http.NotFound(w, r)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write([]byte(strings.ReplaceAll(doc, "{issuer}", server.URL)))
+	}))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// TestDiscovery proves where metadata is looked for and which document is not
+// believed (security.md X07).
+func TestDiscovery(t *testing.T) {
+	const good = `{"issuer":"{issuer}","jwks_uri":"{issuer}/k","authorization_endpoint":"{issuer}/a"}`
+	for _, c := range []struct {
+		name, path string
+		documents  map[string]string
+		want       error
+	}{
+		{"RFC 8414", "", map[string]string{"/.well-known/oauth-authorization-server": good}, nil},
+		{"OpenID Connect", "", map[string]string{"/.well-known/openid-configuration": good}, nil},
+		{"with a path, inserted", "/p", map[string]string{"/.well-known/oauth-authorization-server/p": strings.Replace(good, "{issuer}", "{issuer}/p", 1)}, nil},
+		{"with a path, OpenID inserted", "/p", map[string]string{"/.well-known/openid-configuration/p": strings.Replace(good, "{issuer}", "{issuer}/p", 1)}, nil},
+		{"with a path, OpenID appended", "/p", map[string]string{"/p/.well-known/openid-configuration": strings.Replace(good, "{issuer}", "{issuer}/p", 1)}, nil},
+		{"nothing there", "", nil, guard.ErrUnavailable},
+		{"foreign issuer", "", map[string]string{"/.well-known/oauth-authorization-server": `{"issuer":"https://other.example.com","jwks_uri":"{issuer}/k"}`}, guard.ErrUnavailable},
+		{"issuer with a slash more", "", map[string]string{"/.well-known/oauth-authorization-server": `{"issuer":"{issuer}/","jwks_uri":"{issuer}/k"}`}, guard.ErrUnavailable},
+		{"keys over plain http", "", map[string]string{"/.well-known/oauth-authorization-server": `{"issuer":"{issuer}","jwks_uri":"http://keys.example.com/k"}`}, guard.ErrUnavailable},
+		{"keys in a file", "", map[string]string{"/.well-known/oauth-authorization-server": `{"issuer":"{issuer}","jwks_uri":"file:///etc/passwd"}`}, guard.ErrUnavailable},
+		{"not JSON", "", map[string]string{"/.well-known/oauth-authorization-server": `<html>`}, guard.ErrUnavailable},
+		{"too large", "", map[string]string{"/.well-known/oauth-authorization-server": strings.Replace(good, "{", `{"x":"`+strings.Repeat("x", 64<<10)+`",`, 1)}, guard.ErrUnavailable},
+		{"the first is broken, the second is not", "", map[string]string{"/.well-known/oauth-authorization-server": `{}`, "/.well-known/openid-configuration": good}, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			url := fakeIssuer(t, c.documents)
+			g := newGuard(t, guard.Config{Issuer: url + c.path, Resource: resource})
+			m, err := g.IssuerMetadata(t.Context())
+			wantError(t, "IssuerMetadata", err, c.want)
+			if err == nil && m.AuthorizationEndpoint != url+"/a" {
+				t.Errorf("metadata %+v", m)
+			}
+		})
+	}
+}

@@ -1,0 +1,200 @@
+package mcpguard_test
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/modelcontextprotocol/go-sdk/auth"
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"github.com/postern-id/postern/guard"
+	"github.com/postern-id/postern/guard/guardtest"
+	"github.com/postern-id/postern/guard/mcpguard"
+)
+
+const resource = "http://localhost:8080/mcp"
+
+type withToken string
+
+func (t withToken) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Header.Set("Authorization", "Bearer "+string(t))
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+type none struct{}
+
+// newServer has a tool that reports the SDK's TokenInfo and one that writes.
+func newServer() *mcp.Server {
+	server := mcp.NewServer(&mcp.Implementation{Name: "s", Version: "1"}, nil)
+	mcp.AddTool(server, &mcp.Tool{Name: "who"}, func(_ context.Context, req *mcp.CallToolRequest, _ none) (*mcp.CallToolResult, any, error) {
+		info, _ := json.Marshal(req.Extra.TokenInfo)
+		header, _ := json.Marshal(req.Extra.Header)
+		return &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: string(info) + string(header)}}}, nil, nil
+	})
+	mcp.AddTool(server, &mcp.Tool{Name: "write"}, func(context.Context, *mcp.CallToolRequest, none) (*mcp.CallToolResult, any, error) {
+		return &mcp.CallToolResult{}, nil, nil
+	})
+	server.AddResource(&mcp.Resource{URI: "note://1", Name: "one"}, func(context.Context, *mcp.ReadResourceRequest) (*mcp.ReadResourceResult, error) {
+		return &mcp.ReadResourceResult{Contents: []*mcp.ResourceContents{{URI: "note://1", Text: "x"}}}, nil
+	})
+	server.AddPrompt(&mcp.Prompt{Name: "p"}, func(context.Context, *mcp.GetPromptRequest) (*mcp.GetPromptResult, error) {
+		return &mcp.GetPromptResult{}, nil
+	})
+	return server
+}
+
+func newGuard(t *testing.T, issuer *guardtest.Issuer) *guard.Guard {
+	t.Helper()
+	cfg := issuer.Config(resource, "read", "write")
+	cfg.Tools = map[string]guard.Rule{"who": guard.AnyOf("read", "write"), "write": guard.AllOf("write")}
+	cfg.Methods = map[string]guard.Rule{"resources/read": guard.AllOf("read")}
+	g, err := guard.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return g
+}
+
+func connect(t *testing.T, url, token string) *mcp.ClientSession {
+	t.Helper()
+	session, err := mcp.NewClient(&mcp.Implementation{Name: "c", Version: "1"}, nil).Connect(t.Context(),
+		&mcp.StreamableClientTransport{Endpoint: url, HTTPClient: &http.Client{Transport: withToken(token)}}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = session.Close() })
+	return session
+}
+
+// TestTokenInfo proves that the SDK's own view of the caller is filled, and
+// that no token reaches a tool.
+//
+// Proves: MCP-RS-14.
+func TestTokenInfo(t *testing.T) {
+	issuer := guardtest.New(t)
+	g := newGuard(t, issuer)
+	server := newServer()
+	issuer.Advance(-24 * time.Hour) // the SDK must not judge by the system's clock
+	h := httptest.NewServer(mcpguard.Protect(g, mcp.NewStreamableHTTPHandler(
+		func(*http.Request) *mcp.Server { return server }, &mcp.StreamableHTTPOptions{Stateless: true})))
+	defer h.Close()
+	token := issuer.Mint(guardtest.Token{Resource: resource, Subject: "user-a", ClientID: "client-a", Organization: "o-a", Scopes: []string{"read"}})
+	result, err := connect(t, h.URL, token).CallTool(t.Context(), &mcp.CallToolParams{Name: "who"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := result.Content[0].(*mcp.TextContent).Text
+	for _, want := range []string{`"UserID":"user-a"`, `"Scopes":["read"]`, `"client_id":"client-a"`, `"organization_id":"o-a"`} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the tool sees %s, want %s", text, want)
+		}
+	}
+	if strings.Contains(text, "Authorization") || strings.Contains(text, token) {
+		t.Errorf("the tool sees a credential: %s", text)
+	}
+
+	t.Run("without a principal nothing passes", func(t *testing.T) {
+		w := httptest.NewRecorder()
+		r := httptest.NewRequest(http.MethodPost, "/mcp", nil)
+		r.Header.Set("Authorization", "Bearer verified-by-guard")
+		mcpguard.TokenInfo(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+			t.Errorf("the handler ran for %v", auth.TokenInfoFromContext(r.Context()))
+		})).ServeHTTP(w, r)
+		if w.Code != http.StatusUnauthorized {
+			t.Errorf("status %d", w.Code)
+		}
+	})
+}
+
+// TestMiddleware proves that lists show what the caller may use, that results
+// which depend on the caller are private, and that an operation is judged when
+// it runs.
+//
+// Proves: MCP-RS-20, MCP-RS-21.
+func TestMiddleware(t *testing.T) {
+	issuer := guardtest.New(t)
+	g := newGuard(t, issuer)
+	server := newServer()
+	server.AddReceivingMiddleware(mcpguard.Middleware(g))
+	h := httptest.NewServer(mcpguard.Protect(g, mcp.NewStreamableHTTPHandler(
+		func(*http.Request) *mcp.Server { return server }, &mcp.StreamableHTTPOptions{Stateless: true})))
+	defer h.Close()
+
+	for scope, want := range map[string][]string{"read": {"who"}, "write": {"who", "write"}} {
+		session := connect(t, h.URL, issuer.Mint(guardtest.Token{Resource: resource, Scopes: []string{scope}}))
+		list, err := session.ListTools(t.Context(), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var names []string
+		for _, tool := range list.Tools {
+			names = append(names, tool.Name)
+		}
+		if !slices.Equal(names, want) || list.CacheScope != "private" {
+			t.Errorf("%s sees %v, cache scope %q", scope, names, list.CacheScope)
+		}
+	}
+
+	session := connect(t, h.URL, issuer.Mint(guardtest.Token{Resource: resource, Scopes: []string{"read"}}))
+	resources, err := session.ListResources(t.Context(), nil)
+	if err != nil || resources.CacheScope != "private" {
+		t.Errorf("resources %+v %v", resources, err)
+	}
+	templates, err := session.ListResourceTemplates(t.Context(), nil)
+	if err != nil || templates.CacheScope != "private" {
+		t.Errorf("templates %+v %v", templates, err)
+	}
+	prompts, err := session.ListPrompts(t.Context(), nil)
+	if err != nil || prompts.CacheScope != "private" {
+		t.Errorf("prompts %+v %v", prompts, err)
+	}
+	read, err := session.ReadResource(t.Context(), &mcp.ReadResourceParams{URI: "note://1"})
+	if err != nil || read.CacheScope != "private" {
+		t.Errorf("resource %+v %v", read, err)
+	}
+
+	t.Run("behind a handler that forgot to protect", func(t *testing.T) {
+		open := httptest.NewServer(mcp.NewStreamableHTTPHandler(
+			func(*http.Request) *mcp.Server { return server }, &mcp.StreamableHTTPOptions{Stateless: true}))
+		defer open.Close()
+		session, err := mcp.NewClient(&mcp.Implementation{Name: "c", Version: "1"}, nil).Connect(t.Context(),
+			&mcp.StreamableClientTransport{Endpoint: open.URL}, nil)
+		if err == nil {
+			_, err = session.CallTool(t.Context(), &mcp.CallToolParams{Name: "who"})
+		}
+		if err == nil {
+			t.Error("a call without a caller ran")
+		}
+	})
+
+	t.Run("judged when it runs", func(t *testing.T) {
+		run := mcpguard.Middleware(g)(func(context.Context, string, mcp.Request) (mcp.Result, error) {
+			return &mcp.CallToolResult{}, nil
+		})
+		p, err := g.Verify(t.Context(), issuer.Mint(guardtest.Token{Resource: resource, Scopes: []string{"read"}}))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx := guard.WithPrincipal(t.Context(), p)
+		callOf := func(name string) error {
+			_, err := run(ctx, "tools/call", &mcp.CallToolRequest{Params: &mcp.CallToolParamsRaw{Name: name}})
+			return err
+		}
+		if err := callOf("who"); err != nil {
+			t.Errorf("who: %v", err)
+		}
+		if err := callOf("write"); err == nil {
+			t.Error("write ran without its scope")
+		}
+		issuer.Advance(16 * time.Minute)
+		if err := callOf("who"); err == nil {
+			t.Error("who ran after the token's end")
+		}
+	})
+}

@@ -1,0 +1,137 @@
+package guard
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"slices"
+	"time"
+)
+
+// The errors of [Guard.Verify], [Guard.Permits] and [Check], to be told apart
+// with errors.Is. Their texts are for logs, not for clients.
+var (
+	// ErrNoToken: there is no caller in the context.
+	ErrNoToken = errors.New("guard: no access token")
+	// ErrInvalidToken: the token is malformed, expired, revoked, of another
+	// kind, from another issuer or for another resource.
+	ErrInvalidToken = errors.New("guard: access token is not valid here")
+	// ErrInsufficientScope: the token is good, but not for this.
+	ErrInsufficientScope = errors.New("guard: access token lacks a scope")
+	// ErrUnavailable: the issuer could not be asked; nothing is known about
+	// the token, so nothing is allowed.
+	ErrUnavailable = errors.New("guard: issuer is not available")
+)
+
+// Principal is who a request acts for: a subject, through a client, perhaps
+// in an organization. It holds nothing that could be sent on as a credential.
+type Principal struct {
+	// Issuer and Subject together name the person, or the client itself where
+	// it acts on its own behalf. Keep a person's data under Subject.
+	Issuer  string
+	Subject string
+	// ClientID is the OAuth client, a URL for clients with a metadata document.
+	ClientID string
+	// Organization is the organization's id, empty for a consumer project.
+	Organization string
+	// Scopes are the token's scopes and those that they imply.
+	Scopes []string
+	// Expires is the token's own end, without the leeway of 30 s.
+	Expires time.Time
+	// TokenID is the claim jti, GrantID grant_id, SessionID sid; empty where
+	// the issuer does not say.
+	TokenID   string
+	GrantID   string
+	SessionID string
+
+	proof *proof // nil in a Principal that did not come from a token
+}
+
+// proof is what a Principal rests on. It is behind a pointer so that printing
+// a Principal does not print it.
+type proof struct {
+	guard  *Guard
+	token  string
+	claims []byte
+	key    *key // that verified the signature; nil after introspection
+}
+
+// Has reports whether the principal has a scope.
+func (p *Principal) Has(scope string) bool { return slices.Contains(p.Scopes, scope) }
+
+// Claims decodes the token's claims (or the introspection answer) into a
+// struct or map of the caller's, as json.Unmarshal does. A Principal that was
+// not made from a token has none.
+func (p *Principal) Claims(into any) error {
+	if p.proof == nil {
+		return errors.New("guard: this principal was not made from a token")
+	}
+	return json.Unmarshal(p.proof.claims, into)
+}
+
+// sameCaller reports whether q may use what p opened: same subject, client
+// and organization.
+func (p *Principal) sameCaller(q *Principal) bool {
+	return p.Issuer == q.Issuer && p.Subject == q.Subject &&
+		p.ClientID == q.ClientID && p.Organization == q.Organization
+}
+
+// ended reports whether the token's life and the leeway are over.
+func (p *Principal) ended(now time.Time) bool { return now.After(p.Expires.Add(leeway)) }
+
+type contextKey struct{}
+
+// FromContext returns who the current operation acts for, or nil. On a stream
+// that was extended by a newer token it is the newer token's principal. The
+// value is the caller's own copy.
+func FromContext(ctx context.Context) *Principal {
+	p := current(ctx)
+	if p == nil {
+		return nil
+	}
+	own := *p
+	own.Scopes = slices.Clone(p.Scopes)
+	return &own
+}
+
+// current is FromContext without the copy. The context holds a *Principal, or
+// the *stream whose newest token counts.
+func current(ctx context.Context) *Principal {
+	switch v := ctx.Value(contextKey{}).(type) {
+	case *Principal:
+		return v
+	case *stream:
+		return v.newest.Load()
+	}
+	return nil
+}
+
+// WithPrincipal returns a context in which [FromContext], [Check] and
+// [Guard.Require] find p. Package websession uses it, and so may a test of a
+// handler with a Principal that it wrote itself.
+func WithPrincipal(ctx context.Context, p *Principal) context.Context {
+	return context.WithValue(ctx, contextKey{}, p)
+}
+
+// Check judges the current caller again, in the middle of an operation that
+// takes long: is the token still live (with introspection: not revoked), and
+// does it satisfy every given rule? Call it before each step that changes
+// something. It returns nil, [ErrNoToken], [ErrInvalidToken],
+// [ErrInsufficientScope] or [ErrUnavailable].
+func Check(ctx context.Context, rules ...Rule) error {
+	p := current(ctx)
+	if p == nil {
+		return ErrNoToken
+	}
+	if p.proof != nil {
+		if _, err := p.proof.guard.Verify(ctx, p.proof.token); err != nil {
+			return err
+		}
+	}
+	for _, rule := range rules {
+		if !rule.metBy(p) {
+			return ErrInsufficientScope
+		}
+	}
+	return nil
+}

@@ -1,0 +1,100 @@
+package guard
+
+import "net/http"
+
+// Protect wraps the handler of an MCP endpoint: Streamable HTTP of any
+// revision, or the HTTP+SSE transport of 2024-11-05 (the GET and its message
+// endpoint may be one handler, or two under the same Guard).
+//
+// It answers preflights; refuses foreign origins (403); asks for a token
+// (401); refuses operations that the token's scopes do not cover (403, one
+// complete list of scopes); binds sessions and event streams to who opened
+// them; and ends a stream when its newest token has ended. The handler finds
+// the caller with [FromContext] and does not see the token.
+func (g *Guard) Protect(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if !g.admit(w, r) {
+			return
+		}
+		p, err := g.authenticate(r)
+		if err != nil {
+			g.refuse(w, r, err)
+			return
+		}
+
+		// The handler gets a request of its own, without what it must not use:
+		// the token, and in revisions without sessions whatever names one.
+		r = r.WithContext(r.Context())
+		r.Header = r.Header.Clone()
+		r.Header.Del("Authorization")
+		if r.Header.Get("Mcp-Protocol-Version") >= perRequest {
+			r.Header.Del(sessionHeader)
+			r.Header.Del("Last-Event-ID")
+		}
+
+		s, err := g.streams.find(r, p)
+		if err == nil {
+			err = g.judge(w, r, p)
+		}
+		if err != nil {
+			g.refuse(w, r, err)
+			return
+		}
+		g.serve(h, w, r, s)
+	})
+}
+
+// judge decides by the scopes whether the request's operations may run. The
+// headers of newer revisions decide before the body is read; the body decides
+// always, for nothing makes a handler believe the headers.
+func (g *Guard) judge(w http.ResponseWriter, r *http.Request, p *Principal) error {
+	if op, ok := headerOperation(r.Header); ok {
+		if err := g.permit(p, op); err != nil {
+			return err
+		}
+	}
+	switch r.Method {
+	case http.MethodGet, http.MethodHead, http.MethodDelete:
+		return g.permit(p, operation{})
+	}
+	ops, err := g.bodyOperations(w, r)
+	if err != nil {
+		return err
+	}
+	return g.permit(p, ops...)
+}
+
+// permit refuses with all the scopes that all the operations need.
+func (g *Guard) permit(p *Principal, ops ...operation) error {
+	met := true
+	for _, op := range ops {
+		met = met && g.policy.need(op.method, op.name).metBy(p)
+	}
+	if met {
+		return nil
+	}
+	var ask []string
+	for _, op := range ops {
+		ask = union(ask, g.policy.need(op.method, op.name).ask)
+	}
+	return &scopeError{ask}
+}
+
+// serve runs the handler for as long as the stream's token lives.
+func (g *Guard) serve(h http.Handler, w http.ResponseWriter, r *http.Request, s *stream) {
+	ctx, done := g.streams.open(r.Context(), s)
+	defer done()
+	r = r.WithContext(ctx)
+	w.Header().Set("X-Accel-Buffering", "no")
+
+	session := r.Header.Get(sessionHeader)
+	if session == "" && r.Header.Get("Mcp-Protocol-Version") < perRequest {
+		watch := &watcher{ResponseWriter: w, streams: g.streams, stream: s, request: r}
+		defer watch.close()
+		w = watch
+	}
+	h.ServeHTTP(w, r)
+	if session != "" && r.Method == http.MethodDelete {
+		g.streams.release(handle{true, session})
+	}
+}

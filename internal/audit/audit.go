@@ -1,0 +1,70 @@
+// Package audit names what happened: every change and every decision about
+// trust leaves one Event, written in the same transaction as the change it
+// tells of. The store's methods take an Event beside the change; Recorder is
+// for decisions that change nothing else, such as a refused sign-in.
+//
+// Events hold no secret and no text that a stranger chose without a bound;
+// they are facts for operators, not log lines.
+package audit
+
+import (
+	"context"
+	"time"
+)
+
+// Kind is a noun and a verb, such as "grant.allowed".
+type Kind string
+
+// The kinds of this release.
+const (
+	ProjectCreated   Kind = "project.created"
+	ProjectChanged   Kind = "project.changed"
+	ResourceAdded    Kind = "resource.added"
+	ResourceChanged  Kind = "resource.changed"
+	ResourceRemoved  Kind = "resource.removed"
+	KeyCreated       Kind = "key.created"
+	KeyRotated       Kind = "key.rotated"
+	ClientCreated    Kind = "client.created"
+	ClientRegistered Kind = "client.registered"
+	ClientDeleted    Kind = "client.deleted"
+	ClientExpired    Kind = "client.expired"
+	ClientRotated    Kind = "client.secret_rotated"
+	ClientRefused    Kind = "client.refused"
+	CodeSent         Kind = "signin.code_sent"
+	SignedIn         Kind = "signin.succeeded"
+	SignInRefused    Kind = "signin.refused"
+	SignedOut        Kind = "session.ended"
+	UserCreated      Kind = "user.created"
+	UserRevoked      Kind = "user.revoked"
+	AuthorizeRefused Kind = "authorize.refused"
+	GrantAllowed     Kind = "grant.allowed"
+	GrantDenied      Kind = "grant.denied"
+	GrantNarrowed    Kind = "grant.narrowed"
+	GrantRevoked     Kind = "grant.revoked"
+	TokenIssued      Kind = "token.issued"
+	TokenRefreshed   Kind = "token.refreshed"
+	TokenRefused     Kind = "token.refused"
+	TokenRevoked     Kind = "token.revoked"
+	CodeReused       Kind = "token.code_reused"
+	RefreshReused    Kind = "token.refresh_reused"
+)
+
+// Event is one row of the audit trail.
+type Event struct {
+	ProjectID string
+	At        time.Time
+	Kind      Kind
+	Actor     string // a subject, a client id, or "operator" for the command line; "" when unknown
+	Subject   string // whom it concerns
+	ClientID  string
+	Object    string // id of what changed: grant, key, resource server
+	Address   string // the peer's address as the server trusts it
+	Refused   bool
+	Reason    string // for a refusal: a short fixed phrase, never input
+	TraceID   string
+}
+
+// Recorder keeps an event that stands alone.
+type Recorder interface {
+	Record(ctx context.Context, e Event) error
+}

@@ -1,0 +1,215 @@
+// Package identity holds who people are inside a project: User, the person of
+// a consumer project, and Session, the proof that one of them signed in on a
+// browser. People answers the questions that others ask of them: whose session
+// is this, may this subject still act, what may be told about it.
+//
+// How somebody proves who they are is package signin's; what a connected app
+// may do is package oauth's, which knows people as plain strings. Nothing here
+// signs a token or sees a password.
+package identity
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/postern-id/postern/internal/audit"
+)
+
+// ErrNotFound says that no such user or live session exists in the project.
+var ErrNotFound = errors.New("identity: not found")
+
+// User is a person of a consumer project.
+type User struct {
+	ID            string // user-<test|live>-<uuid>
+	ProjectID     string
+	Email         string // as the person wrote it
+	EmailVerified bool
+	Name          string
+	Active        bool
+	CreatedAt     time.Time
+	LastSignInAt  time.Time
+}
+
+// SessionKind says where a session's secret is accepted (decision 30).
+type SessionKind string
+
+// The two kinds; neither secret opens the other's door.
+const (
+	Hosted SessionKind = "hosted" // a cookie on the hosted pages
+	API    SessionKind = "api"    // a token of the compatible API
+)
+
+// Factor is one proof given during a session.
+type Factor struct {
+	Method string    `json:"method"` // "email_code"
+	At     time.Time `json:"at"`
+}
+
+// Session is one signed-in browser.
+type Session struct {
+	ID            string // session-<test|live>-<uuid>
+	ProjectID     string
+	UserID        string
+	Kind          SessionKind
+	SecretID      string // id part of the cookie (decision 23)
+	SecretHash    []byte // SHA-256 of its random part
+	Factors       []Factor
+	Address       string
+	UserAgent     string // at most 256 bytes
+	CreatedAt     time.Time
+	LastSeenAt    time.Time
+	IdleExpiresAt time.Time
+	ExpiresAt     time.Time
+}
+
+// AuthTime is when the person last proved who they are.
+func (s Session) AuthTime() time.Time {
+	latest := s.CreatedAt
+	for _, f := range s.Factors {
+		if f.At.After(latest) {
+			latest = f.At
+		}
+	}
+	return latest
+}
+
+// Store is what People needs of a database. Each method is one state change
+// or one read; a change holds its audit row.
+type Store interface {
+	// User returns a user by id, active or not, or ErrNotFound.
+	User(ctx context.Context, projectID, id string) (User, error)
+	// Users lists users whose address or id begins with query ("" for all),
+	// ascending by id, at most limit, after the id after ("" from the start).
+	Users(ctx context.Context, projectID, query, after string, limit int) ([]User, error)
+	// Session returns the live session with this secret and its active user:
+	// not ended, neither idle nor absolute expiry reached. Otherwise
+	// ErrNotFound.
+	Session(ctx context.Context, projectID, secretID string, kind SessionKind, now time.Time) (Session, User, error)
+	// TouchSession moves the idle expiry of a live session forward.
+	TouchSession(ctx context.Context, projectID, id string, seen, idleExpires time.Time) error
+	// EndSession ends one session. Ending an ended one is no error.
+	EndSession(ctx context.Context, projectID, id string, e audit.Event) error
+	// EndSessions ends every session of a user, both kinds, by one statement
+	// and reports how many. Grants stay (decision 30).
+	EndSessions(ctx context.Context, projectID, userID string, e audit.Event) (int, error)
+	// RevokeUser ends every session and revokes every grant of a user with its
+	// families, and appends to the revocation feed. The user can sign in again.
+	RevokeUser(ctx context.Context, projectID, userID string, e audit.Event) (grants int, err error)
+}
+
+// People answers questions about the people of all projects. It also is what
+// package oauth asks about a subject.
+type People struct {
+	store Store
+	now   func() time.Time
+}
+
+// Config is what New needs; both fields are required.
+type Config struct {
+	Store Store
+	Now   func() time.Time
+}
+
+// New returns People on a store.
+func New(c Config) (*People, error) {
+	if c.Store == nil || c.Now == nil {
+		return nil, errors.New("identity: Store and Now are required")
+	}
+	return &People{store: c.Store, now: c.Now}, nil
+}
+
+// touchAfter keeps a session's row from being written on every request.
+const touchAfter = time.Minute
+
+// Session returns the live hosted session behind a cookie's secret, and moves
+// its idle expiry forward. It returns ErrNotFound for anything that is not a
+// live session of this project.
+func (p *People) Session(ctx context.Context, projectID, secretID string, matches func(hash []byte) bool, idle time.Duration) (Session, User, error) {
+	now := p.now()
+	s, u, err := p.store.Session(ctx, projectID, secretID, Hosted, now)
+	if err != nil {
+		return Session{}, User{}, err
+	}
+	if !matches(s.SecretHash) {
+		return Session{}, User{}, ErrNotFound
+	}
+	if now.Sub(s.LastSeenAt) >= touchAfter {
+		s.LastSeenAt, s.IdleExpiresAt = now, earlier(now.Add(idle), s.ExpiresAt)
+		if err := p.store.TouchSession(ctx, projectID, s.ID, s.LastSeenAt, s.IdleExpiresAt); err != nil {
+			return Session{}, User{}, fmt.Errorf("identity: touch session: %w", err)
+		}
+	}
+	return s, u, nil
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// SignOut ends one session.
+func (p *People) SignOut(ctx context.Context, s Session, e audit.Event) error {
+	return p.store.EndSession(ctx, s.ProjectID, s.ID, e)
+}
+
+// SignOutEverywhere ends every session of the person behind s, and reports how
+// many there were.
+func (p *People) SignOutEverywhere(ctx context.Context, s Session, e audit.Event) (int, error) {
+	return p.store.EndSessions(ctx, s.ProjectID, s.UserID, e)
+}
+
+// User returns a user by id, active or not, or ErrNotFound.
+func (p *People) User(ctx context.Context, projectID, id string) (User, error) {
+	return p.store.User(ctx, projectID, id)
+}
+
+// Users lists users; see Store.
+func (p *People) Users(ctx context.Context, projectID, query, after string, limit int) ([]User, error) {
+	return p.store.Users(ctx, projectID, query, after, limit)
+}
+
+// Revoke ends every session and takes back every grant of a user, and reports
+// how many grants there were. The user can sign in again.
+func (p *People) Revoke(ctx context.Context, projectID, userID string, e audit.Event) (int, error) {
+	return p.store.RevokeUser(ctx, projectID, userID, e)
+}
+
+// Narrow returns those of scopes that the subject may grant now, in order. A
+// user of a consumer project may grant every scope; active is false when the
+// user is gone or locked.
+func (p *People) Narrow(ctx context.Context, projectID, subject, _ string, scopes []string) (grantable []string, active bool, err error) {
+	u, err := p.store.User(ctx, projectID, subject)
+	if errors.Is(err, ErrNotFound) {
+		return nil, false, nil
+	}
+	if err != nil || !u.Active {
+		return nil, false, err
+	}
+	return scopes, true, nil
+}
+
+// Claims returns what may be told about a subject to the holder of scopes
+// (OpenID Connect Core §5.4): email and email_verified for "email", name for
+// "profile". active is as in Narrow.
+func (p *People) Claims(ctx context.Context, projectID, subject, _ string, scopes []string) (claims map[string]any, active bool, err error) {
+	u, err := p.store.User(ctx, projectID, subject)
+	if errors.Is(err, ErrNotFound) {
+		return nil, false, nil
+	}
+	if err != nil || !u.Active {
+		return nil, false, err
+	}
+	claims = map[string]any{}
+	if slices.Contains(scopes, "email") {
+		claims["email"], claims["email_verified"] = u.Email, u.EmailVerified
+	}
+	if slices.Contains(scopes, "profile") && u.Name != "" {
+		claims["name"] = u.Name
+	}
+	return claims, true, nil
+}

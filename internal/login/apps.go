@@ -1,0 +1,118 @@
+package login
+
+import (
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/identity"
+	"github.com/postern-id/postern/internal/oauth"
+	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/web"
+)
+
+// What the form before did travels to the page in its address.
+const (
+	doneParameter  = "done"
+	grantParameter = "grant"
+)
+
+// ConnectedApps is the person's own page: what may act for them, and taking it
+// back.
+func (l *Pages) ConnectedApps(w http.ResponseWriter, r *http.Request) error {
+	ctx, p := r.Context(), project.FromContext(r.Context())
+	who, err := l.session(ctx, r)
+	if errors.Is(err, identity.ErrNotFound) {
+		return l.begin(w, r, appsPath, nil)
+	}
+	if err != nil {
+		return err
+	}
+	apps, err := l.oauth.ConnectedApps(ctx, p, who.person())
+	if err != nil {
+		return err
+	}
+	v := appsView{
+		Site: site(p), form: form{Post: appsPath, CSRF: l.csrf.Token("apps", who.session.ID)},
+		Email: who.user.Email, SignOut: signOutPath,
+	}
+	query := r.URL.Query()
+	for _, app := range apps {
+		now, client := l.now(), clientViewOf(app.Client, l.now())
+		if app.Grant.ID == query.Get(grantParameter) {
+			v.DoneName, v.LastCall = app.Client.Name(), moment{app.Grant.LastUsedAt, now}
+			switch done := appsDone(query.Get(doneParameter)); done {
+			case doneTakenBack, doneReadOnly:
+				v.Done = done
+			}
+		}
+		if !app.Grant.RevokedAt.IsZero() {
+			client.Shut = true
+			v.TakenBack = append(v.TakenBack, takenBackView{Client: client, When: moment{app.Grant.RevokedAt, now}})
+			continue
+		}
+		v.Apps = append(v.Apps, l.appView(p, app, client, now))
+	}
+	return l.pages.apps(w, v)
+}
+
+func (l *Pages) appView(p *project.Project, app oauth.ConnectedApp, client clientView, now time.Time) appView {
+	v := appView{
+		Grant: app.Grant.ID, Client: client,
+		Allowed: moment{app.Grant.CreatedAt, now}, Used: moment{app.Grant.LastUsedAt, now},
+		IdleEnd: moment{app.IdleExpiresAt, now}, End: moment{app.ExpiresAt, now},
+	}
+	for _, uri := range app.Client.Metadata.RedirectURIs {
+		d := oauth.DestinationOf(uri)
+		v.Local = v.Local || d.Loopback || d.Private
+	}
+	for _, row := range app.Scopes {
+		if row.Allowed {
+			v.Permissions = append(v.Permissions, permissionOf(l.oauth.Describe(p, row.Scope)))
+		}
+	}
+	return v
+}
+
+// ChangeApps takes a connected app's access back, makes it read only, or signs
+// the person out everywhere.
+func (l *Pages) ChangeApps(w http.ResponseWriter, r *http.Request) error {
+	ctx, p := l.oauth.WithAddress(r), project.FromContext(r.Context())
+	who, err := l.session(ctx, r)
+	if errors.Is(err, identity.ErrNotFound) {
+		return l.begin(w, r, appsPath, nil)
+	}
+	if err != nil {
+		return err
+	}
+	values, ok, err := l.form(w, r, []string{"apps", who.session.ID})
+	if !ok {
+		return err
+	}
+	grant := values.Get(grantParameter)
+	var done appsDone
+	switch values.Get("action") {
+	case "take_back":
+		done, err = doneTakenBack, l.oauth.TakeBack(ctx, p, who.person(), grant)
+	case "read_only":
+		done, err = doneReadOnly, l.oauth.MakeReadOnly(ctx, p, who.person(), grant)
+	case "sign_out_everywhere":
+		if _, err := l.people.SignOutEverywhere(ctx, who.session, l.event(r, audit.SignedOut)); err != nil {
+			return err
+		}
+		dropCookie(w, p, "session")
+		return l.pages.signedOut(w, signedOutView{Site: site(p), Everywhere: true, SignIn: signInPath})
+	default:
+		return l.fail(w, r, "connected apps", web.StatusPage(http.StatusBadRequest))
+	}
+	if errors.Is(err, oauth.ErrNotFound) {
+		return l.fail(w, r, "connected apps", web.StatusPage(http.StatusNotFound))
+	}
+	if err != nil {
+		return err
+	}
+	back := appsPath + "?" + doneParameter + "=" + urlQuery(string(done)) + "&" + grantParameter + "=" + urlQuery(grant)
+	http.Redirect(w, r, back, http.StatusSeeOther)
+	return nil
+}

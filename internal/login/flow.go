@@ -1,0 +1,350 @@
+package login
+
+import (
+	"encoding/json"
+	"errors"
+	"html/template"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/identity"
+	"github.com/postern-id/postern/internal/oauth"
+	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/signin"
+	"github.com/postern-id/postern/internal/web"
+	"github.com/postern-id/postern/internal/wire"
+)
+
+// step is one request to an open flow, with everything that decides what comes
+// next.
+type step struct {
+	project *project.Project
+	flow    signin.Flow
+	pending *oauth.Pending // the waiting authorization request, nil without one
+	who     signedIn
+	known   bool // who is signed in, with a proof that is new enough for the request
+}
+
+// open reads the flow of a request. ok is false when the page that says so was
+// drawn.
+func (l *Pages) open(w http.ResponseWriter, r *http.Request) (st step, ok bool, err error) {
+	ctx, p := r.Context(), project.FromContext(r.Context())
+	id := r.PathValue("flow")
+	st.project = p
+	st.flow, err = l.methods.Open(ctx, p, id, flowCookie(r, p, id))
+	if errors.Is(err, signin.ErrNotFound) {
+		return st, false, l.fail(w, r, "sign in", linkTooOld(""))
+	}
+	if err != nil {
+		return st, false, err
+	}
+	if st.flow.Request != nil {
+		st.pending = new(oauth.Pending)
+		if err := json.Unmarshal(st.flow.Request, st.pending); err != nil {
+			return st, false, err
+		}
+	}
+	if st.flow.Decided {
+		name := ""
+		if st.pending != nil && st.pending.Client.ID != "" {
+			name = st.pending.Client.Name()
+		}
+		return st, false, l.fail(w, r, "consent", linkTooOld(name))
+	}
+	st.who, err = l.session(ctx, r)
+	switch {
+	case errors.Is(err, identity.ErrNotFound):
+	case err != nil:
+		return st, false, err
+	default:
+		st.known = st.pending == nil || !l.proveAgain(st.pending.Request, st.who.session, st.flow.CreatedAt)
+	}
+	return st, true, nil
+}
+
+// binding ties a form to this flow, this browser's cookie and whoever is
+// signed in, so that a form of one is worth nothing in another.
+func (st step) binding() []string {
+	return []string{"flow", st.flow.ID, st.who.session.ID}
+}
+
+// form reads and checks the form of a flow. ok is false when the page that
+// refuses it was drawn.
+func (l *Pages) form(w http.ResponseWriter, r *http.Request, binding []string, repeatable ...string) (url.Values, bool, error) {
+	values, err := wire.Form(r, web.BodyPage, repeatable...)
+	if err != nil {
+		return nil, false, err
+	}
+	if !l.csrf.Check(values.Get("csrf"), binding...) {
+		return nil, false, l.fail(w, r, "form", web.StatusPage(http.StatusForbidden))
+	}
+	return values, true, nil
+}
+
+// Flow draws what a flow needs next: an address, a code, a decision, or the
+// way on.
+func (l *Pages) Flow(w http.ResponseWriter, r *http.Request) error {
+	st, ok, err := l.open(w, r)
+	if !ok {
+		return err
+	}
+	switch {
+	case !st.known && st.flow.MethodID != "":
+		return l.pages.code(w, l.codeView(st))
+	case !st.known:
+		return l.pages.signIn(w, l.signInView(st))
+	case st.pending == nil:
+		http.Redirect(w, r, st.flow.ReturnTo, http.StatusSeeOther)
+		return nil
+	}
+	consent, ok, err := l.ask(w, r, &st)
+	if !ok {
+		return err
+	}
+	if consent.Skip {
+		return l.allow(w, r, st, consent, nil)
+	}
+	return l.pages.consent(w, l.consentView(st, consent))
+}
+
+// ask says what consent a flow needs. A client that is known by its metadata
+// document is read here for the first time, now that somebody signed in, and
+// what it said is pinned to the flow. ok is false when the answer was written.
+func (l *Pages) ask(w http.ResponseWriter, r *http.Request, st *step) (oauth.Consent, bool, error) {
+	ctx := l.oauth.WithAddress(r)
+	if st.pending.Client.ID == "" {
+		request := st.pending.Request
+		pending, err := l.oauth.Begin(ctx, st.project, request, true)
+		if err != nil {
+			return oauth.Consent{}, false, l.refuse(w, r, request, true, err)
+		}
+		pinned, err := json.Marshal(pending)
+		if err != nil {
+			return oauth.Consent{}, false, err
+		}
+		if err := l.methods.Pin(ctx, st.flow, pinned); err != nil {
+			return oauth.Consent{}, false, err
+		}
+		st.pending = &pending
+	}
+	consent, err := l.oauth.Consent(ctx, st.project, *st.pending, st.who.person())
+	if err != nil {
+		return oauth.Consent{}, false, l.refuse(w, r, st.pending.Request, true, err)
+	}
+	return consent, true, nil
+}
+
+// SendCode takes an address and sends a code to it.
+func (l *Pages) SendCode(w http.ResponseWriter, r *http.Request) error {
+	st, ok, err := l.open(w, r)
+	if !ok {
+		return err
+	}
+	values, ok, err := l.form(w, r, st.binding())
+	if !ok {
+		return err
+	}
+	v := l.signInView(st)
+	v.Email = values.Get("email")
+	v.BadEmail, v.Wait, err = l.sendCode(r, st, v.Email)
+	switch {
+	case err != nil:
+		return err
+	case v.BadEmail || v.Wait > 0:
+		return l.pages.signIn(w, v)
+	}
+	http.Redirect(w, r, flowPath+st.flow.ID, http.StatusSeeOther)
+	return nil
+}
+
+// sendCode sends a code, or says what is wrong with the address or how long to
+// wait.
+func (l *Pages) sendCode(r *http.Request, st step, email string) (bad bool, wait time.Duration, err error) {
+	e := l.event(r, audit.CodeSent)
+	if st.pending != nil {
+		e.ClientID = st.pending.Client.ID
+	}
+	err = l.methods.SendCode(r.Context(), st.project, st.flow, email, func(code string, until time.Time) (string, string, error) {
+		return l.pages.codeMail(codeMailView{
+			Project: st.project.Name, Code: code, Until: moment{until, l.now()}, Client: st.clientView(l.now()),
+		})
+	}, e)
+	var soon *signin.TooSoon
+	switch {
+	case errors.Is(err, signin.ErrAddress):
+		return true, 0, nil
+	case errors.As(err, &soon):
+		return false, soon.Wait, nil
+	}
+	return false, 0, err
+}
+
+// RedeemCode takes a typed code. A right one starts a session, always a new
+// one (RFC 9700 §4.7 and session fixation).
+func (l *Pages) RedeemCode(w http.ResponseWriter, r *http.Request) error {
+	st, ok, err := l.open(w, r)
+	if !ok {
+		return err
+	}
+	values, ok, err := l.form(w, r, st.binding())
+	if !ok {
+		return err
+	}
+	if st.flow.MethodID == "" {
+		http.Redirect(w, r, flowPath+st.flow.ID, http.StatusSeeOther)
+		return nil
+	}
+	v := l.codeView(st)
+	switch values.Get("action") {
+	case "other_address":
+		if err := l.methods.Forget(r.Context(), st.flow); err != nil {
+			return err
+		}
+		http.Redirect(w, r, flowPath+st.flow.ID, http.StatusSeeOther)
+		return nil
+	case "resend":
+		_, v.Wait, err = l.sendCode(r, st, st.flow.Email)
+		if v.Wait > 0 {
+			v.Problem = codeWait
+		}
+		v.Resent, v.Until = v.Wait == 0, l.codeUntil(st.project)
+		if err != nil {
+			return err
+		}
+		return l.pages.code(w, v)
+	}
+	out, cookie, err := l.methods.RedeemCode(r.Context(), st.project, st.flow, values.Get("code"),
+		web.ClientIP(r).String(), r.UserAgent(), l.event(r, audit.SignedIn))
+	if err != nil {
+		return err
+	}
+	switch {
+	case out.Right:
+		if st.who.session.ID != "" {
+			if err := l.people.SignOut(r.Context(), st.who.session, l.event(r, audit.SignedOut)); err != nil {
+				return err
+			}
+		}
+		setCookie(w, st.project, "session", cookie.Text, out.Session.ExpiresAt.Sub(l.now()))
+		http.Redirect(w, r, flowPath+st.flow.ID, http.StatusSeeOther)
+		return nil
+	case out.Locked:
+		v.Problem = codeLocked
+	case out.Dead && out.Left == 0 && !l.ranOut(v):
+		v.Problem = codeTooMany
+	case out.Dead:
+		v.Problem = codeRunOut
+	default:
+		v.Problem, v.TriesLeft = codeWrong, out.Left
+	}
+	return l.pages.code(w, v)
+}
+
+func (l *Pages) ranOut(v codeView) bool { return !l.now().Before(v.Until.At) }
+
+// switchPerson signs this browser out and asks again who is there.
+func (l *Pages) switchPerson(w http.ResponseWriter, r *http.Request, st step) error {
+	if err := l.people.SignOut(r.Context(), st.who.session, l.event(r, audit.SignedOut)); err != nil {
+		return err
+	}
+	dropCookie(w, st.project, "session")
+	if err := l.methods.Forget(r.Context(), st.flow); err != nil {
+		return err
+	}
+	http.Redirect(w, r, flowPath+st.flow.ID, http.StatusSeeOther)
+	return nil
+}
+
+// Consent takes the decision.
+func (l *Pages) Consent(w http.ResponseWriter, r *http.Request) error {
+	st, ok, err := l.open(w, r)
+	if !ok {
+		return err
+	}
+	if !st.known || st.pending == nil {
+		return l.fail(w, r, "consent", linkTooOld(""))
+	}
+	values, ok, err := l.form(w, r, st.binding(), "allow")
+	if !ok {
+		return err
+	}
+	if values.Get("action") == "switch" {
+		return l.switchPerson(w, r, st)
+	}
+	consent, ok, err := l.ask(w, r, &st)
+	if !ok {
+		return err
+	}
+	v := l.consentView(st, consent)
+	switch values.Get("action") {
+	case "allow":
+		return l.allow(w, r, st, consent, values["allow"])
+	case "deny":
+		answer, err := l.oauth.Deny(l.oauth.WithAddress(r), st.project, st.flow.ID, *st.pending, st.who.person())
+		if err != nil {
+			return l.decided(w, r, st, err)
+		}
+		return l.handOver(w, st, answer, handOverView{Denied: true, Keeps: consent.StepUp()})
+	case "read_only":
+		v.tickReads()
+	case "everything":
+		v.tickAll()
+	default:
+		v.tickOnly(values["allow"])
+	}
+	return l.pages.consent(w, v)
+}
+
+// allow keeps what was allowed and hands the answer over.
+func (l *Pages) allow(w http.ResponseWriter, r *http.Request, st step, consent oauth.Consent, ticked []string) error {
+	answer, err := l.oauth.Allow(l.oauth.WithAddress(r), st.project, st.flow.ID, *st.pending, st.who.person(), consent, ticked)
+	if errors.Is(err, oauth.ErrNothingTicked) {
+		v := l.consentView(st, consent)
+		v.tickOnly(ticked)
+		v.NothingTicked = true
+		return l.pages.consent(w, v)
+	}
+	if err != nil {
+		return l.decided(w, r, st, err)
+	}
+	v := handOverView{}
+	for _, choice := range consent.Choices {
+		if p := permissionOf(choice); consent.Skip || slices.Contains(ticked, p.Scope) {
+			v.Allowed = append(v.Allowed, p)
+		}
+	}
+	return l.handOver(w, st, answer, v)
+}
+
+// decided answers a second decision of one flow: the first one stands.
+func (l *Pages) decided(w http.ResponseWriter, r *http.Request, st step, err error) error {
+	if errors.Is(err, oauth.ErrUsed) {
+		return l.fail(w, r, "consent", linkTooOld(st.pending.Client.Name()))
+	}
+	return err
+}
+
+// handOver draws the page that takes the answer to the connected app. After
+// Allow the browser goes on by itself to an http address; a private-use scheme
+// and the answer of a Deny to a client nobody vouches for wait for a click
+// (decisions 11 and 12).
+func (l *Pages) handOver(w http.ResponseWriter, st step, answer oauth.Answer, v handOverView) error {
+	client := st.pending.Client
+	v.Site, v.Client, v.Apps = site(st.project), clientViewOf(client, l.now()), appsPath
+	v.Answer, v.Link = answerTo(answer.RedirectURI, client.Host()), link(answer)
+	dropCookie(w, st.project, "txn-"+st.flow.ID)
+	if v.Answer.Kind != toScheme && !(v.Denied && client.SelfRegistered()) {
+		w.Header().Set("Refresh", "0; url="+answer.URL())
+	}
+	return l.pages.handOver(w, v)
+}
+
+// link marks an answer's address as one that a template may use as it is. Its
+// redirect URI passed the allow-list of schemes when the client was registered
+// and matched a registered one, and oauth built the rest.
+func link(answer oauth.Answer) template.URL {
+	return template.URL(answer.URL()) //nolint:gosec // see above
+}

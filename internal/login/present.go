@@ -1,0 +1,100 @@
+package login
+
+import (
+	"time"
+
+	"github.com/postern-id/postern/internal/oauth"
+	"github.com/postern-id/postern/internal/project"
+)
+
+// clientViewOf says who a client is and who vouches for it.
+func clientViewOf(c oauth.Client, now time.Time) clientView {
+	v := clientView{Name: c.Name(), Shut: c.Blocked}
+	switch {
+	case c.Type.FirstParty():
+		v.Vouched = byProject
+	case c.Creation == oauth.Preregistered:
+		v.Vouched = byOperator
+	case c.Creation == oauth.Document:
+		v.Vouched, v.Host = byHost, c.Host()
+	default:
+		v.Registered = moment{c.CreatedAt, now}
+	}
+	return v
+}
+
+// clientView is who waits for a flow. Before its document was read a client is
+// no more than the host that it names.
+func (st step) clientView(now time.Time) *clientView {
+	switch {
+	case st.pending == nil:
+		return nil
+	case st.pending.Client.ID == "":
+		host := oauth.Client{URL: st.pending.Request.ClientID}.Host()
+		return &clientView{Name: host, Registered: moment{now, now}}
+	}
+	v := clientViewOf(st.pending.Client, now)
+	return &v
+}
+
+func (l *Pages) signInView(st step) signInView {
+	v := signInView{
+		Site: site(st.project), form: form{Post: flowPath + st.flow.ID + "/email", CSRF: l.csrf.Token(st.binding()...)},
+		Client: st.clientView(l.now()),
+	}
+	if st.pending != nil {
+		v.Email = st.pending.Request.LoginHint
+	}
+	return v
+}
+
+func (l *Pages) codeView(st step) codeView {
+	return codeView{
+		Site: site(st.project), form: form{Post: flowPath + st.flow.ID + "/code", CSRF: l.csrf.Token(st.binding()...)},
+		Email: st.flow.Email, Until: moment{st.flow.CodeExpiresAt, l.now()}, Mailbox: l.mailbox,
+	}
+}
+
+func (l *Pages) codeUntil(p *project.Project) moment {
+	return moment{l.now().Add(time.Duration(p.Settings.Lifetimes.EmailCode) * time.Second), l.now()}
+}
+
+// permissionOf puts a choice into the words of the page.
+func permissionOf(c oauth.Choice) permission {
+	p := permission{Scope: c.Scope.Name, Sentence: c.Scope.Description, Writes: !c.Scope.ReadOnly, Ticked: c.Ticked}
+	if !c.Grantable {
+		p.Refused = "You cannot allow this."
+	}
+	return p
+}
+
+func (l *Pages) consentView(st step, consent oauth.Consent) consentView {
+	pending, life := st.pending, st.project.Settings.Lifetimes
+	v := consentView{
+		Site: site(st.project), form: form{Post: flowPath + st.flow.ID + "/consent", CSRF: l.csrf.Token(st.binding()...)},
+		Client: clientViewOf(pending.Client, l.now()), Answer: answerTo(pending.RedirectURI, pending.Client.Host()),
+		Email: st.who.user.Email, Apps: appsPath,
+		AtMost: time.Duration(life.LoneAccessToken) * time.Second,
+	}
+	if pending.Client.Refreshes() {
+		v.Idle, v.AtMost = time.Duration(life.RefreshIdle)*time.Second, time.Duration(life.RefreshAbsolute)*time.Second
+	}
+	about := permissionGroup{Name: "About you"}
+	there := permissionGroup{Name: pending.ResourceName, Address: pending.Resource}
+	for _, choice := range consent.Choices {
+		if choice.Identity {
+			about.Permissions = append(about.Permissions, permissionOf(choice))
+		} else {
+			there.Permissions = append(there.Permissions, permissionOf(choice))
+		}
+	}
+	for _, g := range []permissionGroup{there, about} {
+		if len(g.Permissions) > 0 {
+			v.Groups = append(v.Groups, g)
+		}
+	}
+	for _, kept := range consent.Kept {
+		v.Already = append(v.Already, permissionOf(kept))
+	}
+	return v
+}

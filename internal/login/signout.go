@@ -1,0 +1,108 @@
+package login
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+
+	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/identity"
+	"github.com/postern-id/postern/internal/oauth"
+	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/web"
+	"github.com/postern-id/postern/internal/wire"
+)
+
+func urlQuery(s string) string { return url.QueryEscape(s) }
+
+// SignOut asks, and by POST signs this browser out. A GET changes nothing, so
+// no other site can sign a person out.
+func (l *Pages) SignOut(w http.ResponseWriter, r *http.Request) error {
+	ctx, p := r.Context(), project.FromContext(r.Context())
+	who, err := l.session(ctx, r)
+	if errors.Is(err, identity.ErrNotFound) {
+		return l.pages.signedOut(w, signedOutView{Site: site(p), SignIn: signInPath})
+	}
+	if err != nil {
+		return err
+	}
+	binding := []string{"sign out", who.session.ID}
+	if r.Method != http.MethodPost {
+		return l.pages.signOut(w, signOutView{
+			Site: site(p), form: form{Post: signOutPath, CSRF: l.csrf.Token(binding...)}, Email: who.user.Email,
+		})
+	}
+	values, ok, err := l.form(w, r, binding)
+	if !ok {
+		return err
+	}
+	if values.Get("action") != "sign_out" {
+		http.Redirect(w, r, appsPath, http.StatusSeeOther)
+		return nil
+	}
+	if err := l.people.SignOut(ctx, who.session, l.event(r, audit.SignedOut)); err != nil {
+		return err
+	}
+	dropCookie(w, p, "session")
+	return l.pages.signedOut(w, signedOutView{Site: site(p), SignIn: signInPath})
+}
+
+// Logout is RP-initiated logout (OpenID Connect RP-Initiated Logout 1.0 §2): a
+// connected app asks that the person be signed out here. The person is asked,
+// unless the request proves that it means this very session; any page can send
+// a browser to this address.
+func (l *Pages) Logout(w http.ResponseWriter, r *http.Request) error {
+	ctx, p := r.Context(), project.FromContext(r.Context())
+	read := wire.Query
+	if r.Method == http.MethodPost {
+		read = func(r *http.Request, repeatable ...string) (url.Values, error) {
+			return wire.Form(r, web.BodyPage, repeatable...)
+		}
+	}
+	values, err := read(r)
+	if err != nil {
+		return err
+	}
+	request, err := l.oauth.ParseLogout(ctx, p, values)
+	var refusal *oauth.Error
+	if errors.As(err, &refusal) {
+		return l.fail(w, r, "sign out", requestRefused("", refusal.Description))
+	}
+	if err != nil {
+		return err
+	}
+	name := ""
+	if request.Client.ID != "" {
+		name = request.Client.Name()
+	}
+	done := signedOutView{Site: site(p), SignIn: signInPath, Client: name, Return: request.Target()}
+	who, err := l.session(ctx, r)
+	if errors.Is(err, identity.ErrNotFound) {
+		return l.pages.signedOut(w, done)
+	}
+	if err != nil {
+		return err
+	}
+	binding := []string{"log out", who.session.ID}
+	confirmed := r.Method == http.MethodPost && l.csrf.Check(values.Get("csrf"), binding...)
+	switch {
+	case confirmed && values.Get("action") == "stay":
+		http.Redirect(w, r, appsPath, http.StatusSeeOther)
+		return nil
+	case !confirmed && !request.Matches(who.person()):
+		v := signOutView{
+			Site: site(p), form: form{Post: logoutPath, CSRF: l.csrf.Token(binding...)}, Client: name, Email: who.user.Email,
+		}
+		for _, field := range []string{"client_id", "post_logout_redirect_uri", "state", "id_token_hint"} {
+			if values.Has(field) {
+				v.Hidden = append(v.Hidden, hiddenField{field, values.Get(field)})
+			}
+		}
+		return l.pages.signOut(w, v)
+	}
+	if err := l.people.SignOut(ctx, who.session, l.event(r, audit.SignedOut)); err != nil {
+		return err
+	}
+	dropCookie(w, p, "session")
+	return l.pages.signedOut(w, done)
+}

@@ -1,0 +1,277 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/project"
+)
+
+// ErrSignInFirst says that the client names itself by a metadata document
+// which is read only once somebody has signed in, so that strangers cannot
+// make this server send requests.
+var ErrSignInFirst = errors.New("oauth: sign in before the client's document is read")
+
+// AuthorizeRequest is an authorization request as it came (RFC 6749 §4.1.1,
+// OpenID Connect Core §3.1.2.1). Parameters that are not here are ignored.
+type AuthorizeRequest struct {
+	ClientID            string   `json:"client_id"`
+	RedirectURI         string   `json:"redirect_uri,omitempty"`
+	ResponseType        string   `json:"response_type,omitempty"`
+	ResponseMode        string   `json:"response_mode,omitempty"`
+	Scope               string   `json:"scope,omitempty"`
+	State               string   `json:"state,omitempty"`
+	Nonce               string   `json:"nonce,omitempty"`
+	CodeChallenge       string   `json:"code_challenge,omitempty"`
+	CodeChallengeMethod string   `json:"code_challenge_method,omitempty"`
+	Resources           []string `json:"resource,omitempty"`
+	Prompt              []string `json:"prompt,omitempty"`
+	LoginHint           string   `json:"login_hint,omitempty"`
+	MaxAge              int      `json:"max_age"` // seconds; -1 when it was not sent
+	object              string   // which of request and request_uri was sent
+	badMaxAge           bool
+}
+
+// Asks reports whether prompt has this value.
+func (r AuthorizeRequest) Asks(prompt string) bool { return slices.Contains(r.Prompt, prompt) }
+
+// Bounds of what is kept and sent back.
+const (
+	maxState = 2048
+	maxNonce = 512
+)
+
+// ParseAuthorize reads an authorization request from its query. An error means
+// that nothing of the request can be believed, so it is for our own page.
+func ParseAuthorize(q url.Values) (AuthorizeRequest, error) {
+	r := AuthorizeRequest{
+		ClientID: q.Get("client_id"), RedirectURI: q.Get("redirect_uri"),
+		ResponseType: q.Get("response_type"), ResponseMode: q.Get("response_mode"),
+		Scope: q.Get("scope"), State: q.Get("state"), Nonce: q.Get("nonce"),
+		CodeChallenge: q.Get("code_challenge"), CodeChallengeMethod: q.Get("code_challenge_method"),
+		Resources: q["resource"], Prompt: strings.Fields(q.Get("prompt")),
+		LoginHint: q.Get("login_hint"), MaxAge: -1,
+	}
+	for _, name := range []string{"request", "request_uri"} {
+		if q.Has(name) {
+			r.object = name
+		}
+	}
+	if text := q.Get("max_age"); text != "" {
+		n, err := strconv.Atoi(text)
+		r.MaxAge, r.badMaxAge = n, err != nil || n < 0
+	}
+	switch {
+	case r.ClientID == "":
+		return r, invalidRequest("client_id is missing.")
+	case len(r.ClientID) > maxURI || len(r.RedirectURI) > maxURI:
+		return r, invalidRequest("client_id or redirect_uri is longer than %d bytes.", maxURI)
+	case len(r.State) > maxState:
+		return r, invalidRequest("state is longer than %d bytes.", maxState)
+	case len(r.Nonce) > maxNonce:
+		return r, invalidRequest("nonce is longer than %d bytes.", maxNonce)
+	case len(r.Scope) > maxScopeText:
+		return r, invalidRequest("scope is longer than %d bytes.", maxScopeText)
+	}
+	return r, nil
+}
+
+// Pending is an authorization request that holds, with the client as it was
+// when it was checked: what the client's document says later changes nothing
+// in it.
+type Pending struct {
+	Request      AuthorizeRequest `json:"request"`
+	Client       Client           `json:"client"`
+	RedirectURI  string           `json:"redirect_uri"`
+	Resource     string           `json:"resource"`      // as it goes into aud, "" for none
+	ResourceName string           `json:"resource_name"` // what people read
+	Scopes       []string         `json:"scopes"`        // what is asked, after defaults
+}
+
+// AuthorizeError is a refused authorization request whose client and redirect
+// URI are beyond doubt. Whether the answer may travel there by itself is the
+// caller's decision (decision 11).
+type AuthorizeError struct {
+	Refusal *Error
+	Client  Client
+	Answer  Answer
+}
+
+func (e *AuthorizeError) Error() string { return e.Refusal.Error() }
+
+// Unwrap gives the refusal to errors.As.
+func (e *AuthorizeError) Unwrap() error { return e.Refusal }
+
+// MismatchError is a request whose client is certain and whose redirect URI is
+// not one of the client's, so that nothing may be sent there.
+type MismatchError struct {
+	Refusal *Error
+	Client  Client
+	Asked   string // "" when the request named none
+}
+
+func (e *MismatchError) Error() string { return e.Refusal.Error() }
+
+// Unwrap gives the refusal to errors.As.
+func (e *MismatchError) Unwrap() error { return e.Refusal }
+
+// Begin checks an authorization request. The error is an *AuthorizeError when
+// client and redirect URI are certain, a *MismatchError when the redirect URI is
+// not the client's, ErrSignInFirst when the client's document has to be read and
+// nobody signed in, and an *Error when the client is in doubt; the last ones
+// are for our own page (RFC 6749 §4.1.2.1).
+func (s *Server) Begin(ctx context.Context, p *project.Project, r AuthorizeRequest, signedIn bool) (Pending, error) {
+	client, err := s.authorizingClient(ctx, p, r.ClientID, signedIn)
+	if err != nil {
+		if !errors.Is(err, ErrSignInFirst) {
+			err = s.refusedAuthorize(ctx, p, r.ClientID, err)
+		}
+		return Pending{}, err
+	}
+	redirectURI, err := chooseRedirectURI(client, r.RedirectURI)
+	if err != nil {
+		return Pending{}, s.refusedAuthorize(ctx, p, client.ID, err)
+	}
+	pending, err := check(p, r, client, redirectURI)
+	var refusal *Error
+	if errors.As(err, &refusal) {
+		_ = s.refusedAuthorize(ctx, p, client.ID, err)
+		return Pending{}, s.Refuse(p, client, redirectURI, r.State, refusal)
+	}
+	return pending, err
+}
+
+// Refuse makes the error that answers a certain client.
+func (s *Server) Refuse(p *project.Project, client Client, redirectURI, state string, refusal *Error) *AuthorizeError {
+	return &AuthorizeError{Refusal: refusal, Client: client, Answer: errorAnswer(p.Issuer, redirectURI, state, refusal)}
+}
+
+// The refusals that depend on the person's session (OpenID Connect Core
+// §3.1.2.6).
+func loginRequired() *Error {
+	return &Error{Code: "login_required", Description: "Nobody is signed in, and prompt=none forbids to ask."}
+}
+
+func consentRequired() *Error {
+	return &Error{Code: "consent_required", Description: "The person has to be asked, and prompt=none forbids it."}
+}
+
+// LoginRequired refuses a request with prompt=none that would need a sign-in.
+func (s *Server) LoginRequired(p *project.Project, pending Pending) *AuthorizeError {
+	return s.Refuse(p, pending.Client, pending.RedirectURI, pending.Request.State, loginRequired())
+}
+
+// ConsentRequired refuses a request with prompt=none that would need consent.
+func (s *Server) ConsentRequired(p *project.Project, pending Pending) *AuthorizeError {
+	return s.Refuse(p, pending.Client, pending.RedirectURI, pending.Request.State, consentRequired())
+}
+
+func (s *Server) authorizingClient(ctx context.Context, p *project.Project, id string, signedIn bool) (Client, error) {
+	if strings.Contains(id, "://") {
+		return s.documentClient(ctx, p, id, signedIn)
+	}
+	c, err := s.findClient(ctx, p, id)
+	switch {
+	case errors.Is(err, ErrNotFound), err == nil && c.Blocked:
+		return Client{}, invalidClient("No client with this client_id is known here. Connect again, so that it can register.")
+	default:
+		return c, err
+	}
+}
+
+// refusedAuthorize records a refusal and returns its error, or the trouble with
+// recording it.
+func (s *Server) refusedAuthorize(ctx context.Context, p *project.Project, clientID string, err error) error {
+	var refusal *Error
+	if !errors.As(err, &refusal) {
+		return err
+	}
+	e := s.event(ctx, p, audit.AuthorizeRefused)
+	e.ClientID, e.Refused, e.Reason = clientID[:min(len(clientID), 200)], true, refusal.Code
+	if record := s.store.Record(ctx, e); record != nil {
+		return record
+	}
+	return err
+}
+
+// chooseRedirectURI compares the requested address with the registered ones.
+// It may be left out only when there is exactly one (RFC 6749 §3.1.2.3).
+func chooseRedirectURI(c Client, requested string) (string, error) {
+	registered := c.Metadata.RedirectURIs
+	mismatch := func(sentence string) error {
+		return &MismatchError{Refusal: &Error{Code: "invalid_request", Description: sentence}, Client: c, Asked: requested}
+	}
+	switch {
+	case requested == "" && len(registered) == 1:
+		return registered[0], nil
+	case requested == "":
+		return "", mismatch("redirect_uri is missing, and the client registered more than one.")
+	case !matchRedirectURI(registered, requested):
+		return "", mismatch("redirect_uri is not one that the client registered.")
+	default:
+		return requested, nil
+	}
+}
+
+// check decides everything about a request that follows from the request, the
+// client and the project.
+func check(p *project.Project, r AuthorizeRequest, c Client, redirectURI string) (Pending, error) {
+	switch {
+	case r.object == "request":
+		return Pending{}, refuse("request_not_supported", "Request objects are not supported.")
+	case r.object == "request_uri":
+		return Pending{}, refuse("request_uri_not_supported", "Request objects are not supported.")
+	case r.ResponseType == "":
+		return Pending{}, invalidRequest("response_type is missing.")
+	case r.ResponseType != "code":
+		return Pending{}, refuse("unsupported_response_type", "Only response_type=code is supported.")
+	case r.ResponseMode != "" && r.ResponseMode != "query":
+		return Pending{}, invalidRequest("Only response_mode=query is supported.")
+	case !slices.Contains(c.Metadata.GrantTypes, "authorization_code"):
+		return Pending{}, unauthorizedClient("This client did not register for the authorization code grant.")
+	case r.badMaxAge:
+		return Pending{}, invalidRequest("max_age must be a number of seconds.")
+	case r.Asks("none") && len(r.Prompt) > 1:
+		return Pending{}, invalidRequest("prompt=none stands alone.")
+	}
+	if err := checkChallenge(r.CodeChallenge, r.CodeChallengeMethod); err != nil {
+		return Pending{}, err
+	}
+	target, err := resolveResource(p, r.Resources)
+	if err != nil {
+		return Pending{}, err
+	}
+	asked, err := parseScope(r.Scope)
+	if err != nil {
+		return Pending{}, err
+	}
+	scopes, err := requestedScopes(p, target, asked)
+	if err != nil {
+		return Pending{}, err
+	}
+	if scopes = offered(target, scopes); len(scopes) == 0 {
+		return Pending{}, invalidScope("No scope was asked for, and this server has no default for the resource.")
+	}
+	name := target.resource.Name
+	if name == "" {
+		name = p.Name
+	}
+	return Pending{Request: r, Client: c, RedirectURI: redirectURI, Resource: target.uri, ResourceName: name, Scopes: scopes}, nil
+}
+
+// offered keeps the scopes that mean something at the resource; those of
+// another resource would only confuse the person who is asked.
+func offered(t target, scopes []string) []string {
+	if !t.registered || len(t.resource.Scopes) == 0 {
+		return scopes
+	}
+	return slices.DeleteFunc(slices.Clone(scopes), func(name string) bool {
+		return !slices.Contains(t.resource.Scopes, name) &&
+			!slices.ContainsFunc(openIDScopes, func(s project.Scope) bool { return s.Name == name })
+	})
+}

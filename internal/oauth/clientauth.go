@@ -1,0 +1,151 @@
+package oauth
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/secret"
+)
+
+// The ways a client authenticates (RFC 7591 §2).
+const (
+	authNone  = "none"
+	authBasic = "client_secret_basic"
+	authPost  = "client_secret_post"
+)
+
+// failedClientAuth bounds wrong secrets per client; past it even a right one
+// waits (RFC 6749 §2.3.1 asks for protection against guessing).
+func failedClientAuth(clientID string) Counter {
+	return Counter{Kind: "client_auth", Key: clientID, Limit: 20, Window: time.Minute}
+}
+
+// credentials are what a request says about who sends it.
+type credentials struct {
+	id     string
+	secret string
+	method string // authNone, authBasic or authPost
+}
+
+// readCredentials takes client_id and secret from the Authorization header or
+// the body. Both halves of Basic are form-encoded (RFC 6749 §2.3.1). An empty
+// password in the header counts as no secret sent: some clients probe that way
+// and then put the same code into the body (MCP-AS-43).
+func readCredentials(r *http.Request, form url.Values) (credentials, error) {
+	header := r.Header.Values("Authorization")
+	if len(header) > 1 {
+		return credentials{}, invalidRequest("Send one Authorization header.")
+	}
+	if len(header) == 0 {
+		c := credentials{id: form.Get("client_id"), secret: form.Get("client_secret"), method: authNone}
+		if c.secret != "" {
+			c.method = authPost
+		}
+		if c.id == "" {
+			return credentials{}, invalidClient("client_id is missing.")
+		}
+		return c, nil
+	}
+	scheme, encoded, _ := strings.Cut(header[0], " ")
+	if !strings.EqualFold(scheme, "Basic") {
+		return credentials{}, invalidClient("Authenticate with Basic, with client_secret in the body, or with client_id alone.")
+	}
+	raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(encoded))
+	id, password, found := strings.Cut(string(raw), ":")
+	if err != nil || !found || !utf8.Valid(raw) {
+		return credentials{}, invalidClient("The Basic credentials cannot be read.")
+	}
+	if id, err = url.QueryUnescape(id); err != nil {
+		return credentials{}, invalidClient("The Basic credentials cannot be read.")
+	}
+	if password, err = url.QueryUnescape(password); err != nil {
+		return credentials{}, invalidClient("The Basic credentials cannot be read.")
+	}
+	if form.Has("client_secret") {
+		return credentials{}, invalidRequest("Authenticate in the header or in the body, not in both.")
+	}
+	if body := form.Get("client_id"); body != "" && body != id {
+		return credentials{}, invalidRequest("client_id in the body is not the one in the header.")
+	}
+	return credentials{id: id, secret: password, method: authBasic}, nil
+}
+
+// authenticateClient finds the client of a request and checks its secret by
+// the method it registered (RFC 6749 §2.3). It returns the method used.
+func (s *Server) authenticateClient(ctx context.Context, r *http.Request, p *project.Project, form url.Values) (Client, string, error) {
+	c, err := readCredentials(r, form)
+	if err != nil {
+		return Client{}, "", err
+	}
+	client, err := s.findClient(ctx, p, c.id)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		return Client{}, "", s.refuseClient(ctx, p, c.id, "unknown client")
+	case err != nil:
+		return Client{}, "", err
+	case client.Blocked:
+		return Client{}, "", s.refuseClient(ctx, p, client.ID, "blocked client")
+	}
+	if client.Metadata.TokenEndpointAuthMethod == authNone {
+		if c.secret != "" || c.method != authNone {
+			return Client{}, "", s.refuseClient(ctx, p, client.ID, "secret from a public client")
+		}
+		return client, authNone, nil
+	}
+	counter := failedClientAuth(client.ID)
+	if full, err := s.store.Counted(ctx, p.ID, counter, s.now()); err != nil {
+		return Client{}, "", err
+	} else if full {
+		return Client{}, "", refuse("too_many_requests", "Too many wrong secrets for this client. Wait a minute.")
+	}
+	given, ok := secret.Parse(secret.ClientSecret, c.secret)
+	if c.method != client.Metadata.TokenEndpointAuthMethod || !ok || given.ID != client.SecretID || !given.Matches(client.SecretHash) {
+		if err := s.store.Count(ctx, p.ID, counter, s.now()); err != nil && !errors.Is(err, ErrLimited) {
+			return Client{}, "", err
+		}
+		return Client{}, "", s.refuseClient(ctx, p, client.ID, "wrong secret or method")
+	}
+	return client, c.method, nil
+}
+
+// findClient finds a client by what it calls itself. The internal id of a
+// metadata-document client is not a name it may use (decision 33).
+func (s *Server) findClient(ctx context.Context, p *project.Project, id string) (Client, error) {
+	if strings.HasPrefix(id, "https://") {
+		if len(id) > maxURI {
+			return Client{}, ErrNotFound
+		}
+		return s.store.ClientByURL(ctx, p.ID, id)
+	}
+	if len(id) > 128 {
+		return Client{}, ErrNotFound
+	}
+	c, err := s.store.Client(ctx, p.ID, id)
+	if err == nil && c.URL != "" {
+		return Client{}, ErrNotFound
+	}
+	return c, err
+}
+
+// refuseClient records why and answers with one sentence for all cases: 401
+// makes a client register again, which is right when it is unknown
+// (MCP-AS-42).
+func (s *Server) refuseClient(ctx context.Context, p *project.Project, clientID, reason string) error {
+	e := s.event(ctx, p, audit.ClientRefused)
+	e.ClientID, e.Refused, e.Reason = clientID, true, reason
+	if len(e.ClientID) > 200 {
+		e.ClientID = e.ClientID[:200]
+	}
+	if err := s.store.Record(ctx, e); err != nil {
+		return err
+	}
+	return invalidClient("The client is not known here or did not authenticate as it registered. Register again.")
+}

@@ -1,0 +1,55 @@
+package oauth
+
+import (
+	"context"
+	"time"
+
+	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/project"
+)
+
+// takenBackShown is how long a grant that was taken back stays in the list.
+const takenBackShown = 30 * 24 * time.Hour
+
+// ConnectedApps lists what a person allowed, live grants first, then those
+// taken back in the last 30 days (RFC 7009 is for clients; this is for people).
+func (s *Server) ConnectedApps(ctx context.Context, p *project.Project, who Person) ([]ConnectedApp, error) {
+	return s.store.ConnectedApps(ctx, p.ID, who.Subject, who.Organization, s.now().Add(-takenBackShown))
+}
+
+// TakeBack ends a person's grant with every token under it. ErrNotFound when it
+// is not theirs.
+func (s *Server) TakeBack(ctx context.Context, p *project.Project, who Person, grantID string) error {
+	e := s.event(ctx, p, audit.GrantRevoked)
+	e.Actor, e.Subject, e.Object = who.Subject, who.Subject, grantID
+	return s.store.RevokeGrant(ctx, p.ID, who.Subject, grantID, s.tokensUntil(p), e)
+}
+
+// MakeReadOnly takes back the permissions of a grant that change something.
+// Its tokens end, so that the next ones hold only what is left.
+func (s *Server) MakeReadOnly(ctx context.Context, p *project.Project, who Person, grantID string) error {
+	apps, err := s.ConnectedApps(ctx, p, who)
+	if err != nil {
+		return err
+	}
+	var writes []string
+	for _, app := range apps {
+		for _, row := range app.Scopes {
+			if scope, known := describe(p, row.Scope); app.Grant.ID == grantID && !(known && scope.ReadOnly) {
+				writes = append(writes, row.Scope)
+			}
+		}
+	}
+	e := s.event(ctx, p, audit.GrantNarrowed)
+	e.Actor, e.Subject, e.Object = who.Subject, who.Subject, grantID
+	return s.store.DeclineScopes(ctx, p.ID, who.Subject, grantID, writes, s.tokensUntil(p), e)
+}
+
+// tokensUntil is when no access token that exists now can be alive any more.
+func (s *Server) tokensUntil(p *project.Project) time.Time {
+	longest := max(p.Settings.Lifetimes.AccessToken, p.Settings.Lifetimes.LoneAccessToken)
+	for _, r := range p.Resources {
+		longest = max(longest, r.AccessToken)
+	}
+	return s.now().Add(time.Duration(longest) * time.Second)
+}

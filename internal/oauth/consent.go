@@ -1,0 +1,225 @@
+package oauth
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/secret"
+)
+
+// Person is who decides, in the protocol's words.
+type Person struct {
+	Subject      string
+	Organization string // "" in a consumer project
+	SessionID    string
+	AuthTime     time.Time // when they last proved who they are
+}
+
+// Choice is one permission on the consent page.
+type Choice struct {
+	Scope     project.Scope
+	Identity  bool // one of OpenID Connect's, about the person
+	Described bool // false: nobody gave it a sentence
+	Grantable bool // false: this person cannot grant it
+	Ticked    bool // how the box starts
+}
+
+// Consent is what to ask a person.
+type Consent struct {
+	Choices []Choice // what is asked, in the request's order
+	Kept    []Choice // allowed earlier and staying, on a step-up; not asked again
+	Skip    bool     // nothing to ask: remembered, or the project vouches for the client
+
+	remembered bool // Skip rests on what the person decided earlier
+}
+
+// StepUp reports whether something was allowed earlier and more is asked now.
+func (c Consent) StepUp() bool { return len(c.Kept) > 0 }
+
+// silent are scopes without a box: they do nothing by themselves.
+func silent(scope string) bool { return scope == "offline_access" }
+
+// Consent decides what a person has to be asked (decisions 13 and 29). A scope
+// that was declined is asked again: the request may be the step-up of the tool
+// that needs it.
+func (s *Server) Consent(ctx context.Context, p *project.Project, pending Pending, who Person) (Consent, error) {
+	allowed, err := s.allowedEarlier(ctx, p, pending, who)
+	if err != nil {
+		return Consent{}, err
+	}
+	grantable, active, err := s.subjects.Narrow(ctx, p.ID, who.Subject, who.Organization, union(pending.Scopes, allowed))
+	if err != nil {
+		return Consent{}, err
+	}
+	if !active {
+		return Consent{}, s.Refuse(p, pending.Client, pending.RedirectURI, pending.Request.State,
+			&Error{Code: "access_denied", Description: "This person cannot use connected apps here."})
+	}
+	again := pending.Request.Asks("consent")
+	careful := p.Settings.PreselectReadOnly && pending.Client.Creation == Dynamic
+	var all, fresh []Choice
+	for _, name := range pending.Scopes {
+		if silent(name) {
+			continue
+		}
+		choice := newChoice(p, name)
+		choice.Grantable = slices.Contains(grantable, name)
+		choice.Ticked = choice.Grantable && (choice.Scope.ReadOnly || !careful)
+		all = append(all, choice)
+		if !slices.Contains(allowed, name) {
+			fresh = append(fresh, choice)
+		}
+	}
+	switch {
+	case !again && pending.Client.Type.FirstParty() && pending.Client.BypassConsent:
+		return Consent{Choices: all, Skip: true}, nil
+	case !again && len(all) > 0 && len(fresh) == 0 && pending.Client.ProvesItself(pending.RedirectURI):
+		return Consent{Choices: all, Skip: true, remembered: true}, nil
+	case !again && len(fresh) > 0 && len(fresh) < len(all):
+		c := Consent{Choices: fresh}
+		for _, name := range allowed {
+			if slices.Contains(grantable, name) {
+				kept := newChoice(p, name)
+				kept.Grantable = true
+				c.Kept = append(c.Kept, kept)
+			}
+		}
+		return c, nil
+	default:
+		return Consent{Choices: all}, nil
+	}
+}
+
+func union(a, b []string) []string {
+	all := slices.Clone(a)
+	for _, s := range b {
+		if !slices.Contains(all, s) {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
+// Describe puts a scope that was allowed into the form of a choice.
+func (s *Server) Describe(p *project.Project, scope string) Choice {
+	c := newChoice(p, scope)
+	c.Grantable, c.Ticked = true, true
+	return c
+}
+
+func newChoice(p *project.Project, name string) Choice {
+	scope, known := describe(p, name)
+	if !known {
+		scope = project.Scope{Name: name}
+	}
+	identity := slices.ContainsFunc(openIDScopes, func(s project.Scope) bool { return s.Name == name })
+	return Choice{Scope: scope, Identity: identity, Described: scope.Description != ""}
+}
+
+// allowedEarlier are the scopes that a person allowed this client, as it is
+// now, for this resource.
+func (s *Server) allowedEarlier(ctx context.Context, p *project.Project, pending Pending, who Person) ([]string, error) {
+	_, rows, err := s.store.Grant(ctx, p.ID, who.Subject, who.Organization, pending.Client.ID, pending.Resource)
+	if errors.Is(err, ErrNotFound) {
+		return nil, nil
+	}
+	var allowed []string
+	hash := consentHash(pending)
+	for _, row := range rows {
+		if row.Allowed && !silent(row.Scope) && bytes.Equal(row.ConsentHash, hash) {
+			allowed = append(allowed, row.Scope)
+		}
+	}
+	return allowed, err
+}
+
+// consentHash stands for what the person was shown: the client's metadata and
+// where the answer goes. Either changing asks again.
+func consentHash(pending Pending) []byte {
+	uri := pending.RedirectURI
+	if portless, ok := withoutLoopbackPort(uri); ok {
+		uri = "http://" + portless
+	}
+	h := sha256.New()
+	h.Write(pending.Client.MetadataHash)
+	h.Write([]byte(uri))
+	return h.Sum(nil)
+}
+
+// ErrNothingTicked says that Allow was pressed with no permission ticked.
+var ErrNothingTicked = errors.New("oauth: no permission ticked")
+
+// Allow keeps what a person allowed and returns the answer with a code.
+// ticked are the scopes whose boxes were on; consent is what was asked, made
+// anew from the same pending request. flowID marks the decision as made: of
+// any number of calls with one flow, one succeeds and the others get ErrUsed.
+func (s *Server) Allow(ctx context.Context, p *project.Project, flowID string, pending Pending, who Person, consent Consent, ticked []string) (Answer, error) {
+	now, hash := s.now(), consentHash(pending)
+	var granted []string
+	var rows []GrantScope
+	decide := func(name string, allowed bool) {
+		rows = append(rows, GrantScope{Resource: pending.Resource, Scope: name, Allowed: allowed, ConsentHash: hash, DecidedAt: now})
+		if allowed {
+			granted = append(granted, name)
+		}
+	}
+	for _, choice := range consent.Choices {
+		name := choice.Scope.Name
+		decide(name, choice.Grantable && (consent.Skip || slices.Contains(ticked, name)))
+	}
+	for _, kept := range consent.Kept {
+		granted = append(granted, kept.Scope.Name)
+	}
+	if len(granted) == 0 {
+		return Answer{}, ErrNothingTicked
+	}
+	for _, name := range pending.Scopes {
+		if silent(name) {
+			decide(name, true)
+		}
+	}
+	if consent.remembered {
+		rows = nil // nobody decided anything today
+	}
+	code := secret.New(secret.AuthorizationCode, now)
+	e := s.event(ctx, p, audit.GrantAllowed)
+	e.Actor, e.Subject, e.ClientID = who.Subject, who.Subject, pending.Client.ID
+	err := s.store.Decide(ctx, Decision{
+		FlowID: flowID,
+		Grant: Grant{
+			ID: s.newID(p, "grant"), ProjectID: p.ID, Subject: who.Subject, Organization: who.Organization,
+			ClientID: pending.Client.ID, CreatedAt: now,
+		},
+		Scopes: rows,
+		Code: Code{
+			ID: code.ID, ProjectID: p.ID, Hash: code.Hash[:], ClientID: pending.Client.ID,
+			Subject: who.Subject, Organization: who.Organization, SessionID: who.SessionID,
+			RedirectURI: pending.RedirectURI, RedirectGiven: pending.Request.RedirectURI != "",
+			Challenge: pending.Request.CodeChallenge, Resource: pending.Resource, Scopes: granted,
+			Nonce: pending.Request.Nonce, AuthTime: who.AuthTime,
+			CreatedAt: now, ExpiresAt: now.Add(time.Duration(p.Settings.Lifetimes.Code) * time.Second),
+		},
+	}, e)
+	if err != nil {
+		return Answer{}, err
+	}
+	return successAnswer(p.Issuer, pending.RedirectURI, pending.Request.State, code.Text), nil
+}
+
+// Deny keeps that a person said no and returns the answer that tells the
+// client. ErrUsed when the flow was decided before.
+func (s *Server) Deny(ctx context.Context, p *project.Project, flowID string, pending Pending, who Person) (Answer, error) {
+	e := s.event(ctx, p, audit.GrantDenied)
+	e.Actor, e.Subject, e.ClientID = who.Subject, who.Subject, pending.Client.ID
+	if err := s.store.Deny(ctx, p.ID, flowID, s.now(), e); err != nil {
+		return Answer{}, err
+	}
+	return errorAnswer(p.Issuer, pending.RedirectURI, pending.Request.State,
+		&Error{Code: "access_denied", Description: "The person said no."}), nil
+}

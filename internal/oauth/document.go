@@ -1,0 +1,292 @@
+package oauth
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"mime"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/wire"
+)
+
+// Bounds of a client ID metadata document. A section number without a name is
+// one of draft-ietf-oauth-client-id-metadata-document-00.
+const (
+	documentLimit   = 5 << 10 // bytes, §6.6
+	documentTimeout = 5 * time.Second
+	// How long a document counts as fresh: what its headers say, between these
+	// two (§4.4), and documentDefault where they say nothing.
+	documentMin     = time.Minute
+	documentMax     = 24 * time.Hour
+	documentDefault = 5 * time.Minute
+	// documentGrace is how long past that the last good copy is used while the
+	// document cannot be read.
+	documentGrace = 24 * time.Hour
+)
+
+// errUnread is the cause when a document could not be read, as opposed to read
+// and found wrong.
+var errUnread = errors.New("oauth: the client's document could not be read")
+
+// documentClient finds the client whose client_id is the address of a document
+// about itself (§4): from the copy we keep while it is fresh, else by reading
+// the document, which happens only for somebody who signed in. What cannot be
+// read is never kept (§4.4); then the last good copy serves for a day, since
+// hosts of documents refuse servers now and then. What was read and is wrong
+// counts at once: its owner said it.
+func (s *Server) documentClient(ctx context.Context, p *project.Project, id string, signedIn bool) (Client, error) {
+	u, err := checkDocumentURL(p, id)
+	if err != nil {
+		return Client{}, err
+	}
+	if !p.Settings.MetadataDocuments {
+		return Client{}, invalidClient("Client ID metadata documents are off here. Use a client_id from the operator, who can also turn them on: postern project set cimd on")
+	}
+	known, err := s.store.ClientByURL(ctx, p.ID, id)
+	switch {
+	case err != nil && !errors.Is(err, ErrNotFound):
+		return Client{}, err
+	case known.Blocked:
+		return Client{}, invalidClient("This client is blocked here. Ask the operator.")
+	case s.now().Before(known.FreshUntil):
+		return known, nil
+	case !signedIn:
+		return Client{}, ErrSignInFirst
+	}
+	client, err := s.renewDocument(ctx, p, id, u.Host, known)
+	if errors.Is(err, errUnread) && s.now().Before(known.FreshUntil.Add(documentGrace)) {
+		return known, nil
+	}
+	return client, err
+}
+
+// checkDocumentURL refuses what cannot be the address of a client's document
+// (§3): nothing is sent anywhere before this. Own addresses are refused so that
+// the server never asks itself (§6.5).
+func checkDocumentURL(p *project.Project, id string) (*url.URL, error) {
+	for i := range len(id) {
+		if id[i] <= 0x20 || id[i] >= 0x7f || id[i] == '\\' {
+			return nil, invalidClient("A client_id that is a URL must have no blank, control or non-ASCII character.")
+		}
+	}
+	u, err := url.Parse(id)
+	switch {
+	case err != nil || len(id) > maxURI || !strings.HasPrefix(id, "https://") || u.Hostname() == "" || strings.HasSuffix(u.Host, ":"):
+		return nil, invalidClient("A client_id that is a URL must be the https address of the client's metadata document.")
+	case u.User != nil || strings.Contains(id, "#"):
+		return nil, invalidClient("A client_id that is a URL must have no user and no fragment.")
+	case u.Path == "":
+		return nil, invalidClient("A client_id that is a URL must have a path.")
+	case slices.ContainsFunc(strings.Split(u.Path, "/"), func(s string) bool { return s == "." || s == ".." }):
+		return nil, invalidClient("A client_id that is a URL must have no segment of dots in its path.")
+	}
+	if host := project.Host("https", u.Host); host == project.IssuerHost(p.Issuer) || contains(p.Hosts, host) {
+		return nil, invalidClient("A client_id that is a URL must not be an address of this server.")
+	}
+	return u, nil
+}
+
+// documents is what a Server remembers of the documents it reads: which are
+// being read, and how many readings began in the current minute. The counts are
+// bounded by their own limits.
+type documents struct {
+	now     func() time.Time
+	reading singleflight.Group
+
+	mu     sync.Mutex
+	minute time.Time
+	begun  map[string]int
+}
+
+func newDocuments(now func() time.Time) documents { return documents{now: now} }
+
+// begin counts a reading, or reports that one of the limits is reached: for a
+// project, for the host that is asked, for the address on whose behalf ("" when
+// unknown).
+func (d *documents) begin(projectID, host, address string) bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if minute := d.now().Truncate(time.Minute); !minute.Equal(d.minute) {
+		d.minute, d.begun = minute, map[string]int{}
+	}
+	limits := map[string]int{projectID: 60, projectID + " at " + host: 5}
+	if address != "" {
+		limits[projectID+" for "+address] = 10
+	}
+	for key, limit := range limits {
+		if d.begun[key] >= limit {
+			return false
+		}
+	}
+	for key := range limits {
+		d.begun[key]++
+	}
+	return true
+}
+
+// renewDocument reads a document and keeps what it says. known is the client
+// that we have for it, or the zero Client. Any number of callers at once cause
+// one reading; it does not end because one of them went away.
+func (s *Server) renewDocument(ctx context.Context, p *project.Project, id, host string, known Client) (Client, error) {
+	result, err, _ := s.documents.reading.Do(p.ID+" "+id, func() (any, error) {
+		ctx := context.WithoutCancel(ctx)
+		address, _ := ctx.Value(addressKey{}).(string)
+		if !s.documents.begin(p.ID, strings.ToLower(host), address) {
+			return Client{}, &Error{Code: "too_many_requests", Description: "Too many client documents were read in this minute. Try again in a minute.", cause: errUnread}
+		}
+		body, fresh, err := fetchDocument(ctx, s.fetch(p), id)
+		if err != nil {
+			return Client{}, &Error{Code: "invalid_client", Description: "The client's metadata document at " + printable(host) + " could not be read. Try again later, or tell the client's makers.", cause: err}
+		}
+		metadata, err := acceptDocument(p, id, body)
+		if err != nil {
+			return Client{}, err
+		}
+		now := s.now()
+		client := known
+		if known.ID == "" {
+			client = Client{ID: s.newID(p, "connected-app"), ProjectID: p.ID, URL: id, Type: ThirdPartyPublic, Creation: Document, CreatedAt: now}
+		}
+		client.Metadata, client.MetadataHash = metadata, metadata.Hash()
+		client.LastRegisteredAt, client.FetchedAt, client.FreshUntil = now, now, now.Add(fresh)
+		e := s.event(ctx, p, audit.ClientRegistered)
+		e.Actor, e.ClientID, e.Object = client.ID, client.ID, client.ID
+		return s.store.SaveDocumentClient(ctx, client, e)
+	})
+	client, _ := result.(Client)
+	return client, err
+}
+
+// fetchDocument reads a document and says how long it is fresh. Only a 200 with
+// JSON counts; no redirect is followed, for the address is the client's name
+// (§4 of the later draft -01). Every failure is errUnread.
+func fetchDocument(ctx context.Context, client *http.Client, id string) ([]byte, time.Duration, error) {
+	ctx, cancel := context.WithTimeout(ctx, documentTimeout)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, id, nil)
+	if err != nil {
+		return nil, 0, fmt.Errorf("%w: %w", errUnread, err)
+	}
+	r.Header.Set("Accept", "application/json")
+	stays := *client
+	stays.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	answer, err := stays.Do(r)
+	if err != nil {
+		return nil, 0, fmt.Errorf("%w: %w", errUnread, err)
+	}
+	defer answer.Body.Close()
+	mediaType, _, err := mime.ParseMediaType(answer.Header.Get("Content-Type"))
+	switch {
+	case answer.StatusCode != http.StatusOK:
+		return nil, 0, fmt.Errorf("%w: status %d", errUnread, answer.StatusCode)
+	case err != nil || mediaType != "application/json" && !strings.HasSuffix(mediaType, "+json"):
+		return nil, 0, fmt.Errorf("%w: media type %q", errUnread, mediaType)
+	}
+	body, err := io.ReadAll(io.LimitReader(answer.Body, documentLimit+1))
+	switch {
+	case err != nil:
+		return nil, 0, fmt.Errorf("%w: %w", errUnread, err)
+	case len(body) > documentLimit:
+		return nil, 0, fmt.Errorf("%w: more than %d bytes", errUnread, documentLimit)
+	}
+	return body, freshness(answer.Header), nil
+}
+
+// freshness reads how long an answer may be kept (RFC 9111 §4.2.1), within our
+// bounds. Of several ages the shortest counts; an unreadable one is zero.
+func freshness(h http.Header) time.Duration {
+	life := time.Duration(-1)
+	for _, directive := range strings.Split(strings.Join(h.Values("Cache-Control"), ","), ",") {
+		name, value, _ := strings.Cut(strings.TrimSpace(directive), "=")
+		var named time.Duration
+		switch strings.ToLower(name) {
+		case "no-store", "no-cache", "private":
+		case "max-age", "s-maxage":
+			named = seconds(strings.Trim(value, `"`))
+		default:
+			continue
+		}
+		if life < 0 || named < life {
+			life = named
+		}
+	}
+	if life < 0 {
+		life = documentDefault
+	}
+	return min(max(life-seconds(h.Get("Age")), documentMin), documentMax)
+}
+
+// seconds reads a number of seconds; longer than we keep anything is as long.
+func seconds(text string) time.Duration {
+	n, err := strconv.ParseUint(text, 10, 64)
+	switch {
+	case errors.Is(err, strconv.ErrRange), n > uint64(2*documentMax/time.Second):
+		return 2 * documentMax
+	case err != nil:
+		return 0
+	}
+	return time.Duration(n) * time.Second
+}
+
+// document is a client ID metadata document (§4.1).
+type document struct {
+	declared
+	ClientID              string          `json:"client_id"`
+	AuthMethods           []string        `json:"token_endpoint_auth_methods_supported"`
+	ClientSecret          json.RawMessage `json:"client_secret"`
+	ClientSecretExpiresAt json.RawMessage `json:"client_secret_expires_at"`
+}
+
+// acceptDocument reads the document found at id and turns it into what we keep
+// (§4.1; MCP 2026-07-28, Client ID Metadata Documents).
+func acceptDocument(p *project.Project, id string, body []byte) (Metadata, error) {
+	var d document
+	if err := wire.JSON(body, &d); err != nil {
+		var bad *wire.Error
+		errors.As(err, &bad)
+		return Metadata{}, &Error{Code: "invalid_client", Description: "The client's metadata document is not valid: " + bad.Message, cause: err}
+	}
+	switch {
+	case d.ClientID != id: // simple string comparison, RFC 3986 §6.2.1
+		return Metadata{}, invalidClient("The client's metadata document is of another client: its client_id is not the document's address.")
+	case strings.TrimSpace(d.ClientName) == "":
+		return Metadata{}, invalidClient("The client's metadata document has no client_name.")
+	case len(d.ClientSecret) > 0 || len(d.ClientSecretExpiresAt) > 0 || strings.HasPrefix(d.TokenEndpointAuthMethod, "client_secret"):
+		return Metadata{}, invalidClient("The client's metadata document names a shared secret. Anybody can read it, so it must not.")
+	case !d.public():
+		return Metadata{}, invalidClient("The client authenticates with a key (private_key_jwt), which this server does not support yet. Its document must allow the method none.")
+	}
+	d.TokenEndpointAuthMethod = authNone
+	metadata, err := d.accept(p)
+	var refusal *Error
+	if errors.As(err, &refusal) {
+		return Metadata{}, invalidClient("The client's metadata document is not valid: %s", refusal.Description)
+	}
+	return metadata, err
+}
+
+// public reports whether the client may come without authenticating. Some that
+// prefer a key say in the plural member that they can do without
+// (MCP-AS-35); one that says neither is public, for nobody shares a secret with
+// it.
+func (d document) public() bool {
+	switch {
+	case contains(d.AuthMethods, authNone), d.TokenEndpointAuthMethod == authNone:
+		return true
+	default:
+		return d.TokenEndpointAuthMethod == "" && len(d.AuthMethods) == 0
+	}
+}

@@ -1,0 +1,121 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/secret"
+)
+
+// Setup manages pre-registered clients: what the set-up commands and the
+// dashboard do.
+type Setup struct {
+	store Store
+	now   func() time.Time
+}
+
+// NewSetup returns a Setup on a store.
+func NewSetup(store Store, now func() time.Time) *Setup { return &Setup{store: store, now: now} }
+
+// NewClient describes a client to register.
+type NewClient struct {
+	Name                   string
+	Type                   ClientType
+	RedirectURIs           []string
+	PostLogoutRedirectURIs []string
+	AuthMethod             string // of a confidential client: "" is client_secret_basic
+	BypassConsent          bool   // first party only
+}
+
+// CreateClient keeps a pre-registered client. A confidential one gets a
+// secret, returned once. The error is a sentence for the operator.
+func (s *Setup) CreateClient(ctx context.Context, p *project.Project, n NewClient) (Client, *secret.Secret, error) {
+	if strings.TrimSpace(n.Name) == "" {
+		return Client{}, nil, errors.New("a client needs a name")
+	}
+	switch n.Type {
+	case FirstParty, FirstPartyPublic, ThirdParty, ThirdPartyPublic:
+	default:
+		return Client{}, nil, fmt.Errorf("the client type %q is not one of %s, %s, %s, %s", n.Type, FirstParty, FirstPartyPublic, ThirdParty, ThirdPartyPublic)
+	}
+	if len(n.RedirectURIs) == 0 {
+		return Client{}, nil, errors.New("a client needs at least one redirect URI")
+	}
+	for _, uri := range append(append([]string(nil), n.RedirectURIs...), n.PostLogoutRedirectURIs...) {
+		if err := checkRedirectURI(p, uri); err != nil {
+			var refusal *Error
+			errors.As(err, &refusal)
+			return Client{}, nil, fmt.Errorf("%s: %s", uri, refusal.Description)
+		}
+	}
+	if n.BypassConsent && !n.Type.FirstParty() {
+		return Client{}, nil, errors.New("only first-party clients can do without consent")
+	}
+	now := s.now()
+	c := Client{
+		ID: secret.NewID(now, "connected-app", string(p.Environment)), ProjectID: p.ID,
+		Type: n.Type, Creation: Preregistered, BypassConsent: n.BypassConsent,
+		CreatedAt: now, LastRegisteredAt: now,
+		Metadata: Metadata{
+			ClientName: strings.TrimSpace(n.Name), RedirectURIs: n.RedirectURIs, PostLogoutRedirectURIs: n.PostLogoutRedirectURIs,
+			GrantTypes: []string{"authorization_code", "refresh_token"}, ResponseTypes: []string{"code"},
+			TokenEndpointAuthMethod: authNone,
+		},
+	}
+	var key *secret.Secret
+	if !n.Type.Public() {
+		switch n.AuthMethod {
+		case "", authBasic, authPost:
+		default:
+			return Client{}, nil, fmt.Errorf("the authentication method %q is not %s or %s", n.AuthMethod, authBasic, authPost)
+		}
+		if c.Metadata.TokenEndpointAuthMethod = n.AuthMethod; n.AuthMethod == "" {
+			c.Metadata.TokenEndpointAuthMethod = authBasic
+		}
+		k := secret.New(secret.ClientSecret, now)
+		c.SecretID, c.SecretHash, c.SecretLast4, key = k.ID, k.Hash[:], k.Text[len(k.Text)-4:], &k
+	}
+	c.MetadataHash = c.Metadata.Hash()
+	return c, key, s.store.CreateClient(ctx, c, nil, s.event(p, audit.ClientCreated, c.ID))
+}
+
+// Clients lists clients ascending by id; see Store.
+func (s *Setup) Clients(ctx context.Context, p *project.Project, after string, limit int) ([]Client, error) {
+	return s.store.Clients(ctx, p.ID, after, limit)
+}
+
+// Client finds a client by its id or its metadata document's URL.
+func (s *Setup) Client(ctx context.Context, p *project.Project, id string) (Client, error) {
+	if strings.HasPrefix(id, "https://") {
+		return s.store.ClientByURL(ctx, p.ID, id)
+	}
+	return s.store.Client(ctx, p.ID, id)
+}
+
+// DeleteClient removes a client; its tokens end with it.
+func (s *Setup) DeleteClient(ctx context.Context, p *project.Project, id string) error {
+	return s.store.DeleteClient(ctx, p.ID, id, s.event(p, audit.ClientDeleted, id))
+}
+
+// RotateSecret gives a confidential client a new secret, returned once. The
+// old one stops at once.
+func (s *Setup) RotateSecret(ctx context.Context, p *project.Project, id string) (secret.Secret, error) {
+	c, err := s.store.Client(ctx, p.ID, id)
+	if err != nil {
+		return secret.Secret{}, err
+	}
+	if c.Type.Public() {
+		return secret.Secret{}, errors.New("this client is public: it has no secret to rotate")
+	}
+	k := secret.New(secret.ClientSecret, s.now())
+	return k, s.store.SetClientSecret(ctx, p.ID, id, k.ID, k.Hash[:], s.event(p, audit.ClientRotated, id))
+}
+
+func (s *Setup) event(p *project.Project, kind audit.Kind, object string) audit.Event {
+	return audit.Event{ProjectID: p.ID, At: s.now(), Kind: kind, Actor: "operator", Object: object}
+}

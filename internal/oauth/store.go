@@ -1,0 +1,256 @@
+package oauth
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/postern-id/postern/internal/audit"
+)
+
+// Errors that a Store returns, wrapped or not.
+var (
+	// ErrNotFound says that the row does not exist in this project.
+	ErrNotFound = errors.New("oauth: not found")
+	// ErrUsed says that a one-time object was used before. What was issued from
+	// it is revoked by then.
+	ErrUsed = errors.New("oauth: already used")
+	// ErrDead says that a one-time object has run out, or that its grant, family
+	// or person is gone. Nothing was changed.
+	ErrDead = errors.New("oauth: no longer valid")
+	// ErrLimited says that a counted attempt was one too many.
+	ErrLimited = errors.New("oauth: too many attempts")
+	// ErrConflict says that a unique value is taken.
+	ErrConflict = errors.New("oauth: conflict")
+)
+
+// Grant is what a person allowed one client: what people see and revoke
+// (decision 29). It is unique per project, subject, organization and client.
+type Grant struct {
+	ID           string // grant-<test|live>-<uuid>
+	ProjectID    string
+	Subject      string
+	Organization string // "" in a consumer project
+	ClientID     string // Client.ID
+	CreatedAt    time.Time
+	LastUsedAt   time.Time // last token issued or refreshed; zero before
+	RevokedAt    time.Time // zero while it lives
+}
+
+// GrantScope is a person's decision on one scope for one resource.
+type GrantScope struct {
+	Resource    string // "" when the token has no resource
+	Scope       string
+	Allowed     bool   // false: declined
+	ConsentHash []byte // what was shown: client metadata and redirect URI
+	DecidedAt   time.Time
+}
+
+// Family is one completed authorization: all tokens that descend from one code.
+type Family struct {
+	ID           string // uuid; the sid claim of its access tokens
+	ProjectID    string
+	GrantID      string
+	ClientID     string
+	Subject      string
+	Organization string
+	SessionID    string
+	Resource     string // as it stands in aud; "" for none
+	Scopes       []string
+	Nonce        string
+	AuthTime     time.Time
+	CreatedAt    time.Time
+	ExpiresAt    time.Time // absolute end of its refresh tokens
+	RevokedAt    time.Time // zero while it lives
+}
+
+// Code is an authorization code as it is kept: the secret only as a hash.
+type Code struct {
+	ID            string // id part of the secret (decision 23)
+	ProjectID     string
+	Hash          []byte
+	ClientID      string
+	GrantID       string
+	Subject       string
+	Organization  string
+	SessionID     string
+	RedirectURI   string
+	RedirectGiven bool   // the request named it
+	Challenge     string // S256 (RFC 7636 §4.2)
+	Resource      string
+	Scopes        []string
+	Nonce         string
+	AuthTime      time.Time
+	CreatedAt     time.Time
+	ExpiresAt     time.Time
+	Tries         int       // wrong verifiers so far
+	RedeemedAt    time.Time // zero before
+	FamilyID      string    // what it was redeemed for
+}
+
+// RefreshToken is one generation of a family, the secret only as a hash.
+type RefreshToken struct {
+	ID          string // id part of the secret (decision 23)
+	ProjectID   string
+	FamilyID    string
+	Generation  int
+	Hash        []byte
+	AuthMethod  string // how the client authenticated when it was issued
+	CreatedAt   time.Time
+	ExpiresAt   time.Time // idle end
+	RotatedAt   time.Time // zero while it is the live one
+	SuccessorID string
+	Replay      []byte // the answer of its rotation, sealed under the token itself
+}
+
+// Decision is what the consent page ended with. The store makes or revives the
+// grant, replaces the scope rows that were asked, marks the flow decided, and
+// keeps the code, in one transaction.
+type Decision struct {
+	FlowID string       // "" when consent was remembered and no flow was made
+	Grant  Grant        // ID is used when the grant is new
+	Scopes []GrantScope // one for each scope that was asked; empty when remembered
+	Code   Code         // GrantID is set by the store
+}
+
+// Redeem turns a code into a family. Everything was checked before and the
+// tokens are made; a loser throws them away.
+type Redeem struct {
+	CodeID  string
+	Now     time.Time
+	Family  Family
+	Refresh *RefreshToken // nil when the client gets none
+}
+
+// Rotate replaces a refresh token by its successor.
+type Rotate struct {
+	ProjectID  string
+	TokenID    string // the presented one
+	AuthMethod string
+	Now        time.Time
+	Window     time.Duration // how long a repeat gets the same answer
+	Successor  RefreshToken  // FamilyID and Generation are the store's to check
+	Replay     []byte        // sealed answer to keep with the presented token
+}
+
+// Rotation is the result of Rotate: exactly one of its cases holds.
+type Rotation struct {
+	Done   bool   // this call rotated
+	Replay []byte // an earlier call did, within the window: the sealed answer it kept
+}
+
+// Live is what a token's family says about it.
+type Live struct {
+	Family Family
+	Grant  Grant
+	Alive  bool // neither family, grant nor this token id is revoked, nor has the client gone
+}
+
+// Revocation is one row of the feed that resource servers follow (decision 29).
+type Revocation struct {
+	ProjectID string
+	Kind      string    // "token", "family" or "grant"
+	Value     string    // jti, family id or grant id
+	Until     time.Time // when no token of it can be alive any more
+}
+
+// ConnectedApp is a grant as its person sees it.
+type ConnectedApp struct {
+	Grant         Grant
+	Client        Client
+	Scopes        []GrantScope
+	ExpiresAt     time.Time // when its newest live family ends; zero when none lives
+	IdleExpiresAt time.Time // when its newest refresh token runs out unused
+}
+
+// Counter is one exact guess limit (decision 32): at most Limit counts under
+// Key within Window.
+type Counter struct {
+	Kind   string // "client_auth", "register_address", "register_project"
+	Key    string // hashed by the store
+	Limit  int
+	Window time.Duration
+}
+
+// Store is what the protocol needs of a database. Every method is bound to a
+// project, is one transaction, and takes the event that tells of it.
+type Store interface {
+	// Client returns a client by its id, or ErrNotFound.
+	Client(ctx context.Context, projectID, id string) (Client, error)
+	// ClientByURL returns the client of a metadata document, or ErrNotFound.
+	ClientByURL(ctx context.Context, projectID, url string) (Client, error)
+	// Clients lists clients ascending by id, after the id after, at most limit.
+	Clients(ctx context.Context, projectID, after string, limit int) ([]Client, error)
+	// CreateClient keeps a pre-registered client, or a self-registered one that
+	// is never merged.
+	CreateClient(ctx context.Context, c Client, limits []Counter, e audit.Event) error
+	// MergeClient keeps a self-registered public client, or returns the one with
+	// the same MetadataHash after moving its LastRegisteredAt (decision 9).
+	// ErrLimited when a counter is full; then nothing changed.
+	MergeClient(ctx context.Context, c Client, limits []Counter, e audit.Event) (Client, error)
+	// SaveDocumentClient keeps what a metadata document said, under its URL: the
+	// id of an existing row stays, all else is replaced. It returns the row.
+	SaveDocumentClient(ctx context.Context, c Client, e audit.Event) (Client, error)
+	// SetClientSecret replaces a client's secret.
+	SetClientSecret(ctx context.Context, projectID, id, secretID string, hash []byte, e audit.Event) error
+	// DeleteClient removes a client with its grants, families and tokens, and
+	// appends them to the revocation feed.
+	DeleteClient(ctx context.Context, projectID, id string, e audit.Event) error
+	// ExpireClients deletes self-registered clients with no grant and no
+	// registration since before, at most limit, and reports how many.
+	ExpireClients(ctx context.Context, before time.Time, limit int, now time.Time) (int, error)
+
+	// Grant returns the live grant of a person for a client with its scope rows
+	// for one resource, or ErrNotFound.
+	Grant(ctx context.Context, projectID, subject, organization, clientID, resource string) (Grant, []GrantScope, error)
+	// Decide keeps a decision. ErrUsed when the flow was decided before.
+	Decide(ctx context.Context, d Decision, e audit.Event) error
+	// Deny marks a flow decided and records the refusal. ErrUsed as Decide.
+	Deny(ctx context.Context, projectID, flowID string, now time.Time, e audit.Event) error
+
+	// Code returns a code by its id, used or not.
+	Code(ctx context.Context, projectID, id string) (Code, error)
+	// CountCodeTry counts a wrong verifier against a code.
+	CountCodeTry(ctx context.Context, projectID, id string) error
+	// RedeemCode uses a code up by one conditional statement (unused, in time,
+	// fewer than five wrong tries, grant alive), keeps the family and its refresh
+	// token and marks the grant used. ErrUsed when it was redeemed before: then
+	// the family it was redeemed for is revoked in the same transaction, with
+	// reuse as the event. ErrDead otherwise.
+	RedeemCode(ctx context.Context, projectID string, r Redeem, done, reuse audit.Event) error
+
+	// RefreshToken returns a refresh token with its family and grant, whatever
+	// their state, or ErrNotFound.
+	RefreshToken(ctx context.Context, projectID, id string) (RefreshToken, Family, Grant, error)
+	// RotateRefresh rotates by one conditional statement (not rotated, in time,
+	// family and grant alive). When another call rotated it: within the window,
+	// with the successor unused and the same AuthMethod, the kept answer comes
+	// back; otherwise the family is revoked in the same transaction with reuse as
+	// the event, and ErrUsed comes back. ErrDead when it has run out or its
+	// family or grant is gone.
+	RotateRefresh(ctx context.Context, r Rotate, done, reuse audit.Event) (Rotation, error)
+
+	// Live is the one read of introspection: the family, its grant, and whether
+	// jti was revoked alone. ErrNotFound when there is no such family.
+	Live(ctx context.Context, projectID, familyID, jti string) (Live, error)
+	// RevokeToken ends one access token by its jti until its expiry.
+	RevokeToken(ctx context.Context, projectID, jti string, until time.Time, e audit.Event) error
+	// RevokeFamily ends a family (idempotent).
+	RevokeFamily(ctx context.Context, projectID, familyID string, until time.Time, e audit.Event) error
+	// RevokeGrant ends a grant and its families, if it belongs to the subject
+	// (idempotent). ErrNotFound when it does not.
+	RevokeGrant(ctx context.Context, projectID, subject, grantID string, until time.Time, e audit.Event) error
+	// DeclineScopes marks scope rows of a live grant as declined and revokes its
+	// families, so that the next token has only what is left ("make read only").
+	DeclineScopes(ctx context.Context, projectID, subject, grantID string, scopes []string, until time.Time, e audit.Event) error
+	// ConnectedApps lists a person's grants, live ones first, newest first, and
+	// those revoked after since.
+	ConnectedApps(ctx context.Context, projectID, subject, organization string, since time.Time) ([]ConnectedApp, error)
+
+	// Count adds one to a counter, or returns ErrLimited when it is full.
+	Count(ctx context.Context, projectID string, c Counter, now time.Time) error
+	// Counted reports whether a counter is full, without adding to it.
+	Counted(ctx context.Context, projectID string, c Counter, now time.Time) (bool, error)
+	// Record keeps an event that stands alone.
+	Record(ctx context.Context, e audit.Event) error
+}

@@ -1,0 +1,177 @@
+package oauth
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/secret"
+)
+
+// tokenRequest is a request to the token endpoint whose client is certain.
+type tokenRequest struct {
+	project   *project.Project
+	client    Client
+	method    string // how the client authenticated
+	code      string
+	verifier  string
+	redirect  string
+	refresh   string
+	scopes    []string // asked; empty for what was granted
+	resources []string
+}
+
+// tokenResponse is RFC 6749 §5.1.
+type tokenResponse struct {
+	AccessToken  string `json:"access_token"`
+	TokenType    string `json:"token_type"`
+	ExpiresIn    int    `json:"expires_in"`
+	Scope        string `json:"scope"`
+	RefreshToken string `json:"refresh_token,omitempty"`
+	IDToken      string `json:"id_token,omitempty"`
+}
+
+// Token is the token endpoint (RFC 6749 §3.2). The client is checked first,
+// then every parameter; only then is a code or a refresh token used up
+// (MCP-AS-43).
+func (s *Server) Token(w http.ResponseWriter, r *http.Request) error {
+	ctx, p := s.WithAddress(r), project.FromContext(r.Context())
+	form, err := s.parseBody(r, bodyLimit, "resource")
+	if err != nil {
+		return err
+	}
+	grant := form.Get("grant_type")
+	client, method, err := s.authenticateClient(ctx, r, p, form)
+	if err != nil {
+		return err
+	}
+	req, err := parseToken(p, client, method, form)
+	if err != nil {
+		return err
+	}
+	var body []byte
+	switch grant {
+	case "":
+		return invalidRequest("grant_type is missing.")
+	case "authorization_code", "refresh_token":
+		if !slices.Contains(client.Metadata.GrantTypes, grant) {
+			return unauthorizedClient("This client did not register for the grant type %s.", grant)
+		}
+		if grant == "authorization_code" {
+			body, err = s.exchangeCode(ctx, req)
+		} else {
+			body, err = s.exchangeRefresh(ctx, req)
+		}
+	default:
+		return unsupportedGrantType("Use authorization_code or refresh_token.")
+	}
+	if err != nil {
+		return err
+	}
+	h := w.Header()
+	h.Set("Content-Type", "application/json")
+	h.Set("Cache-Control", "no-store")
+	h.Set("Pragma", "no-cache")
+	_, _ = w.Write(body) // a client that went away is no error of ours
+	return nil
+}
+
+func parseToken(p *project.Project, client Client, method string, form url.Values) (tokenRequest, error) {
+	scopes, err := parseScope(form.Get("scope"))
+	if err != nil {
+		return tokenRequest{}, err
+	}
+	return tokenRequest{
+		project: p, client: client, method: method,
+		code: form.Get("code"), verifier: form.Get("code_verifier"), redirect: form.Get("redirect_uri"),
+		refresh: form.Get("refresh_token"), scopes: scopes, resources: form["resource"],
+	}, nil
+}
+
+// checkResource checks that a token request stays inside what was granted (RFC
+// 8707 §2.2): it names the granted resource, or none.
+func (r tokenRequest) checkResource(granted string) error {
+	for _, asked := range r.resources {
+		if granted == "" || strings.TrimSuffix(asked, "/") != strings.TrimSuffix(granted, "/") {
+			return invalidTarget("The grant is not for this resource. Start a new authorization for it.")
+		}
+	}
+	return nil
+}
+
+// narrow returns the scopes of a new access token: what is asked, inside what
+// was granted (RFC 6749 §6), inside what the person may grant today.
+func (s *Server) narrow(ctx context.Context, r tokenRequest, subject, organization string, granted []string) ([]string, error) {
+	for _, name := range r.scopes {
+		if !slices.Contains(granted, name) {
+			return nil, invalidScope("The scope '%s' was not granted.", name)
+		}
+	}
+	wanted := granted
+	if len(r.scopes) > 0 {
+		wanted = r.scopes
+	}
+	scopes, active, err := s.subjects.Narrow(ctx, r.project.ID, subject, organization, wanted)
+	if err != nil {
+		return nil, err
+	}
+	if !active || len(scopes) == 0 {
+		return nil, s.refuseGrant(ctx, r, subject, "the person can no longer grant any of it")
+	}
+	return scopes, nil
+}
+
+// mint makes the whole answer for a family, and the refresh token's row when
+// the client gets one. Nothing is kept yet.
+func (s *Server) mint(ctx context.Context, r tokenRequest, f Family, scopes []string, generation int) (body []byte, refresh *RefreshToken, err error) {
+	refreshes := r.client.Refreshes()
+	access, life, err := s.mintAccess(ctx, r.project, f, r.client, scopes, refreshes)
+	if err != nil {
+		return nil, nil, err
+	}
+	answer := tokenResponse{AccessToken: access, TokenType: "Bearer", ExpiresIn: life, Scope: strings.Join(scopes, " ")}
+	if slices.Contains(scopes, "openid") {
+		if answer.IDToken, err = s.mintID(ctx, r.project, f, r.client, scopes, access); err != nil {
+			return nil, nil, err
+		}
+	}
+	if refreshes {
+		now := s.now()
+		token := secret.New(secret.RefreshToken, now)
+		expires := now.Add(time.Duration(r.project.Settings.Lifetimes.RefreshIdle) * time.Second)
+		if expires.After(f.ExpiresAt) {
+			expires = f.ExpiresAt
+		}
+		answer.RefreshToken = token.Text
+		refresh = &RefreshToken{
+			ID: token.ID, ProjectID: r.project.ID, FamilyID: f.ID, Generation: generation, Hash: token.Hash[:],
+			AuthMethod: r.method, CreatedAt: now, ExpiresAt: expires,
+		}
+	}
+	body, err = json.Marshal(answer)
+	return body, refresh, err
+}
+
+// refuseGrant records why a code or refresh token was refused and answers with
+// one sentence for every case.
+func (s *Server) refuseGrant(ctx context.Context, r tokenRequest, subject, reason string) error {
+	e := s.event(ctx, r.project, audit.TokenRefused)
+	e.Actor, e.ClientID, e.Subject, e.Refused, e.Reason = r.client.ID, r.client.ID, subject, true, reason
+	if err := s.store.Record(ctx, e); err != nil {
+		return err
+	}
+	return invalidGrant("The code or refresh token is not valid for this client any more. Start a new authorization.")
+}
+
+// tokenEvent is the event of tokens that were given, or of a theft.
+func (s *Server) tokenEvent(ctx context.Context, r tokenRequest, kind audit.Kind, subject, object string) audit.Event {
+	e := s.event(ctx, r.project, kind)
+	e.Actor, e.ClientID, e.Subject, e.Object = r.client.ID, r.client.ID, subject, object
+	return e
+}

@@ -1,0 +1,112 @@
+package oauth_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func (r *rig) userinfo(method string, authorization ...string) answer {
+	r.Helper()
+	req := httptest.NewRequest(method, "/", nil)
+	for _, value := range authorization {
+		req.Header.Add("Authorization", value)
+	}
+	return r.send(r.server.Userinfo, req)
+}
+
+// Proves: OIDC-5.3.1-a, OIDC-5.3.2-a
+func TestUserinfo(t *testing.T) {
+	r := newRig(t)
+	c, key := r.client("client_secret_basic")
+	email := r.authorize(c, key, rigNotes, "openid", "email", "read:notes").Access
+	bare := r.authorize(c, key, rigFiles, "openid").Access
+	for _, test := range []struct {
+		name, method, authorization string
+		want                        map[string]any
+	}{
+		{"GET", http.MethodGet, "Bearer " + email, map[string]any{"sub": rigSubject, "email": "ada@example.test", "email_verified": true}},
+		{"POST, scheme in lower case", http.MethodPost, "bearer " + email, map[string]any{"sub": rigSubject, "email": "ada@example.test", "email_verified": true}},
+		{"openid alone, compatible profile", http.MethodGet, "Bearer " + bare, map[string]any{"sub": rigSubject}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a := r.userinfo(test.method, test.authorization)
+			if a.code != http.StatusOK || a.header.Get("Content-Type") != "application/json" || a.header.Get("Cache-Control") != "no-store" {
+				t.Fatalf("got %d %v %s", a.code, a.header, a.body)
+			}
+			if diff := cmp.Diff(test.want, a.json()); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+// Proves: OIDC-5.3.3-a
+func TestUserinfoRefuses(t *testing.T) {
+	r := newRig(t)
+	c, key := r.client("client_secret_basic")
+	good := r.authorize(c, key, rigNotes, "openid", "read:notes")
+	for _, test := range []struct {
+		name          string
+		authorization []string
+		status        int
+		challenge     string // "" for the bare one
+	}{
+		{"no token", nil, 401, ""},
+		{"Basic", []string{"Basic eDp5"}, 401, ""},
+		{"nothing behind the scheme", []string{"Bearer"}, 401, "invalid_token"},
+		{"two headers", []string{"Bearer " + good.Access, "Bearer " + good.Access}, 401, "invalid_token"},
+		{"garbage", []string{"Bearer x.y.z"}, 401, "invalid_token"},
+		{"I15 no openid", []string{"Bearer " + r.authorize(c, key, rigNotes, "read:notes").Access}, 403, "insufficient_scope"},
+		{"I15 an id_token", []string{"Bearer " + good.ID}, 401, "invalid_token"},
+		{"I15 a refresh token", []string{"Bearer " + good.Refresh}, 401, "invalid_token"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			a := r.userinfo(http.MethodGet, test.authorization...)
+			challenge := a.header.Get("WWW-Authenticate")
+			if a.code != test.status || !strings.HasPrefix(challenge, "Bearer ") {
+				t.Fatalf("got %d, challenge %q", a.code, challenge)
+			}
+			if test.challenge == "" && strings.Contains(challenge, "error") || !strings.Contains(challenge, test.challenge) {
+				t.Errorf("challenge %q", challenge)
+			}
+			if test.status == 403 && !strings.Contains(challenge, `scope="openid"`) {
+				t.Errorf("challenge %q does not name the scope", challenge)
+			}
+			if strings.Contains(a.body, rigSubject) {
+				t.Errorf("body %s", a.body)
+			}
+		})
+	}
+	for name, happen := range map[string]func(r *rig){
+		"expired":       func(r *rig) { r.clock.Advance(15 * time.Minute) },
+		"revoked":       func(r *rig) { r.revoke(c, key, good.Access).revoked() },
+		"person locked": func(r *rig) { r.people.locked = true },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t)
+			c, key = r.client("client_secret_basic")
+			good = r.authorize(c, key, rigNotes, "openid")
+			if a := r.userinfo(http.MethodGet, "Bearer "+good.Access); a.code != http.StatusOK {
+				t.Fatalf("before: %d %s", a.code, a.body)
+			}
+			happen(r)
+			if a := r.userinfo(http.MethodGet, "Bearer "+good.Access); a.code != http.StatusUnauthorized || !strings.Contains(a.header.Get("WWW-Authenticate"), "invalid_token") {
+				t.Errorf("after: %d %v %s", a.code, a.header, a.body)
+			}
+		})
+	}
+	t.Run("openid taken from the person", func(t *testing.T) {
+		r := newRig(t)
+		c, key := r.client("client_secret_basic")
+		token := r.authorize(c, key, rigNotes, "openid", "read:notes").Access
+		r.people.lost = []string{"openid"}
+		if a := r.userinfo(http.MethodGet, "Bearer "+token); a.code != http.StatusForbidden {
+			t.Errorf("got %d %s", a.code, a.body)
+		}
+	})
+}

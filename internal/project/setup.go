@@ -1,0 +1,179 @@
+package project
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/secret"
+)
+
+// SetupStore is what Setup needs of a database. Every method is one
+// transaction, raises the project's change counter and keeps the event.
+type SetupStore interface {
+	Store
+	// CreateProject keeps a project, or returns ErrConflict when its issuer's host
+	// or one of its hosts is taken.
+	CreateProject(ctx context.Context, p Project, e audit.Event) error
+	// SaveSettings replaces name and settings of a project if its change counter
+	// still is change, or returns ErrConflict.
+	SaveSettings(ctx context.Context, projectID string, change int64, name string, s Settings, e audit.Event) error
+	// AddResource keeps a resource server, or replaces the one with the same URI
+	// but for its id and secret. The scopes are defined in the policy document, or described anew there; those
+	// it has and that are not named here stay. If r.Default is set, no other is.
+	AddResource(ctx context.Context, projectID string, r Resource, scopes []Scope, e audit.Event) error
+	// RemoveResource removes a resource server, or returns ErrNotFound. Its scopes
+	// stay in the policy document.
+	RemoveResource(ctx context.Context, projectID, uri string, e audit.Event) error
+}
+
+// Setup changes projects: what the set-up commands and the dashboard do.
+type Setup struct {
+	store SetupStore
+	now   func() time.Time
+}
+
+// NewSetup returns a Setup on a store.
+func NewSetup(store SetupStore, now func() time.Time) *Setup {
+	return &Setup{store: store, now: now}
+}
+
+// New describes a project to create. Empty ids are made; dev gives its own so
+// that they stay the same.
+type New struct {
+	Name        string
+	Issuer      string
+	Vertical    Vertical    // "" is Consumer
+	Environment Environment // "" is Live
+	Settings    *Settings   // nil is Defaults
+}
+
+// Create keeps a new project and returns it with its secret, which is shown
+// once and kept as a hash only.
+func (s *Setup) Create(ctx context.Context, n New) (*Project, secret.Secret, error) {
+	if strings.TrimSpace(n.Name) == "" {
+		return nil, secret.Secret{}, errors.New("a project needs a name")
+	}
+	if err := CheckIssuer(n.Issuer); err != nil {
+		return nil, secret.Secret{}, err
+	}
+	if n.Vertical == "" {
+		n.Vertical = Consumer
+	}
+	if n.Environment == "" {
+		n.Environment = Live
+	}
+	settings := Defaults()
+	if n.Settings != nil {
+		settings = *n.Settings
+	}
+	if problems := settings.Check(); len(problems) > 0 {
+		return nil, secret.Secret{}, errors.New(strings.Join(problems, "; "))
+	}
+	now, env := s.now(), string(n.Environment)
+	key := secret.New(secret.ProjectSecret, now)
+	p := Project{
+		ID: secret.NewID(now, "project", env), Name: strings.TrimSpace(n.Name), Issuer: n.Issuer,
+		Vertical: n.Vertical, Environment: n.Environment,
+		PublicToken: secret.NewID(now, "public-token", env),
+		SecretID:    key.ID, SecretHash: key.Hash[:],
+		Settings: settings, CreatedAt: now,
+	}
+	err := s.store.CreateProject(ctx, p, s.event(p.ID, audit.ProjectCreated, p.ID))
+	return &p, key, err
+}
+
+// Find returns a project by id, by issuer, or the only one when ref is "".
+func (s *Setup) Find(ctx context.Context, ref string) (*Project, error) {
+	all, err := s.store.Projects(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if ref == "" && len(all) == 1 {
+		return all[0], nil
+	}
+	for _, p := range all {
+		if ref != "" && (p.ID == ref || p.Issuer == strings.TrimSuffix(ref, "/")) {
+			return p, nil
+		}
+	}
+	switch {
+	case ref != "":
+		return nil, fmt.Errorf("%w: no project has the id or issuer %q", ErrNotFound, ref)
+	case len(all) == 0:
+		return nil, fmt.Errorf("%w: there is no project yet", ErrNotFound)
+	default:
+		return nil, fmt.Errorf("%w: there are %d projects; name one by id or issuer", ErrNotFound, len(all))
+	}
+}
+
+// All returns every project.
+func (s *Setup) All(ctx context.Context) ([]*Project, error) { return s.store.Projects(ctx) }
+
+// Change edits name and settings of a project. It tries again when somebody
+// else changed the project in between.
+func (s *Setup) Change(ctx context.Context, id string, edit func(p *Project) error) (*Project, error) {
+	for range 5 {
+		p, err := s.Find(ctx, id)
+		if err != nil {
+			return nil, err
+		}
+		if err := edit(p); err != nil {
+			return nil, err
+		}
+		if problems := p.Settings.Check(); len(problems) > 0 {
+			return nil, errors.New(strings.Join(problems, "; "))
+		}
+		err = s.store.SaveSettings(ctx, p.ID, p.Change, p.Name, p.Settings, s.event(p.ID, audit.ProjectChanged, p.ID))
+		if !errors.Is(err, ErrConflict) {
+			return p, err
+		}
+	}
+	return nil, ErrConflict
+}
+
+// AddResource registers a resource server with its scopes. With introspect it
+// gets a secret of its own, returned once.
+func (s *Setup) AddResource(ctx context.Context, p *Project, r Resource, scopes []Scope, introspect bool) (Resource, *secret.Secret, error) {
+	if err := CheckResource(r.URI); err != nil {
+		return Resource{}, nil, err
+	}
+	for _, sc := range scopes {
+		if !ValidScope(sc.Name) {
+			return Resource{}, nil, fmt.Errorf("scope %q must be printable ASCII without space, quote or backslash", sc.Name)
+		}
+	}
+	now := s.now()
+	r.ID, r.CreatedAt = secret.NewID(now, "resource-server", string(p.Environment)), now
+	if r.Profile == "" {
+		r.Profile = RFC9068
+	}
+	if r.Name == "" {
+		r.Name = p.Name
+	}
+	for _, sc := range scopes {
+		if !slices.Contains(r.Scopes, sc.Name) {
+			r.Scopes = append(r.Scopes, sc.Name)
+		}
+	}
+	var key *secret.Secret
+	if introspect {
+		k := secret.New(secret.ResourceServer, now)
+		r.SecretID, r.SecretHash, key = k.ID, k.Hash[:], &k
+	}
+	return r, key, s.store.AddResource(ctx, p.ID, r, scopes, s.event(p.ID, audit.ResourceAdded, r.ID))
+}
+
+// RemoveResource removes a resource server. Tokens for it live until they
+// expire; none is issued or refreshed any more.
+func (s *Setup) RemoveResource(ctx context.Context, p *Project, uri string) error {
+	return s.store.RemoveResource(ctx, p.ID, uri, s.event(p.ID, audit.ResourceRemoved, uri))
+}
+
+func (s *Setup) event(projectID string, kind audit.Kind, object string) audit.Event {
+	return audit.Event{ProjectID: projectID, At: s.now(), Kind: kind, Actor: "operator", Object: object}
+}

@@ -1,0 +1,153 @@
+// Package secret makes the random texts that Postern hands out.
+//
+// [Secret] is an opaque secret: an authorization code, a refresh token, a
+// client secret, a session. Its text carries the primary key of the row it
+// belongs to and 256 random bits; the database keeps only a hash of those
+// bits. [New] makes one, [Parse] takes one apart, [Secret.Matches] compares it
+// with the row. [NewUUID] and [NewID] make identifiers that ascend with time,
+// [NewCode] the digits a person types, [NewTrace] the code that ties an error
+// page to a log line.
+//
+// The package keeps nothing, reads no clock and knows no storage. A secret that
+// a person types is not an opaque secret: its hash needs a key, which package
+// signing derives.
+package secret
+
+import (
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/binary"
+	"fmt"
+	"hash/crc32"
+	"log/slog"
+	"math/big"
+	"strings"
+	"time"
+)
+
+// Kind says what an opaque secret is for. It is part of the text, so that a
+// secret of one kind is never taken for another, and a leaked one can be
+// recognised.
+type Kind string
+
+// The kinds of opaque secrets.
+const (
+	AuthorizationCode Kind = "ac"
+	RefreshToken      Kind = "rt"
+	ClientSecret      Kind = "cs"
+	HostedSession     Kind = "hs"
+	ResourceServer    Kind = "rs"
+	Registration      Kind = "rat" // registration access token, RFC 7592 §2
+	WorkspaceKey      Kind = "wk"
+	Setup             Kind = "setup"
+	ProjectSecret     Kind = "ps" // of the compatible API and of introspection
+	Flow              Kind = "fl" // binds a sign-in to one browser
+)
+
+const (
+	idSize     = 16 // UUIDv7
+	randomSize = 32
+	sumSize    = 4 // CRC-32
+	rawSize    = idSize + randomSize + sumSize
+
+	// textSize is the number of base62 digits that rawSize bytes need at most.
+	// Every text has exactly so many: one value, one spelling.
+	textSize = 70
+)
+
+// Secret is an opaque secret. Printing one, by fmt, slog or encoding/json,
+// shows its kind and id and never its text.
+type Secret struct {
+	Kind Kind   `json:"kind"`
+	ID   string `json:"id"` // primary key of its row: a UUIDv7, ascending with time
+	// Text is what the holder gets, once: "pst_", kind, "_", 70 base62 digits.
+	Text string `json:"-"`
+	// Hash is the SHA-256 of the random part: what the row keeps.
+	Hash [sha256.Size]byte `json:"-"`
+}
+
+// New makes a secret whose id is of the moment now.
+func New(kind Kind, now time.Time) Secret {
+	raw := make([]byte, idSize+randomSize, rawSize)
+	id := newUUID(now)
+	copy(raw, id[:])
+	rand.Read(raw[idSize:]) // never fails: crypto/rand ends the program instead
+	hash := sha256.Sum256(raw[idSize:])
+	raw = binary.BigEndian.AppendUint32(raw, checksum(kind, raw))
+	return Secret{
+		Kind: kind,
+		ID:   formatUUID(id),
+		Text: prefix(kind) + encode(raw),
+		Hash: hash,
+	}
+}
+
+// Parse takes apart a text that should be a secret of the given kind. It
+// accepts exactly the texts that New makes: a text that was cut, extended,
+// changed in case or padded with blanks is not one. A text it accepts is well
+// formed, not valid: look its ID up and compare with Matches.
+func Parse(kind Kind, text string) (Secret, bool) {
+	digits, found := strings.CutPrefix(text, prefix(kind))
+	if !found || len(digits) != textSize {
+		return Secret{}, false
+	}
+	raw, ok := decode(digits)
+	if !ok {
+		return Secret{}, false
+	}
+	body, sum := raw[:idSize+randomSize], raw[idSize+randomSize:]
+	if binary.BigEndian.Uint32(sum) != checksum(kind, body) {
+		return Secret{}, false
+	}
+	return Secret{
+		Kind: kind,
+		ID:   formatUUID([idSize]byte(body[:idSize])),
+		Text: text,
+		Hash: sha256.Sum256(body[idSize:]),
+	}, true
+}
+
+// Matches tells whether stored, the hash kept in the row, is this secret's. The
+// time it takes does not depend on where they differ.
+func (s Secret) Matches(stored []byte) bool {
+	return subtle.ConstantTimeCompare(s.Hash[:], stored) == 1
+}
+
+// String returns kind and id, enough to find the row.
+func (s Secret) String() string { return "secret " + string(s.Kind) + " " + s.ID }
+
+// Format makes every verb of package fmt print String.
+func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, s.String()) }
+
+// LogValue makes package slog log String.
+func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+func prefix(kind Kind) string { return "pst_" + string(kind) + "_" }
+
+// checksum finds typing and copying mistakes before the database is asked. It
+// covers the prefix, so that one kind cannot be relabelled as another.
+func checksum(kind Kind, body []byte) uint32 {
+	return crc32.Update(crc32.ChecksumIEEE([]byte(prefix(kind))), crc32.IEEETable, body)
+}
+
+// The digits of base62 in the order math/big uses: 0-9, a-z, A-Z.
+const base = 62
+
+func encode(raw []byte) string {
+	text := new(big.Int).SetBytes(raw).Text(base)
+	return strings.Repeat("0", textSize-len(text)) + text
+}
+
+func decode(digits string) ([]byte, bool) {
+	for _, c := range []byte(digits) {
+		if !('0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z') {
+			return nil, false // big.Int would also take a sign or an underscore
+		}
+	}
+	n, ok := new(big.Int).SetString(digits, base)
+	if !ok || n.BitLen() > rawSize*8 {
+		return nil, false
+	}
+	return n.FillBytes(make([]byte, rawSize)), true
+}

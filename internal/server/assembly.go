@@ -1,0 +1,246 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/postern-id/postern/internal/identity"
+	"github.com/postern-id/postern/internal/login"
+	"github.com/postern-id/postern/internal/mail"
+	"github.com/postern-id/postern/internal/oauth"
+	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/signin"
+	"github.com/postern-id/postern/internal/signing"
+	"github.com/postern-id/postern/internal/store"
+	"github.com/postern-id/postern/internal/web"
+)
+
+// assembly is every part of a running server, wired.
+type assembly struct {
+	log       *slog.Logger
+	now       func() time.Time
+	version   string
+	dev       *Dev
+	db        *store.DB
+	directory *project.Directory
+	keys      *signing.Keys
+	oauth     *oauth.Server
+	login     *login.Pages
+	mails     *mail.Queue
+	skewed    atomic.Bool // our clock and the database's are too far apart
+
+	pages    http.Handler
+	machine  http.Handler
+	fetchers sync.Map // allowed ports -> *http.Client
+}
+
+// maxTokenLife is the ceiling of every lifetime that project.Settings allows
+// for something signed.
+const maxTokenLife = 24 * time.Hour
+
+// The flood limits (security.md §4.4): per address, in memory. A peer on this
+// computer is not limited: that is a test, or a proxy that was not named, and
+// one bucket for everybody would lock everybody out.
+func pageLimit() web.Limit    { return web.Limit{Count: 120, Per: time.Minute} }
+func machineLimit() web.Limit { return web.Limit{Count: 600, Per: time.Minute} }
+
+const (
+	// waitingMails bounds the mails in line; more are refused.
+	waitingMails = 1000
+	// maxDocument is the size of a client ID metadata document
+	// (draft-ietf-oauth-client-id-metadata-document-00 §6.6), in bytes.
+	maxDocument = 5 << 10
+)
+
+// limitedPeers bounds how many addresses a limiter remembers.
+const limitedPeers = 50_000
+
+func assemble(ctx context.Context, c Config) (*assembly, error) {
+	a := &assembly{log: c.Log, now: c.Now, version: c.Version, dev: c.Dev, db: c.Storage.DB}
+	var err error
+	if a.directory, err = project.NewDirectory(ctx, a.db); err != nil {
+		return nil, err
+	}
+	if a.keys, err = signing.New(signing.Config{Store: a.db, Sealer: c.Storage.Sealer, Now: c.Now, MaxTokenLife: maxTokenLife}); err != nil {
+		return nil, err
+	}
+	for _, p := range a.directory.All() { // a few milliseconds, and only the first time
+		if err := a.keys.Ensure(ctx, p.ID, signing.ES256); err != nil {
+			return nil, fmt.Errorf("keys of project %s: %w", p.ID, err)
+		}
+	}
+	if a.mails, err = mail.NewQueue(mail.QueueConfig{Sender: c.Mail, Now: c.Now, Size: waitingMails, Failed: a.mailFailed}); err != nil {
+		return nil, err
+	}
+	people, err := identity.New(identity.Config{Store: a.db, Now: c.Now})
+	if err != nil {
+		return nil, err
+	}
+	kept := keeper(a.db, c.Dev)
+	a.oauth, err = oauth.New(oauth.Config{
+		Store: kept, Subjects: people, Keys: a.keys, Fetch: a.fetcher, Now: c.Now,
+		Address: func(r *http.Request) string { return web.ClientIP(r).String() },
+		Trace:   web.Trace, Note: web.Note,
+	})
+	if err != nil {
+		return nil, err
+	}
+	methods, err := signin.New(signin.Config{
+		Store: kept, Mail: a.mails, Now: c.Now,
+		MAC: func(projectID, methodID, code string) [32]byte {
+			return c.Storage.Sealer.MAC(signing.OTP, projectID, methodID, code)
+		},
+	})
+	if err != nil {
+		return nil, err
+	}
+	mailbox := ""
+	if c.Dev != nil && c.Dev.Mailbox != nil {
+		mailbox = DevMailbox
+	}
+	a.login, err = login.New(login.Config{
+		OAuth: a.oauth, People: people, Methods: methods, Now: c.Now, Mailbox: mailbox,
+		CSRF: web.CSRF{Key: c.Storage.Sealer.Derive(signing.CSRF)},
+	})
+	if err != nil {
+		return nil, err
+	}
+	return a, a.handlers()
+}
+
+// handlers builds the two chains, outermost first.
+func (a *assembly) handlers() error {
+	assets, err := web.Assets()
+	if err != nil {
+		return err
+	}
+	a.pages = web.Chain(web.Mux(mux(a.people(assets)), a.login.Error),
+		web.PageHeaders,
+		web.Bounds(a.login.Error),
+		a.limit(pageLimit(), a.login.Error),
+	)
+	a.machine = web.Chain(web.Mux(mux(a.machines()), refuseMachine),
+		web.MachineHeaders,
+		web.Bounds(refuseMachine),
+		a.limit(machineLimit(), refuseMachine),
+	)
+	return nil
+}
+
+func (a *assembly) limit(l web.Limit, write web.ErrorWriter) web.Middleware {
+	limiter := web.NewLimiter(l, limitedPeers, a.now)
+	limited := limiter.Wrap(func(r *http.Request) string { return web.AddressKey(web.ClientIP(r)) }, write)
+	return func(next http.Handler) http.Handler {
+		counted := limited(next)
+		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			if web.ClientIP(r).IsLoopback() {
+				next.ServeHTTP(w, r)
+				return
+			}
+			counted.ServeHTTP(w, r)
+		})
+	}
+}
+
+// route finds the project of a request's host and sends the request to the
+// chain of its kind. The issuer never comes from the request.
+func (a *assembly) route(w http.ResponseWriter, r *http.Request) {
+	host := project.Host(web.Scheme(r), web.Host(r))
+	p, ok := a.directory.ByHost(host)
+	if !ok {
+		a.misdirected(w, r, host)
+		return
+	}
+	r = r.WithContext(project.NewContext(r.Context(), p))
+	web.Note(r.Context(), slog.String("project", p.ID))
+	if forMachines(r.URL.Path) {
+		a.machine.ServeHTTP(w, r)
+		return
+	}
+	a.pages.ServeHTTP(w, r)
+}
+
+// forMachines tells the two kinds of address apart. Everything well-known is
+// for programs, so that an unknown one is a plain 404 (MCP-AS-9).
+func forMachines(path string) bool {
+	return strings.HasPrefix(path, "/.well-known/") || strings.HasPrefix(path, "/v1/")
+}
+
+// misdirected answers for a host that no project has (RFC 9110 §15.5.20). In
+// development a page asked for by the number of this computer is sent to its
+// name, where the cookies are.
+func (a *assembly) misdirected(w http.ResponseWriter, r *http.Request, host string) {
+	if name, ok := a.localName(host); ok && r.Method == http.MethodGet && !forMachines(r.URL.Path) {
+		http.Redirect(w, r, name+r.URL.RequestURI(), http.StatusTemporaryRedirect)
+		return
+	}
+	var issuers []string
+	for _, p := range a.directory.All() {
+		issuers = append(issuers, p.Issuer)
+	}
+	sentence := "There is no project here yet. Whoever runs this server: postern project create NAME"
+	if len(issuers) > 0 {
+		slices.Sort(issuers)
+		sentence = "This server answers at " + strings.Join(issuers, ", ") + ". A proxy in front of it must pass the Host header on and stand in behind_proxy."
+	}
+	refuse(w, http.StatusMisdirectedRequest, "misdirected_request", sentence)
+}
+
+// localName is the issuer at localhost with the port of a loopback address.
+func (a *assembly) localName(host string) (string, bool) {
+	u, err := url.Parse("http://" + host)
+	if a.dev == nil || err != nil || !project.Loopback(u.Hostname()) || u.Hostname() == "localhost" {
+		return "", false
+	}
+	p, ok := a.directory.ByHost(project.Host("http", "localhost:"+u.Port()))
+	if !ok {
+		return "", false
+	}
+	return p.Issuer, true
+}
+
+// fetcher is the client for a project's metadata documents. Projects that
+// allow the same ports share one.
+func (a *assembly) fetcher(p *project.Project) *http.Client {
+	key := fmt.Sprint(p.Settings.DocumentPorts)
+	if c, ok := a.fetchers.Load(key); ok {
+		return c.(*http.Client)
+	}
+	f := web.FetchConfig{UserAgent: "postern/" + a.version, MaxBytes: maxDocument}
+	for _, port := range p.Settings.DocumentPorts {
+		f.Ports = append(f.Ports, uint16(port)) //nolint:gosec // project.Settings.Check bounds it
+	}
+	if a.dev != nil {
+		f.Loopback, f.Roots = true, a.dev.Roots
+	}
+	made, err := web.NewFetcher(f)
+	if err != nil {
+		a.log.Error("no client for metadata documents", "project", p.ID, "error", err)
+		return &http.Client{Transport: refuseAll{err}}
+	}
+	c, _ := a.fetchers.LoadOrStore(key, made)
+	return c.(*http.Client)
+}
+
+// refuseAll is a transport that reaches nobody.
+type refuseAll struct{ err error }
+
+func (t refuseAll) RoundTrip(*http.Request) (*http.Response, error) { return nil, t.err }
+
+// mailFailed logs without the address or the code: who reads the log is not
+// who the mail was for.
+func (a *assembly) mailFailed(_ mail.Mail, err error, again time.Time) {
+	if again.IsZero() {
+		a.log.Error("a mail was given up", "error", err)
+		return
+	}
+	a.log.Warn("a mail was not sent yet", "error", err, "again", again)
+}

@@ -1,0 +1,195 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/postern-id/postern/internal/signing"
+	"github.com/postern-id/postern/internal/store"
+)
+
+// Data says where a deployment keeps what must survive a restart.
+type Data struct {
+	Folder        string // holds postern.db and master.key; made if it is not there
+	Database      string // PostgreSQL URL; "" for SQLite in Folder
+	MasterKey     string // 32 bytes in base64; "" to read it from a file
+	MasterKeyFile string // "" for master.key in Folder
+	Now           func() time.Time
+}
+
+// ErrNoData says that nothing was kept here yet.
+var ErrNoData = errors.New("server: no data yet")
+
+// Path is the SQLite file.
+func (d Data) Path() string { return filepath.Join(d.Folder, "postern.db") }
+
+// Exists reports whether there is a database to work with.
+func (d Data) Exists() bool {
+	if d.Database != "" {
+		return true
+	}
+	_, err := os.Stat(d.Path())
+	return err == nil
+}
+
+func (d Data) keyFile() string {
+	if d.MasterKeyFile != "" {
+		return d.MasterKeyFile
+	}
+	return filepath.Join(d.Folder, "master.key")
+}
+
+// Storage is opened Data.
+type Storage struct {
+	DB     *store.DB
+	Sealer *signing.Sealer
+	// NewKey is the file that the master key was just created in, "" when it was
+	// there: whoever keeps the data has to keep that file too.
+	NewKey string
+}
+
+// Close closes the database.
+func (s *Storage) Close() error { return s.DB.Close() }
+
+// Open opens the data. With SQLite it makes and updates the database and, for a
+// new database, the master key (decision 31). On PostgreSQL the schema is left
+// to Migrate, and the master key has to be given. lock is for servers: one at a
+// time serves a SQLite database, and a second one gets a *store.Locked.
+func (d Data) Open(ctx context.Context, lock bool) (*Storage, error) {
+	if d.Database == "" {
+		if err := os.MkdirAll(d.Folder, 0o700); err != nil {
+			return nil, fmt.Errorf("data folder: %w", err)
+		}
+	}
+	s, err := d.open(ctx, lock)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.unseal(ctx, s); err != nil {
+		_ = s.Close()
+		return nil, err
+	}
+	return s, nil
+}
+
+// OpenBeside opens the database for a command that works while a server runs.
+// It creates nothing: ErrNoData says that there is no database.
+func (d Data) OpenBeside(ctx context.Context) (*store.DB, error) {
+	if !d.Exists() {
+		return nil, ErrNoData
+	}
+	s, err := d.open(ctx, false)
+	if err != nil {
+		return nil, err
+	}
+	return s.DB, nil
+}
+
+func (d Data) open(ctx context.Context, lock bool) (*Storage, error) {
+	c := store.Config{URL: d.Database, Now: d.Now}
+	if d.Database == "" {
+		c.Path = d.Path()
+	}
+	db, err := store.Open(ctx, c)
+	if err != nil {
+		return nil, err
+	}
+	err = func() error {
+		if lock {
+			if err := db.LockServer(); err != nil {
+				return err
+			}
+		}
+		if db.SQLite() {
+			return db.Migrate(ctx)
+		}
+		return nil
+	}()
+	if err != nil {
+		_ = db.Close()
+		return nil, err
+	}
+	return &Storage{DB: db}, nil
+}
+
+// unseal finds the master key and proves that it is this database's.
+func (d Data) unseal(ctx context.Context, s *Storage) error {
+	key, err := d.masterKey(ctx, s)
+	if err != nil {
+		return err
+	}
+	if s.Sealer, err = signing.NewSealer(key); err != nil {
+		return err
+	}
+	err = s.DB.CheckSchema(ctx)
+	if errors.Is(err, store.ErrSchemaOld) {
+		return nil // a PostgreSQL database that waits for its migration; start proves the key
+	}
+	if err != nil {
+		return err
+	}
+	return s.proveKey(ctx)
+}
+
+// proveKey refuses a master key that is not this database's, before anything
+// is served.
+func (s *Storage) proveKey(ctx context.Context) error {
+	check, err := s.DB.KeepMasterKeyCheck(ctx, s.Sealer.Check())
+	if err != nil {
+		return err
+	}
+	return s.Sealer.Verify(check)
+}
+
+func (d Data) masterKey(ctx context.Context, s *Storage) (signing.MasterKey, error) {
+	if d.MasterKey != "" {
+		return signing.ParseMasterKey(d.MasterKey)
+	}
+	path := d.keyFile()
+	key, err := signing.ReadMasterKey(path)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return key, err
+	}
+	if !s.DB.SQLite() {
+		return key, errors.New("PostgreSQL needs a master key that every server shares: set POSTERN_MASTER_KEY or master_key_file; openssl rand -base64 32 makes one")
+	}
+	check, err := s.DB.MasterKeyCheck(ctx)
+	if err != nil {
+		return key, err
+	}
+	if check != nil {
+		return key, fmt.Errorf("the database is there but its master key is not: bring %s back from where it was kept", path)
+	}
+	if key, err = signing.CreateMasterKey(path); err != nil {
+		return key, err
+	}
+	s.NewKey = path
+	return key, nil
+}
+
+// CheckMasterKey refuses a master key that is given but cannot be used: sample
+// text, or a file that others may read. A key that is not there yet is no
+// error here; Open decides about that.
+func (d Data) CheckMasterKey() error {
+	if d.MasterKey != "" {
+		_, err := signing.ParseMasterKey(d.MasterKey)
+		return err
+	}
+	_, err := signing.ReadMasterKey(d.keyFile())
+	if errors.Is(err, fs.ErrNotExist) && d.MasterKeyFile == "" {
+		return nil
+	}
+	return err
+}
+
+// CheckCertificate refuses a certificate and key that no listener can use.
+func CheckCertificate(chain, key string) error {
+	_, err := tls.LoadX509KeyPair(chain, key)
+	return err
+}

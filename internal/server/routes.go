@@ -1,0 +1,132 @@
+package server
+
+import (
+	"net/http"
+
+	"github.com/postern-id/postern/internal/oauth"
+	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/web"
+)
+
+// Who says who may call a route. It is written beside the path so that a
+// reader of the list sees it; the handler is what checks it.
+type Who string
+
+// The callers.
+const (
+	Anyone         Who = "anyone"          // public; what it does depends on nobody
+	Client         Who = "client"          // authenticates as it registered
+	Bearer         Who = "access token"    // an access token of this project
+	Browser        Who = "browser"         // the cookie of the flow it belongs to
+	Person         Who = "person"          // a hosted session; otherwise to sign-in first
+	ResourceServer Who = "resource server" // its own secret, the project's, or the client for its own tokens
+)
+
+// Route is one address of the server.
+type Route struct {
+	Method string // "GET" also answers HEAD
+	Path   string // ServeMux pattern
+	Who    Who
+	CORS   bool // any origin, without credentials (MCP-AS-10); never on a page
+	handle http.Handler
+}
+
+// machines are the endpoints that programs call: no cookie is read, and what
+// browsers of other origins may call says so.
+func (a *assembly) machines() []Route {
+	o := a.oauth
+	h := o.Handle
+	routes := []Route{
+		{"GET", oauth.PathMetadata, Anyone, true, h(o.Metadata)},
+		{"GET", oauth.PathDiscovery, Anyone, true, h(o.Metadata)},
+		{"GET", oauth.PathJWKS, Anyone, true, h(o.JWKS)},
+		{"GET", "/v1/sessions/jwks/{project_id}", Anyone, true, thisProject(h(o.JWKS))},
+		{"GET", "/v1/b2b/sessions/jwks/{project_id}", Anyone, true, thisProject(h(o.JWKS))},
+	}
+	// Every endpoint stands at its own address and at the one below the
+	// project's id that the published SDKs use.
+	for _, twin := range []struct {
+		prefix string
+		wrap   func(http.Handler) http.Handler
+	}{
+		{"/v1/oauth2", func(next http.Handler) http.Handler { return next }},
+		{"/v1/public/{project_id}/oauth2", thisProject},
+	} {
+		routes = append(routes,
+			Route{"POST", twin.prefix + "/register", Anyone, true, twin.wrap(h(o.Register))},
+			Route{"POST", twin.prefix + "/token", Client, true, twin.wrap(h(o.Token))},
+			Route{"POST", twin.prefix + "/introspect", ResourceServer, false, twin.wrap(h(o.Introspect))},
+			Route{"POST", twin.prefix + "/revoke", Client, true, twin.wrap(h(o.Revoke))},
+			Route{"GET", twin.prefix + "/userinfo", Bearer, true, twin.wrap(h(o.Userinfo))},
+			Route{"POST", twin.prefix + "/userinfo", Bearer, true, twin.wrap(h(o.Userinfo))},
+		)
+	}
+	return routes
+}
+
+// people are the pages, and what they are made of. Only our own pages may post
+// to them (RFC 9700 §4.7.1), but for logout, which other programs' pages may
+// start and which asks before it does anything.
+func (a *assembly) people(assets http.Handler) []Route {
+	l := a.login
+	fromAnywhere := func(h web.Handler) http.Handler { return web.Handle(h, l.Error) }
+	page := func(h web.Handler) http.Handler { return web.SameOrigin(l.Error)(fromAnywhere(h)) }
+	routes := []Route{
+		{"GET", oauth.PathAuthorize, Anyone, false, page(l.Authorize)},
+		{"GET", "/login", Anyone, false, page(l.SignIn)},
+		{"GET", "/flow/{flow}", Browser, false, page(l.Flow)},
+		{"POST", "/flow/{flow}/email", Browser, false, page(l.SendCode)},
+		{"POST", "/flow/{flow}/code", Browser, false, page(l.RedeemCode)},
+		{"POST", "/flow/{flow}/consent", Browser, false, page(l.Consent)},
+		{"GET", "/connected-apps", Person, false, page(l.ConnectedApps)},
+		{"POST", "/connected-apps", Person, false, page(l.ChangeApps)},
+		{"GET", "/sign-out", Person, false, page(l.SignOut)},
+		{"POST", "/sign-out", Person, false, page(l.SignOut)},
+		{"GET", oauth.PathLogout, Anyone, false, fromAnywhere(l.Logout)},
+		{"POST", oauth.PathLogout, Anyone, false, fromAnywhere(l.Logout)},
+		{"GET", web.AssetsPath, Anyone, false, assets},
+		{"GET", "/{$}", Anyone, false, http.RedirectHandler("/connected-apps", http.StatusSeeOther)},
+	}
+	if a.dev != nil && a.dev.Mailbox != nil {
+		routes = append(routes,
+			Route{"GET", DevMailbox, Anyone, false, a.dev.Mailbox},
+			Route{"GET", DevMailboxJSON, Anyone, false, a.dev.Mailbox},
+		)
+	}
+	return routes
+}
+
+// thisProject refuses a path that names another project than the host's.
+func thisProject(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.PathValue("project_id") != project.FromContext(r.Context()).ID {
+			refuse(w, http.StatusNotFound, "not_found", "This host serves another project. The project's own address is its issuer.")
+			return
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
+// mux registers routes. A route with CORS also answers OPTIONS.
+func mux(routes []Route) *http.ServeMux {
+	m := http.NewServeMux()
+	methods := map[string][]string{}
+	for _, r := range routes {
+		if r.CORS {
+			methods[r.Path] = append(methods[r.Path], r.Method)
+		}
+	}
+	for path, allowed := range methods {
+		m.Handle("OPTIONS "+path, web.CORS(allowed...)(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			w.WriteHeader(http.StatusNoContent)
+		})))
+	}
+	for _, r := range routes {
+		h := r.handle
+		if r.CORS {
+			h = web.CORS(methods[r.Path]...)(h)
+		}
+		m.Handle(r.Method+" "+r.Path, h)
+	}
+	return m
+}

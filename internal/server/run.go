@@ -1,0 +1,327 @@
+package server
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/signing"
+	"github.com/postern-id/postern/internal/store"
+	"github.com/postern-id/postern/internal/web"
+)
+
+// Taken is the error of a port that another program listens on.
+type Taken struct {
+	Address string
+	Port    int
+}
+
+func (e *Taken) Error() string { return "another program listens on " + e.Address }
+
+// Listen opens TCP addresses. A computer without IPv6 does with the others; a
+// port that is taken is a *Taken.
+func Listen(addresses ...string) ([]net.Listener, error) {
+	var open []net.Listener
+	var missing error
+	for _, address := range addresses {
+		l, err := net.Listen("tcp", address)
+		if err == nil {
+			open = append(open, l)
+			continue
+		}
+		if taken(err) {
+			closeAll(open)
+			_, port, _ := net.SplitHostPort(address)
+			n, _ := strconv.Atoi(port)
+			return nil, &Taken{Address: address, Port: n}
+		}
+		missing = err
+	}
+	if len(open) == 0 {
+		return nil, missing
+	}
+	return open, nil
+}
+
+func closeAll(listeners []net.Listener) {
+	for _, l := range listeners {
+		_ = l.Close() // nothing was accepted
+	}
+}
+
+// Run serves on the listeners, which it closes, until ctx ends. Then it takes
+// no new request, lets the running ones finish for Config.Drain, ends the
+// background work and returns. An error means that serving stopped by itself.
+func (s *Server) Run(ctx context.Context, listeners []net.Listener) error {
+	serverTLS, err := s.tls()
+	if err != nil {
+		closeAll(listeners)
+		return err
+	}
+	h := &http.Server{
+		Handler:           s.handler,
+		MaxHeaderBytes:    web.MaxHeaderBytes,
+		ReadHeaderTimeout: web.HeaderTimeout,
+		ReadTimeout:       web.ReadTimeout,
+		WriteTimeout:      web.WriteTimeout,
+		IdleTimeout:       web.IdleTimeout,
+		TLSConfig:         serverTLS,
+		ErrorLog:          slog.NewLogLogger(s.config.Log.Handler(), slog.LevelDebug),
+	}
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	var background, serving sync.WaitGroup
+	background.Go(func() {
+		if err := s.background(ctx); err != nil {
+			stop(err)
+		}
+	})
+	for _, l := range listeners {
+		serving.Go(func() {
+			err := error(nil)
+			if serverTLS != nil {
+				err = h.ServeTLS(l, "", "")
+			} else {
+				err = h.Serve(l)
+			}
+			if !errors.Is(err, http.ErrServerClosed) {
+				stop(err)
+			}
+		})
+	}
+	<-ctx.Done()
+	patience, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.config.Drain)
+	defer cancel()
+	if err := h.Shutdown(patience); err != nil {
+		s.config.Log.Warn("requests were cut off at shutdown", "after", s.config.Drain.String())
+		_ = h.Close() // Shutdown's error says it already
+	}
+	serving.Wait()
+	background.Wait()
+	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
+		return cause
+	}
+	return nil
+}
+
+// background does what happens without a request, until ctx ends. What fails
+// is logged and tried again; only a start that can never succeed is returned.
+func (s *Server) background(ctx context.Context) error {
+	if err := s.awaitSchema(ctx); err != nil || ctx.Err() != nil {
+		return err
+	}
+	a := s.serving.Load()
+	var all sync.WaitGroup
+	defer all.Wait()
+	for range mailers {
+		all.Go(func() {
+			if err := a.mails.Run(ctx); err != nil && ctx.Err() == nil {
+				a.log.Error("the mail queue has stopped", "error", err)
+			}
+		})
+	}
+	all.Go(func() {
+		a.makeKeys(ctx, a.directory.All())
+		every(ctx, project.PollInterval, func() {
+			if err := a.follow(ctx); err != nil && ctx.Err() == nil {
+				a.log.Error("changes could not be read", "error", err)
+			}
+		})
+	})
+	all.Go(func() { every(ctx, time.Minute, func() { a.compareClocks(ctx) }) })
+	all.Go(func() { every(ctx, time.Hour, func() { a.clean(ctx) }) })
+	return nil
+}
+
+// mailers is how many mails are on their way at once.
+const mailers = 2
+
+// every calls do at each interval until ctx ends.
+func every(ctx context.Context, interval time.Duration, do func()) {
+	t := time.NewTicker(interval)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+			do()
+		}
+	}
+}
+
+// awaitSchema waits until somebody has migrated a PostgreSQL database.
+func (s *Server) awaitSchema(ctx context.Context) error {
+	if s.serving.Load() != nil {
+		return nil
+	}
+	s.config.Log.Warn("the database waits for its migration; run: postern migrate")
+	t := time.NewTicker(project.PollInterval)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-t.C:
+		}
+		err := s.start(ctx)
+		if err == nil || !errors.Is(err, store.ErrSchemaOld) && ctx.Err() == nil {
+			return err
+		}
+	}
+}
+
+// makeKeys makes what keys the projects lack: ES256 at once, RS256 after it,
+// which takes its time. Metadata does not wait for them; /readyz does.
+func (a *assembly) makeKeys(ctx context.Context, projects []*project.Project) {
+	for _, alg := range []signing.Algorithm{signing.ES256, signing.RS256} {
+		for _, p := range projects {
+			if err := a.keys.Ensure(ctx, p.ID, alg); err != nil && ctx.Err() == nil {
+				a.log.Error("a key could not be made", "project", p.ID, "algorithm", alg, "error", err)
+			}
+		}
+	}
+}
+
+// Follow takes in at once what was changed beside this server. Run does it
+// every second.
+func (s *Server) Follow(ctx context.Context) error {
+	if a := s.serving.Load(); a != nil {
+		return a.follow(ctx)
+	}
+	return nil
+}
+
+// follow takes in what was changed beside this server.
+func (a *assembly) follow(ctx context.Context) error {
+	changed, err := a.directory.Poll(ctx)
+	if err != nil {
+		return err
+	}
+	var projects []*project.Project
+	for _, id := range changed {
+		p, ok := a.directory.ByID(id)
+		if !ok {
+			continue
+		}
+		if err := project.CheckIssuer(p.Issuer); err != nil {
+			a.log.Error("a project is not safe to serve", "project", id, "error", err)
+		}
+		projects = append(projects, p)
+	}
+	a.makeKeys(ctx, projects) // which also loads keys that others rotated
+	return nil
+}
+
+// The tolerated differences between our clock and the database's.
+const (
+	skewLogged  = 2 * time.Second
+	skewRefused = 10 * time.Second
+)
+
+func (a *assembly) compareClocks(ctx context.Context) {
+	skew, err := a.db.ClockSkew(ctx)
+	if err != nil {
+		return // the database's trouble shows elsewhere
+	}
+	a.skewed.Store(skew.Abs() > skewRefused)
+	if skew.Abs() > skewLogged {
+		a.log.Warn("this computer's clock and the database's differ", "by", skew.String())
+	}
+}
+
+// cleanBatch bounds the rows of one clean-up statement.
+const cleanBatch = 500
+
+// unusedClients is after what time a self-registered client without grant goes
+// (decision 9).
+const unusedClients = 30 * 24 * time.Hour
+
+// clean removes what has run out and renews what is due. Every step may run on
+// several servers at once.
+func (a *assembly) clean(ctx context.Context) {
+	for _, p := range a.directory.All() {
+		if err := a.keys.RotateDue(ctx, p.ID); err != nil && ctx.Err() == nil {
+			a.log.Error("keys could not be rotated", "project", p.ID, "error", err)
+		}
+	}
+	for _, step := range []struct {
+		name string
+		do   func() (int, error)
+	}{
+		{"clients", func() (int, error) {
+			return a.db.ExpireClients(ctx, a.now().Add(-unusedClients), cleanBatch, a.now())
+		}},
+		{"rows", func() (int, error) { return a.db.Clean(ctx, a.now(), cleanBatch) }},
+	} {
+		for {
+			n, err := step.do()
+			if err != nil && ctx.Err() == nil {
+				a.log.Error("clean-up failed", "step", step.name, "error", err)
+			}
+			if err != nil || n == 0 {
+				break
+			}
+		}
+	}
+}
+
+// tls is the configuration of the listeners, nil for plain http.
+func (s *Server) tls() (*tls.Config, error) {
+	if s.config.Certificate == "" {
+		return nil, nil
+	}
+	c := &certificate{chain: s.config.Certificate, key: s.config.Key, now: s.config.Now, log: s.config.Log}
+	if _, err := c.current(); err != nil {
+		return nil, fmt.Errorf("certificate: %w", err)
+	}
+	return &tls.Config{
+		MinVersion:     tls.VersionTLS12,
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return c.current() },
+	}, nil
+}
+
+// certificate is a pair of files that is read again when it was renewed, at
+// most once a minute.
+type certificate struct {
+	chain, key string
+	now        func() time.Time
+	log        *slog.Logger
+
+	mu      sync.Mutex
+	loaded  *tls.Certificate
+	changed time.Time // of the chain's file, when it was loaded
+	looked  time.Time
+}
+
+func (c *certificate) current() (*tls.Certificate, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.loaded != nil && c.now().Sub(c.looked) < time.Minute {
+		return c.loaded, nil
+	}
+	c.looked = c.now()
+	info, err := os.Stat(c.chain)
+	if err == nil && c.loaded != nil && info.ModTime().Equal(c.changed) {
+		return c.loaded, nil
+	}
+	pair, pairErr := tls.LoadX509KeyPair(c.chain, c.key)
+	if err = errors.Join(err, pairErr); err != nil {
+		if c.loaded == nil {
+			return nil, err
+		}
+		c.log.Error("the renewed certificate cannot be read; the old one stays", "error", err)
+		return c.loaded, nil
+	}
+	c.loaded, c.changed = &pair, info.ModTime()
+	return c.loaded, nil
+}

@@ -1,0 +1,275 @@
+// Package servertest is the whole server inside a test: a fresh store, a clock
+// that the test sets, caught mail, a real listener on this computer.
+//
+// New starts a Server with one project, whose issuer is the listener's address.
+// Browser walks its pages as a person does: it keeps cookies, follows redirects
+// inside the issuer, fills in forms, reads codes from the caught mail. Clock is
+// the only time the server knows.
+//
+// The package decides nothing; what it shows is what a client would see.
+package servertest
+
+import (
+	"context"
+	"crypto/rand"
+	"database/sql"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"net/url"
+	"os"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/postern-id/postern/internal/mail"
+	"github.com/postern-id/postern/internal/oauth"
+	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/server"
+	"github.com/postern-id/postern/internal/store"
+)
+
+// PostgresVariable names the environment variable with the URL of a PostgreSQL
+// server on which tests may create databases.
+const PostgresVariable = "POSTERN_TEST_POSTGRES"
+
+// Config changes what New starts. The zero Config is a consumer project with
+// Postern's defaults on SQLite.
+type Config struct {
+	Postgres bool                    // a database of its own on PostgreSQL; skips the test where there is none
+	Settings func(*project.Settings) // changes the project's settings
+	Proxies  []netip.Prefix
+	Dev      *server.Dev
+}
+
+// Server is a running server.
+type Server struct {
+	*server.Server
+	Issuer   string // http://localhost:<port>
+	Project  *project.Project
+	Secret   string // the project's
+	Projects *project.Setup
+	Clients  *oauth.Setup
+	Store    *store.DB
+	Storage  *server.Storage
+	Mail     *mail.Recorder
+	Clock    *Clock
+	Log      *Log
+	stop     func()
+}
+
+// Each runs a test on both databases.
+func Each(t *testing.T, test func(t *testing.T, c Config)) {
+	t.Helper()
+	t.Run("sqlite", func(t *testing.T) { test(t, Config{}) })
+	t.Run("postgres", func(t *testing.T) { test(t, Config{Postgres: true}) })
+}
+
+// New starts a server that ends with the test.
+func New(t testing.TB, c Config) *Server {
+	t.Helper()
+	ctx := context.Background() // Cleanup ends it, after the test's own context
+	clock := NewClock()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &Server{
+		Issuer: fmt.Sprintf("http://localhost:%d", listener.Addr().(*net.TCPAddr).Port),
+		Clock:  clock, Log: &Log{}, Mail: mail.NewRecorder(1000, clock.Now),
+	}
+	data := server.Data{Folder: t.TempDir(), Now: clock.Now}
+	if c.Postgres {
+		data.Database = newDatabase(t)
+		data.MasterKey = "aSBhbSBhIHRlc3Qga2V5LCBhbmQgbm90IGEgc2VjcmU="
+	}
+	if s.Storage, err = data.Open(ctx, true); err != nil {
+		t.Fatal(err)
+	}
+	s.Store = s.Storage.DB
+	if err := s.Store.Migrate(ctx); err != nil {
+		t.Fatal(err)
+	}
+	s.Projects, s.Clients = project.NewSetup(s.Store, clock.Now), oauth.NewSetup(s.Store, clock.Now)
+	settings := project.Defaults()
+	if c.Settings != nil {
+		c.Settings(&settings)
+	}
+	created, key, err := s.Projects.Create(ctx, project.New{Name: "Notes", Issuer: s.Issuer, Environment: project.Test, Settings: &settings})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Project, s.Secret = created, key.Text
+	s.Server, err = server.Open(ctx, server.Config{
+		Storage: s.Storage, Mail: s.Mail, Proxies: c.Proxies, Now: clock.Now, Version: "test", Dev: c.Dev,
+		Log: slog.New(slog.NewJSONHandler(s.Log, &slog.HandlerOptions{Level: slog.LevelDebug})), Drain: 5 * time.Second,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	running, stop := context.WithCancel(ctx)
+	done := make(chan error, 1)
+	go func() { done <- s.Run(running, []net.Listener{listener}) }()
+	var once sync.Once
+	s.stop = func() {
+		once.Do(func() {
+			stop()
+			if err := <-done; err != nil {
+				t.Errorf("the server ended with an error: %v", err)
+			}
+			if err := s.Storage.Close(); err != nil {
+				t.Errorf("close the store: %v", err)
+			}
+		})
+	}
+	t.Cleanup(s.stop)
+	return s
+}
+
+// Stop ends the server before the test ends.
+func (s *Server) Stop() { s.stop() }
+
+// AddResource registers a resource server with its scopes, and waits until the
+// server knows it.
+func (s *Server) AddResource(t testing.TB, uri string, scopes ...project.Scope) project.Resource {
+	t.Helper()
+	r, _, err := s.Projects.AddResource(t.Context(), s.Project, project.Resource{URI: uri, Name: "Notes"}, scopes, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Follow(t)
+	return r
+}
+
+// AddClient registers a client, and returns it with its secret, "" for a public
+// one.
+func (s *Server) AddClient(t testing.TB, n oauth.NewClient) (oauth.Client, string) {
+	t.Helper()
+	c, key, err := s.Clients.CreateClient(t.Context(), s.Project, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if key == nil {
+		return c, ""
+	}
+	return c, key.Text
+}
+
+// Follow makes the server take in now what it would see within a second.
+func (s *Server) Follow(t testing.TB) {
+	t.Helper()
+	if err := s.Server.Follow(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	p, err := s.Projects.Find(t.Context(), s.Project.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Project = p
+}
+
+// Ready waits until the server has all its keys.
+func (s *Server) Ready(t testing.TB) {
+	t.Helper()
+	for range 600 {
+		response, err := http.Get(s.Issuer + "/readyz")
+		if err == nil {
+			_ = response.Body.Close() // only the status counts
+			if response.StatusCode == http.StatusOK {
+				return
+			}
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	t.Fatal("the server is not ready after six seconds")
+}
+
+// Code waits for the newest code that was sent to an address.
+func (s *Server) Code(t testing.TB, to string) string {
+	t.Helper()
+	for range 500 {
+		for _, m := range s.Mail.Mails() {
+			if code := codeIn(m.Text); strings.EqualFold(m.To, to) && code != "" {
+				return code
+			}
+		}
+		time.Sleep(10 * time.Millisecond) // the queue sends beside the answer
+	}
+	t.Fatalf("no code was sent to %s", to)
+	return ""
+}
+
+// newDatabase makes a database that ends with the test.
+func newDatabase(t testing.TB) string {
+	t.Helper()
+	base := os.Getenv(PostgresVariable)
+	if base == "" {
+		t.Skipf("%s is not set: this test needs a PostgreSQL server", PostgresVariable)
+	}
+	u, err := url.Parse(base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	admin, err := sql.Open("pgx", base)
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := "postern_" + strings.ToLower(rand.Text())
+	if _, err := admin.Exec("CREATE DATABASE " + name); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := admin.Exec("DROP DATABASE " + name + " WITH (FORCE)"); err != nil {
+			t.Error(err)
+		}
+		_ = admin.Close() // the database is gone
+	})
+	u.Path = "/" + name
+	return u.String()
+}
+
+// Clock is a clock that stands still until it is moved.
+type Clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+// NewClock returns a clock that stands at the present second.
+func NewClock() *Clock { return &Clock{now: time.Now().UTC().Truncate(time.Second)} }
+
+// Now is the time it shows.
+func (c *Clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+// Advance moves it.
+func (c *Clock) Advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// Log keeps what the server logged.
+type Log struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+// Write keeps one line.
+func (l *Log) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+// String is everything so far.
+func (l *Log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}

@@ -1,0 +1,100 @@
+package signin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"golang.org/x/text/unicode/norm"
+
+	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/identity"
+	"github.com/postern-id/postern/internal/mail"
+	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/secret"
+)
+
+// ErrAddress says that a text is not an e-mail address we can write to.
+var ErrAddress = errors.New("signin: not an e-mail address")
+
+// The limits of one-time codes (security.md §4.3): five tries a code, ten wrong
+// ones an address and day, one mail in 20 seconds and five an hour.
+const (
+	codeTries      = 5
+	codeDailyTries = 10
+)
+
+var mailLimit = MailLimit{Gap: 20 * time.Second, Count: 5, Window: time.Hour} //nolint:gochecknoglobals // a constant
+
+// Fold gives the form of an address that identifies a person: Unicode form C,
+// lower case, without blanks around it.
+func Fold(email string) string {
+	return strings.ToLower(norm.NFC.String(strings.TrimSpace(email)))
+}
+
+// SendCode sends a new code to an address; earlier ones of the flow stop
+// working. write makes the mail. The answer is the same whether anybody has
+// the address. Errors: ErrAddress, *TooSoon.
+func (m *Methods) SendCode(ctx context.Context, p *project.Project, f Flow, email string, write func(code string, until time.Time) (subject, text string, err error), e audit.Event) error {
+	email = strings.TrimSpace(email)
+	if mail.CheckAddress(email) != nil {
+		return ErrAddress
+	}
+	now := m.now()
+	code, until := secret.NewCode(), now.Add(time.Duration(p.Settings.Lifetimes.EmailCode)*time.Second)
+	subject, text, err := write(code, until)
+	if err != nil {
+		return fmt.Errorf("signin: write mail: %w", err)
+	}
+	row := EmailCode{
+		ID: secret.NewID(now, "email", string(p.Environment)), ProjectID: p.ID, FlowID: f.ID,
+		Email: email, EmailFolded: Fold(email), CreatedAt: now, ExpiresAt: until,
+	}
+	mac := m.mac(p.ID, row.ID, code)
+	row.MAC = mac[:]
+	if err := m.store.CreateEmailCode(ctx, row, mailLimit, e); err != nil {
+		return err
+	}
+	if err := m.mail.Send(ctx, mail.Mail{To: email, Subject: subject, Text: text, Until: until}); err != nil {
+		return fmt.Errorf("signin: send mail: %w", err)
+	}
+	return nil
+}
+
+// RedeemCode tries a typed code. If it is right, the outcome has the person
+// and a new session, and the secret is for the session's cookie.
+func (m *Methods) RedeemCode(ctx context.Context, p *project.Project, f Flow, typed, address, agent string, e audit.Event) (Outcome, secret.Secret, error) {
+	now := m.now()
+	digits := strings.Map(func(c rune) rune {
+		if c == ' ' || c == '-' || c == '\u00a0' || c == '\t' {
+			return -1
+		}
+		return c
+	}, typed)
+	mac := m.mac(p.ID, f.MethodID, digits)
+	cookie := secret.New(secret.HostedSession, now)
+	env, life := string(p.Environment), p.Settings.Lifetimes
+	expires := now.Add(time.Duration(life.SessionAbsolute) * time.Second)
+	idle := now.Add(time.Duration(life.SessionIdle) * time.Second)
+	if idle.After(expires) {
+		idle = expires
+	}
+	if len(agent) > 256 {
+		agent = strings.ToValidUTF8(agent[:256], "")
+	}
+	out, err := m.store.RedeemEmailCode(ctx, Redemption{
+		ProjectID: p.ID, FlowID: f.ID, MethodID: f.MethodID, MAC: mac[:],
+		Tries: codeTries, DailyTries: codeDailyTries,
+		NewUserID: secret.NewID(now, "user", env), Now: now,
+		Session: identity.Session{
+			ID: secret.NewID(now, "session", env), ProjectID: p.ID, Kind: identity.Hosted,
+			SecretID: cookie.ID, SecretHash: cookie.Hash[:],
+			Factors: []identity.Factor{{Method: "email_code", At: now}},
+			Address: address, UserAgent: agent,
+			CreatedAt: now, LastSeenAt: now, IdleExpiresAt: idle, ExpiresAt: expires,
+		},
+	}, e)
+	return out, cookie, err
+}

@@ -1,0 +1,190 @@
+package signing
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// KeySetMaxAge is how long others may keep a key set before they ask again. A
+// new key is published at least so long before it signs.
+const KeySetMaxAge = 5 * time.Minute
+
+// Config is what Keys needs.
+type Config struct {
+	Store  Store
+	Sealer *Sealer
+	Now    func() time.Time
+	// MaxTokenLife is the longest life of anything that is signed. A key stays
+	// published so long after its successor began to sign.
+	MaxTokenLife time.Duration
+	// Lead is how long the next key is published before it signs; 24 hours where
+	// it is zero, never less than KeySetMaxAge.
+	Lead time.Duration
+	// RotateEvery is how long a key signs; 90 days where it is zero.
+	RotateEvery time.Duration
+}
+
+// Keys makes, rotates and loads the signing keys of all projects. It is safe
+// for concurrent use, and several servers may share a store.
+type Keys struct {
+	config Config
+
+	mu    sync.Mutex
+	rings map[string]*Ring // by project
+}
+
+// New checks the configuration.
+func New(config Config) (*Keys, error) {
+	if config.Store == nil || config.Sealer == nil || config.Now == nil || config.MaxTokenLife <= 0 {
+		return nil, errors.New("signing: Store, Sealer, Now and MaxTokenLife are required")
+	}
+	if config.Lead == 0 {
+		config.Lead = 24 * time.Hour
+	}
+	if config.RotateEvery == 0 {
+		config.RotateEvery = 90 * 24 * time.Hour
+	}
+	if config.Lead < KeySetMaxAge || config.RotateEvery <= config.Lead {
+		return nil, fmt.Errorf("signing: Lead must be at least %v and RotateEvery longer than Lead", KeySetMaxAge)
+	}
+	return &Keys{config: config, rings: map[string]*Ring{}}, nil
+}
+
+// Ring returns the keys of a project. The first call reads the store, later
+// ones do not. The Ring stays valid: Reload renews it in place.
+func (k *Keys) Ring(ctx context.Context, projectID string) (*Ring, error) {
+	r := k.ring(projectID)
+	if r.snapshot.Load() == nil {
+		if err := k.Reload(ctx, projectID); err != nil {
+			return nil, err
+		}
+	}
+	return r, nil
+}
+
+func (k *Keys) ring(projectID string) *Ring {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	r := k.rings[projectID]
+	if r == nil {
+		r = &Ring{now: k.config.Now}
+		k.rings[projectID] = r
+	}
+	return r
+}
+
+// Reload reads the keys of a project again. Call it when the project's change
+// counter moved.
+func (k *Keys) Reload(ctx context.Context, projectID string) error {
+	r := k.ring(projectID)
+	// One reload at a time, so that an older answer of the store never replaces
+	// a newer one.
+	r.reload.Lock()
+	defer r.reload.Unlock()
+	rows, err := k.config.Store.Keys(ctx, projectID)
+	if err != nil {
+		return fmt.Errorf("signing: load keys: %w", err)
+	}
+	next, err := newSnapshot(k.config.Sealer, rows, k.config.Now())
+	if err != nil {
+		return err
+	}
+	r.snapshot.Store(next)
+	return nil
+}
+
+// Ensure makes the first key of a project and algorithm where there is none,
+// and loads it. Of several callers, on several servers, one makes the key that
+// all then use.
+func (k *Keys) Ensure(ctx context.Context, projectID string, alg Algorithm) error {
+	last, err := k.newest(ctx, projectID, alg)
+	if err != nil {
+		return err
+	}
+	if last.Generation == 0 {
+		now := k.moment()
+		first, err := newKey(k.config.Sealer, projectID, alg, 1, now, now)
+		if err != nil {
+			return err
+		}
+		err = k.config.Store.AddKey(ctx, first, now)
+		if err != nil && !errors.Is(err, ErrConflict) {
+			return fmt.Errorf("signing: add key: %w", err)
+		}
+	}
+	return k.Reload(ctx, projectID)
+}
+
+// Rotate makes the next key of a project and algorithm. It is published at
+// once and signs after lead, or after Config.Lead where lead is zero; lead is
+// at least KeySetMaxAge. The keys before it stay published until the last
+// token signed with them has ended. ErrConflict means that somebody else
+// rotated at the same moment, ErrNoKey that there is no first key yet.
+func (k *Keys) Rotate(ctx context.Context, projectID string, alg Algorithm, lead time.Duration) (Key, error) {
+	if lead == 0 {
+		lead = k.config.Lead
+	}
+	if lead < KeySetMaxAge {
+		return Key{}, fmt.Errorf("signing: a new key must be published at least %v before it signs: others keep the key set so long", KeySetMaxAge)
+	}
+	last, err := k.newest(ctx, projectID, alg)
+	if err != nil {
+		return Key{}, err
+	}
+	if last.Generation == 0 {
+		return Key{}, ErrNoKey
+	}
+	now := k.moment()
+	next, err := newKey(k.config.Sealer, projectID, alg, last.Generation+1, now, now.Add(lead))
+	if err != nil {
+		return Key{}, err
+	}
+	// A server whose clock is behind signs with the old key a little longer.
+	retireAt := next.NotBefore.Add(k.config.MaxTokenLife + KeySetMaxAge)
+	if err := k.config.Store.AddKey(ctx, next, retireAt); err != nil {
+		return Key{}, fmt.Errorf("signing: add key: %w", err)
+	}
+	return next, k.Reload(ctx, projectID)
+}
+
+// RotateDue rotates the keys of a project that have signed for nearly
+// RotateEvery, so that the next one takes over on time. Call it every hour or
+// so, on every server.
+func (k *Keys) RotateDue(ctx context.Context, projectID string) error {
+	for _, alg := range Algorithms() {
+		last, err := k.newest(ctx, projectID, alg)
+		if err != nil {
+			return err
+		}
+		due := last.NotBefore.Add(k.config.RotateEvery - k.config.Lead)
+		if last.Generation == 0 || k.config.Now().Before(due) {
+			continue
+		}
+		if _, err := k.Rotate(ctx, projectID, alg, 0); err != nil && !errors.Is(err, ErrConflict) {
+			return err
+		}
+	}
+	return nil
+}
+
+// newest returns the key of the highest generation, the zero Key where there is
+// none.
+func (k *Keys) newest(ctx context.Context, projectID string, alg Algorithm) (Key, error) {
+	rows, err := k.config.Store.Keys(ctx, projectID)
+	if err != nil {
+		return Key{}, fmt.Errorf("signing: load keys: %w", err)
+	}
+	var last Key
+	for _, row := range rows {
+		if row.Algorithm == alg && row.Generation > last.Generation {
+			last = row
+		}
+	}
+	return last, nil
+}
+
+// moment is now as the store keeps it.
+func (k *Keys) moment() time.Time { return k.config.Now().UTC().Truncate(time.Microsecond) }

@@ -1,0 +1,203 @@
+package signing
+
+import (
+	"bytes"
+	"cmp"
+	"crypto"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-jose/go-jose/v4"
+)
+
+// maxToken is the longest text that Verify looks at, in bytes.
+const maxToken = 8 << 10
+
+// Ring is the keys of one project in memory. It is safe for concurrent use and
+// follows the moments written in the keys by itself: a key that is due signs, a
+// retired one is gone, without a reload.
+type Ring struct {
+	now      func() time.Time
+	reload   sync.Mutex
+	snapshot atomic.Pointer[snapshot] // nil until first loaded
+}
+
+// snapshot is what a ring knows, never changed once made.
+type snapshot struct {
+	keys []ringKey // by algorithm and generation, newest first
+	set  []byte    // the key set
+	etag string
+	ends time.Time // when the next published key retires; zero for never
+}
+
+type ringKey struct {
+	Key
+	public  crypto.PublicKey
+	private crypto.PrivateKey
+}
+
+// Token is what Verify found in a token: signed by this project, nothing else
+// checked.
+type Token struct {
+	Claims    []byte // JSON
+	Type      string // header typ
+	KeyID     string // header kid
+	Algorithm Algorithm
+}
+
+// Sign returns claims, encoded as JSON, as a compact JWS (RFC 7515 §7.1) with
+// the header members alg, kid and typ, under the project's current key for the
+// algorithm. Without one it returns ErrNoKey.
+func (r *Ring) Sign(alg Algorithm, typ string, claims any) (string, error) {
+	key, ok := r.snapshot.Load().current(alg, r.now())
+	if !ok {
+		return "", fmt.Errorf("%w: %s", ErrNoKey, alg)
+	}
+	payload, err := json.Marshal(claims)
+	if err != nil {
+		return "", fmt.Errorf("signing: encode claims: %w", err)
+	}
+	signer, err := jose.NewSigner(
+		jose.SigningKey{
+			Algorithm: jose.SignatureAlgorithm(alg),
+			Key:       jose.JSONWebKey{Key: key.private, KeyID: key.ID},
+		},
+		(&jose.SignerOptions{}).WithType(jose.ContentType(typ)),
+	)
+	if err != nil {
+		return "", fmt.Errorf("signing: %w", err)
+	}
+	jws, err := signer.Sign(payload)
+	if err != nil {
+		return "", fmt.Errorf("signing: %w", err)
+	}
+	return jws.CompactSerialize()
+}
+
+// Verify checks that a compact JWS was signed by a published key of this
+// project and that its header type is one of types, and returns its claims. It
+// does not look at the claims: issuer, audience and time are the caller's.
+//
+// The key is found by kid alone and decides the algorithm; whatever else the
+// header says about keys is not followed (RFC 8725 §3.1, §3.10). There is one
+// spelling of a token: what Verify accepts is what Sign returned. Every
+// refusal is ErrInvalid.
+func (r *Ring) Verify(compact string, types ...string) (Token, error) {
+	if len(compact) > maxToken || strings.Count(compact, ".") != 2 {
+		return Token{}, ErrInvalid
+	}
+	jws, err := jose.ParseSignedCompact(compact, []jose.SignatureAlgorithm{jose.ES256, jose.RS256})
+	if err != nil {
+		return Token{}, ErrInvalid
+	}
+	header := jws.Signatures[0].Protected
+	key, ok := r.snapshot.Load().published(header.KeyID, r.now())
+	if !ok || header.Algorithm != string(key.Algorithm) {
+		return Token{}, ErrInvalid
+	}
+	typ, _ := header.ExtraHeaders[jose.HeaderType].(string)
+	if !slices.Contains(types, typ) {
+		return Token{}, ErrInvalid
+	}
+	claims, err := jws.Verify(key.public)
+	if err != nil {
+		return Token{}, ErrInvalid
+	}
+	if text, err := jws.CompactSerialize(); err != nil || text != compact {
+		return Token{}, ErrInvalid
+	}
+	return Token{Claims: claims, Type: typ, KeyID: key.ID, Algorithm: key.Algorithm}, nil
+}
+
+// JWKS returns the project's published keys as a JWK set (RFC 7517 §5) with its
+// strong entity tag. Others may keep it for KeySetMaxAge.
+func (r *Ring) JWKS() (body []byte, etag string) {
+	s := r.snapshot.Load()
+	if now := r.now(); !s.ends.IsZero() && !now.Before(s.ends) {
+		next := prepare(s.keys, now)
+		r.snapshot.CompareAndSwap(s, next) // a reload meanwhile knows more
+		s = next
+	}
+	return s.set, s.etag
+}
+
+// Ready tells whether the project can sign with every algorithm.
+func (r *Ring) Ready() bool {
+	s, now := r.snapshot.Load(), r.now()
+	for _, alg := range Algorithms() {
+		if _, ok := s.current(alg, now); !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// newSnapshot reads the rows of one project.
+func newSnapshot(sealer *Sealer, rows []Key, now time.Time) (*snapshot, error) {
+	rows = slices.Clone(rows)
+	slices.SortFunc(rows, func(a, b Key) int {
+		return cmp.Or(cmp.Compare(a.Algorithm, b.Algorithm), cmp.Compare(b.Generation, a.Generation))
+	})
+	var keys []ringKey
+	for _, row := range rows {
+		public, err := parsePublic(row)
+		if err != nil {
+			return nil, err
+		}
+		private, err := parsePrivate(sealer, row)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, ringKey{row, public, private})
+	}
+	return prepare(keys, now), nil
+}
+
+// prepare writes the key set of the keys that are published at the moment now.
+func prepare(keys []ringKey, now time.Time) *snapshot {
+	s := &snapshot{keys: keys}
+	var texts [][]byte
+	for _, key := range keys {
+		if key.retired(now) {
+			continue
+		}
+		texts = append(texts, key.Public)
+		if !key.RetireAt.IsZero() && (s.ends.IsZero() || key.RetireAt.Before(s.ends)) {
+			s.ends = key.RetireAt
+		}
+	}
+	s.set = fmt.Appendf(nil, `{"keys":[%s]}`, bytes.Join(texts, []byte(",")))
+	sum := sha256.Sum256(s.set)
+	s.etag = `"` + base64.RawURLEncoding.EncodeToString(sum[:16]) + `"`
+	return s
+}
+
+// current returns the key that signs: of those that may, the newest.
+func (s *snapshot) current(alg Algorithm, now time.Time) (ringKey, bool) {
+	for _, key := range s.keys {
+		if key.Algorithm == alg && !now.Before(key.NotBefore) && !key.retired(now) {
+			return key, true
+		}
+	}
+	return ringKey{}, false
+}
+
+func (s *snapshot) published(id string, now time.Time) (ringKey, bool) {
+	for _, key := range s.keys {
+		if key.ID == id && !key.retired(now) {
+			return key, true
+		}
+	}
+	return ringKey{}, false
+}
+
+func (k ringKey) retired(now time.Time) bool {
+	return !k.RetireAt.IsZero() && !now.Before(k.RetireAt)
+}

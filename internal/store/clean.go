@@ -1,0 +1,67 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/postern-id/postern/internal/store/db"
+)
+
+// How long rows stay that could be deleted when they run out, and why.
+const (
+	// A code that is used again ends what it was redeemed for: so long after its
+	// end it is still known.
+	codeKept = time.Hour
+	// The last access token of a family can outlive it.
+	familyKept = longestAccessToken
+)
+
+// Clean deletes what has run out: of every project and kind at most limit rows,
+// each in a transaction of its own, so that nobody waits long behind it. It
+// reports how many rows were deleted; call it again while that is not zero.
+func (d *DB) Clean(ctx context.Context, now time.Time, limit int) (int, error) {
+	projects, err := d.read.ProjectIDs(ctx)
+	if err != nil {
+		return 0, wrap("list projects", err)
+	}
+	total := 0
+	for _, projectID := range projects {
+		for _, clean := range []func(*db.Queries) (int64, error){
+			func(q *db.Queries) (int64, error) {
+				return q.CleanFlows(ctx, db.CleanFlowsParams{ProjectID: projectID, Before: micros(now), MaxRows: int32(limit)})
+			},
+			func(q *db.Queries) (int64, error) {
+				return q.CleanCodes(ctx, db.CleanCodesParams{ProjectID: projectID, Before: micros(now.Add(-codeKept)), MaxRows: int32(limit)})
+			},
+			func(q *db.Queries) (int64, error) {
+				return q.CleanSessions(ctx, db.CleanSessionsParams{ProjectID: projectID, Before: micros(now), MaxRows: int32(limit)})
+			},
+			func(q *db.Queries) (int64, error) {
+				return q.CleanRefreshTokens(ctx, db.CleanRefreshTokensParams{ProjectID: projectID, Before: micros(now.Add(-familyKept)), MaxRows: int32(limit)})
+			},
+			func(q *db.Queries) (int64, error) {
+				return q.CleanFamilies(ctx, db.CleanFamiliesParams{ProjectID: projectID, Before: micros(now.Add(-familyKept)), MaxRows: int32(limit)})
+			},
+			func(q *db.Queries) (int64, error) {
+				return q.CleanRevokedTokens(ctx, db.CleanRevokedTokensParams{ProjectID: projectID, Before: micros(now), MaxRows: int32(limit)})
+			},
+			func(q *db.Queries) (int64, error) {
+				return q.CleanRevocations(ctx, db.CleanRevocationsParams{ProjectID: projectID, Before: micros(now), MaxRows: int32(limit)})
+			},
+			func(q *db.Queries) (int64, error) {
+				return q.CleanCounters(ctx, db.CleanCountersParams{ProjectID: projectID, Before: micros(now), MaxRows: int32(limit)})
+			},
+		} {
+			var n int64
+			err := d.write(ctx, func(q *db.Queries) (err error) {
+				n, err = clean(q)
+				return err
+			})
+			if err != nil {
+				return total, wrap("clean", err)
+			}
+			total += int(n)
+		}
+	}
+	return total, nil
+}

@@ -1,0 +1,178 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"database/sql/driver"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+
+	"github.com/postern-id/postern/internal/store/db"
+)
+
+// group makes the one writer of a SQLite file serve many callers with one
+// commit. Who comes while nobody writes leads: runs the functions of all who
+// wait by then inside one transaction, each behind a savepoint of its own,
+// commits, and answers them. Who came meanwhile waits, and the first of those
+// leads next.
+//
+// A function that fails or panics is rolled back alone. Once a function has
+// begun it is not cancelled: SQLite answers an interrupted write by rolling
+// back the transaction, and with it the others.
+type group struct {
+	connect func(context.Context) (*sql.Conn, error)
+
+	mu      sync.Mutex
+	waiting []*job // never empty while somebody leads and others wait
+	leading bool
+
+	// Used by who leads only.
+	conn   *sql.Conn
+	cached *statements
+}
+
+// groupSize bounds how long the first of a group waits for the last.
+const groupSize = 64
+
+// job is one function that waits to be run.
+type job struct {
+	ctx      context.Context
+	fn       func(*db.Queries) error
+	wake     chan bool // true: lead now; false: err is the answer
+	err      error
+	panicked any
+}
+
+func (g *group) write(ctx context.Context, fn func(*db.Queries) error) error {
+	j := &job{ctx: ctx, fn: fn, wake: make(chan bool, 1)}
+	g.mu.Lock()
+	g.waiting = append(g.waiting, j)
+	lead := !g.leading
+	g.leading = true
+	g.mu.Unlock()
+	if !lead {
+		lead = <-j.wake
+	}
+	if lead {
+		g.lead()
+	}
+	if j.panicked != nil {
+		panic(j.panicked)
+	}
+	return j.err
+}
+
+// lead serves the caller, who is the first of the waiting, and those behind.
+func (g *group) lead() {
+	g.mu.Lock()
+	n := min(len(g.waiting), groupSize)
+	batch := g.waiting[:n:n]
+	g.waiting = g.waiting[n:]
+	g.mu.Unlock()
+
+	g.commit(context.WithoutCancel(batch[0].ctx), batch)
+
+	g.mu.Lock()
+	g.leading = len(g.waiting) > 0
+	if g.leading {
+		g.waiting[0].wake <- true
+	}
+	g.mu.Unlock()
+	for _, j := range batch[1:] {
+		j.wake <- false
+	}
+}
+
+// commit runs a batch in one transaction. Where that is lost, everybody in it
+// gets the error: nothing that they saw has happened.
+func (g *group) commit(ctx context.Context, batch []*job) {
+	err := g.transaction(ctx, batch)
+	if err == nil {
+		return
+	}
+	for _, j := range batch {
+		j.err = fmt.Errorf("store: write: %w", err)
+	}
+	g.close() // whatever state the connection is in, the next one is fresh
+}
+
+func (g *group) transaction(ctx context.Context, batch []*job) error {
+	if g.conn == nil {
+		conn, err := g.connect(ctx)
+		if err != nil {
+			return err
+		}
+		g.conn, g.cached = conn, newStatements(conn)
+	}
+	if err := g.exec(ctx, "BEGIN IMMEDIATE"); err != nil {
+		return err
+	}
+	q := db.New(uninterrupted{g.cached})
+	for _, j := range batch {
+		if j.err = j.ctx.Err(); j.err != nil {
+			continue
+		}
+		if err := g.exec(ctx, "SAVEPOINT job"); err != nil {
+			return err
+		}
+		if !j.run(q) {
+			if err := g.exec(ctx, "ROLLBACK TO job"); err != nil {
+				return errors.Join(err, j.err)
+			}
+		}
+		if err := g.exec(ctx, "RELEASE job"); err != nil {
+			return err
+		}
+	}
+	return g.exec(ctx, "COMMIT")
+}
+
+// run calls the function and reports whether what it did counts.
+func (j *job) run(q *db.Queries) (commit bool) {
+	defer func() {
+		if p := recover(); p != nil {
+			commit, j.panicked = false, fmt.Sprintf("%v\n%s", p, debug.Stack())
+		}
+	}()
+	commit, j.err = outcome(j.fn(q))
+	return commit
+}
+
+func (g *group) exec(ctx context.Context, statement string) error {
+	_, err := g.cached.ExecContext(ctx, statement)
+	return err
+}
+
+// close ends the connection, and with it a transaction that it may still have.
+func (g *group) close() {
+	if g.conn == nil {
+		return
+	}
+	g.cached.close()
+	// Closing a sql.Conn gives it back to its pool; ErrBadConn makes the pool
+	// close it.
+	_ = g.conn.Raw(func(any) error { return driver.ErrBadConn })
+	_ = g.conn.Close()
+	g.conn, g.cached = nil, nil
+}
+
+// uninterrupted runs statements to their end.
+type uninterrupted struct{ on *statements }
+
+func (u uninterrupted) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
+	return u.on.PrepareContext(context.WithoutCancel(ctx), query)
+}
+
+func (u uninterrupted) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	return u.on.ExecContext(context.WithoutCancel(ctx), query, args...)
+}
+
+func (u uninterrupted) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	return u.on.QueryContext(context.WithoutCancel(ctx), query, args...)
+}
+
+func (u uninterrupted) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	return u.on.QueryRowContext(context.WithoutCancel(ctx), query, args...)
+}

@@ -1,0 +1,46 @@
+package store
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"strings"
+)
+
+// Locked is the error of LockServer when another process serves the file.
+type Locked struct {
+	PID  int    // of the other process, 0 when unknown
+	Path string // of the lock file
+}
+
+func (l *Locked) Error() string {
+	if l.PID == 0 {
+		return fmt.Sprintf("another postern serves this database (lock file %s)", l.Path)
+	}
+	return fmt.Sprintf("another postern serves this database: process %d (lock file %s)", l.PID, l.Path)
+}
+
+// lockFile takes an advisory lock that lasts until the file is closed or the
+// process ends, and writes our pid into the file for whoever comes second. The
+// file stays: removing it would let two processes lock two files of one name.
+func lockFile(path string) (*os.File, error) {
+	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	if err := flock(f); err != nil {
+		defer f.Close()
+		text, _ := io.ReadAll(io.LimitReader(f, 32))
+		pid, _ := strconv.Atoi(strings.TrimSpace(string(text)))
+		return nil, &Locked{PID: pid, Path: path}
+	}
+	if err := f.Truncate(0); err == nil {
+		_, err = fmt.Fprintln(f, os.Getpid())
+	}
+	if err != nil {
+		f.Close()
+		return nil, fmt.Errorf("store: %w", err)
+	}
+	return f, nil
+}

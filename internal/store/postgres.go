@@ -1,0 +1,207 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/stdlib"
+	"github.com/pressly/goose/v3"
+
+	"github.com/postern-id/postern/internal/store/db"
+)
+
+// postgresDB is a PostgreSQL server that all nodes of a cluster share.
+type postgresDB struct {
+	pool *sql.DB
+	conn *pgx.ConnConfig
+}
+
+func openPostgres(ctx context.Context, c Config) (*postgresDB, error) {
+	if c.ReadOnly {
+		return nil, errors.New("reading only is for SQLite files")
+	}
+	conn, err := pgx.ParseConfig(c.URL)
+	if err != nil {
+		return nil, errors.New("the database URL cannot be read; it looks like postgres://user@host:5432/name") // the library's error can quote the password
+	}
+	if conn.RuntimeParams["application_name"] == "" {
+		conn.RuntimeParams["application_name"] = "postern"
+	}
+	conns := c.MaxConns
+	if conns == 0 {
+		conns = 10
+	}
+	p := &postgresDB{pool: stdlib.OpenDB(*conn), conn: conn}
+	p.pool.SetMaxOpenConns(conns)
+	p.pool.SetMaxIdleConns(conns)
+	if err := p.pool.PingContext(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("connect to PostgreSQL at %s: %w", conn.Host, err), p.close())
+	}
+	return p, nil
+}
+
+func (p *postgresDB) reads() db.DBTX { return p.pool }
+
+// retries is how often a transaction is tried again that lost against others.
+const retries = 3
+
+// write holds one connection and asks for no second one: a pool of one works.
+// READ COMMITTED is enough because one conditional statement decides: when it
+// waits for another transaction, it looks at the row again afterwards.
+func (p *postgresDB) write(ctx context.Context, fn func(q *db.Queries) error) error {
+	for tries := 0; ; tries++ {
+		err := p.transaction(ctx, fn)
+		if err == nil || tries == retries || !lostRace(err) {
+			return err
+		}
+	}
+}
+
+func (p *postgresDB) transaction(ctx context.Context, fn func(q *db.Queries) error) error {
+	tx, err := p.pool.BeginTx(ctx, nil)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = tx.Rollback() }() // nothing to do after a commit
+	commit, result := outcome(fn(db.New(tx)))
+	if !commit {
+		return result
+	}
+	if err := tx.Commit(); err != nil {
+		return err
+	}
+	return result
+}
+
+// lostRace: serialization_failure, deadlock_detected, or what a function says
+// is the same.
+func lostRace(err error) bool {
+	code := pgCode(err)
+	return code == "40001" || code == "40P01" || errors.Is(err, errRace)
+}
+
+func (p *postgresDB) dialect() goose.Dialect { return goose.DialectPostgres }
+
+func (p *postgresDB) alone() (*sql.DB, error) {
+	one := stdlib.OpenDB(*p.conn)
+	one.SetMaxOpenConns(1)
+	return one, nil
+}
+
+func (p *postgresDB) prepare(ddl string) string { return ddl }
+
+// otherCollations lists text columns that are not compared by their bytes.
+const otherCollations = `
+SELECT c.relname, a.attname
+FROM pg_catalog.pg_attribute a
+JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = current_schema() AND c.relkind IN ('r', 'p') AND a.attnum > 0 AND NOT a.attisdropped
+  AND a.atttypid IN ('text'::regtype, 'varchar'::regtype, 'bpchar'::regtype)
+  AND a.attcollation <> 'pg_catalog."C"'::regcollation
+ORDER BY c.relname, a.attnum`
+
+type column struct{ table, name string }
+
+func collations(ctx context.Context, on db.DBTX) (others []column, err error) {
+	rows, err := on.QueryContext(ctx, otherCollations)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	for rows.Next() {
+		var c column
+		if err := rows.Scan(&c.table, &c.name); err != nil {
+			return nil, err
+		}
+		others = append(others, c)
+	}
+	return others, rows.Err()
+}
+
+// finish makes every text column compare by its bytes: what is equal and what
+// comes first is a security boundary, and must not depend on the server's
+// language.
+func (p *postgresDB) finish(ctx context.Context, tx *sql.Tx) error {
+	others, err := collations(ctx, tx)
+	if err != nil {
+		return err
+	}
+	changes := map[string][]string{}
+	for _, c := range others {
+		change := fmt.Sprintf(`ALTER COLUMN %s TYPE text COLLATE "C"`, pgx.Identifier{c.name}.Sanitize())
+		changes[c.table] = append(changes[c.table], change)
+	}
+	for table, list := range changes {
+		statement := "ALTER TABLE " + pgx.Identifier{table}.Sanitize() + " " + strings.Join(list, ", ")
+		if _, err := tx.ExecContext(ctx, statement); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (p *postgresDB) checkCollation(ctx context.Context) error {
+	others, err := collations(ctx, p.pool)
+	if err != nil {
+		return err
+	}
+	if len(others) > 0 {
+		return fmt.Errorf("%w: column %s of table %s and %d more", ErrCollation, others[0].name, others[0].table, len(others)-1)
+	}
+	return nil
+}
+
+func (p *postgresDB) tableExists(ctx context.Context, name string) (exists bool, err error) {
+	err = p.pool.QueryRowContext(ctx, "SELECT to_regclass($1) IS NOT NULL", name).Scan(&exists)
+	return exists, err
+}
+
+func (p *postgresDB) databaseClock(ctx context.Context) (time.Time, bool, error) {
+	var n int64
+	err := p.pool.QueryRowContext(ctx, "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)").Scan(&n)
+	return fromMicros(n), true, err
+}
+
+func (p *postgresDB) lockServer() error { return nil }
+
+func (p *postgresDB) ping(ctx context.Context) error { return p.pool.PingContext(ctx) }
+
+func (p *postgresDB) close() error { return p.pool.Close() }
+
+// pgCode is the SQLSTATE of an error, or "".
+func pgCode(err error) string {
+	var e *pgconn.PgError
+	if errors.As(err, &e) {
+		return e.Code
+	}
+	return ""
+}
+
+// uniqueTaken reports whether a row of the same unique value exists.
+func uniqueTaken(err error) bool {
+	code := sqliteCode(err)
+	return pgCode(err) == "23505" || code == sqliteUnique || code == sqlitePrimaryKey
+}
+
+// rowMissing reports whether a foreign key found no row, or still has rows.
+func rowMissing(err error) bool {
+	return pgCode(err) == "23503" || sqliteCode(err) == sqliteForeignKey
+}
+
+// tableTaken reports whether two connections made the same table at once:
+// duplicate_table, or the same found a moment later in the catalogue.
+func tableTaken(err error) bool {
+	code := pgCode(err)
+	return code == "42P07" || code == "23505"
+}
+
+// impossibleText reports whether PostgreSQL refused a text that is not UTF-8 or
+// has a zero byte. SQLite looks such a text up and finds nothing.
+func impossibleText(err error) bool { return pgCode(err) == "22021" }

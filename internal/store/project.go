@@ -1,0 +1,280 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"slices"
+	"strings"
+
+	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/store/db"
+)
+
+// Projects returns every project with its resource servers and scopes. The
+// change counters are read first: what changes in between is read again at the
+// next poll, and never missed.
+func (d *DB) Projects(ctx context.Context) ([]*project.Project, error) {
+	changes, err := d.Changes(ctx)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := d.read.Projects(ctx)
+	if err != nil {
+		return nil, wrap("read projects", err)
+	}
+	all := make([]*project.Project, len(rows))
+	byID := map[string]*project.Project{}
+	for i, r := range rows {
+		settings, err := fromJSON[project.Settings](r.Settings)
+		if err != nil {
+			return nil, err
+		}
+		all[i] = &project.Project{
+			ID: r.ProjectID, Name: r.Name, Issuer: r.Issuer,
+			Vertical: project.Vertical(r.Vertical), Environment: project.Environment(r.Environment),
+			PublicToken: r.PublicToken, SecretID: r.SecretID, SecretHash: r.SecretHash,
+			Settings: settings, Change: changes[r.ProjectID], CreatedAt: fromMicros(r.CreatedAt),
+		}
+		byID[r.ProjectID] = all[i]
+	}
+	return all, errors.Join(d.addHosts(ctx, byID), d.addResources(ctx, byID), d.addScopes(ctx, byID))
+}
+
+// A project made while these are read is in none of byID, and comes whole with
+// the next poll.
+
+func (d *DB) addHosts(ctx context.Context, byID map[string]*project.Project) error {
+	rows, err := d.read.ProjectHosts(ctx)
+	for _, r := range rows {
+		if p := byID[r.ProjectID]; p != nil {
+			p.Hosts = append(p.Hosts, r.Host)
+		}
+	}
+	return wrap("read hosts", err)
+}
+
+func (d *DB) addResources(ctx context.Context, byID map[string]*project.Project) error {
+	rows, err := d.read.ResourceServers(ctx)
+	if err != nil {
+		return wrap("read resource servers", err)
+	}
+	for _, r := range rows {
+		scopes, err := fromJSON[[]string](r.Scopes)
+		if err != nil {
+			return err
+		}
+		defaults, err := fromJSON[[]string](r.DefaultScopes)
+		if err != nil {
+			return err
+		}
+		if p := byID[r.ProjectID]; p != nil {
+			p.Resources = append(p.Resources, project.Resource{
+				ID: r.ID, URI: r.URI, Name: r.Name, Scopes: scopes, DefaultScopes: defaults,
+				Profile: project.TokenProfile(r.Profile), AccessToken: int(r.AccessToken),
+				SecretID: r.SecretID, SecretHash: r.SecretHash, Default: r.IsDefault, CreatedAt: fromMicros(r.CreatedAt),
+			})
+		}
+	}
+	return nil
+}
+
+func (d *DB) addScopes(ctx context.Context, byID map[string]*project.Project) error {
+	rows, err := d.read.Policies(ctx)
+	if err != nil {
+		return wrap("read policies", err)
+	}
+	for _, r := range rows {
+		document, err := fromJSON[policy](r.Document)
+		if err != nil {
+			return err
+		}
+		if p := byID[r.ProjectID]; p != nil {
+			for _, s := range document.Scopes {
+				p.Scopes = append(p.Scopes, project.Scope{Name: s.Scope, Description: s.Description, ReadOnly: s.ReadOnly})
+			}
+		}
+	}
+	return nil
+}
+
+// Changes returns the change counter of every project by its id.
+func (d *DB) Changes(ctx context.Context) (map[string]int64, error) {
+	rows, err := d.read.Changes(ctx)
+	if err != nil {
+		return nil, wrap("read changes", err)
+	}
+	changes := make(map[string]int64, len(rows))
+	for _, r := range rows {
+		changes[r.ProjectID] = r.Change
+	}
+	return changes, nil
+}
+
+// CreateProject keeps a project whose hosts nobody else has.
+func (d *DB) CreateProject(ctx context.Context, p project.Project, e audit.Event) error {
+	return d.write(ctx, func(q *db.Queries) error {
+		err := q.CreateProject(ctx, db.CreateProjectParams{
+			ProjectID: p.ID, Name: p.Name, Issuer: p.Issuer, Vertical: string(p.Vertical), Environment: string(p.Environment),
+			PublicToken: p.PublicToken, SecretID: p.SecretID, SecretHash: notNull(p.SecretHash),
+			Settings: toJSON(p.Settings), CreatedAt: micros(p.CreatedAt),
+		})
+		if uniqueTaken(err) {
+			return project.ErrConflict
+		}
+		if err != nil {
+			return wrap("create project", err)
+		}
+		issuer := project.IssuerHost(p.Issuer)
+		for _, host := range slices.Compact(slices.Sorted(slices.Values(append([]string{issuer}, p.Hosts...)))) {
+			n, err := q.CreateProjectHost(ctx, db.CreateProjectHostParams{Host: host, ProjectID: p.ID, IsIssuer: host == issuer})
+			if err != nil {
+				return wrap("create project", err)
+			}
+			if n == 0 {
+				return project.ErrConflict
+			}
+		}
+		if err := q.CreateProjectCounter(ctx, p.ID); err != nil {
+			return wrap("create project", err)
+		}
+		return record(ctx, q, e)
+	})
+}
+
+// SaveSettings replaces name and settings of a project that nobody changed
+// since change.
+func (d *DB) SaveSettings(ctx context.Context, projectID string, change int64, name string, s project.Settings, e audit.Event) error {
+	return d.write(ctx, func(q *db.Queries) error {
+		n, err := q.RaiseChangeFrom(ctx, projectID, change)
+		if err != nil {
+			return wrap("save settings", err)
+		}
+		if n == 0 {
+			return project.ErrConflict
+		}
+		if err := q.SaveSettings(ctx, db.SaveSettingsParams{Name: name, Settings: toJSON(s), ProjectID: projectID}); err != nil {
+			return wrap("save settings", err)
+		}
+		return record(ctx, q, e)
+	})
+}
+
+// AddResource keeps a resource server and what the policy document says of its
+// scopes. One that has the same URI keeps its id and its secret.
+func (d *DB) AddResource(ctx context.Context, projectID string, r project.Resource, scopes []project.Scope, e audit.Event) error {
+	return d.changeProject(ctx, projectID, func(q *db.Queries) error {
+		id, err := q.SaveResourceServer(ctx, db.SaveResourceServerParams{
+			ProjectID: projectID, ID: r.ID, URI: r.URI, URIKey: uriKey(r.URI), Name: r.Name,
+			Scopes: toJSON(list(r.Scopes)), DefaultScopes: toJSON(list(r.DefaultScopes)), Profile: string(r.Profile),
+			AccessToken: int64(r.AccessToken), SecretID: r.SecretID, SecretHash: r.SecretHash,
+			IsDefault: r.Default, CreatedAt: micros(r.CreatedAt),
+		})
+		if err != nil {
+			return wrap("save resource server", err)
+		}
+		if r.Default {
+			if err := q.ClearOtherDefaults(ctx, projectID, id); err != nil {
+				return wrap("save resource server", err)
+			}
+		}
+		if err := describeScopes(ctx, q, projectID, scopes, micros(e.At)); err != nil {
+			return err
+		}
+		if id != r.ID {
+			e.Kind, e.Object = audit.ResourceChanged, id
+		}
+		return record(ctx, q, e)
+	})
+}
+
+// RemoveResource removes a resource server.
+func (d *DB) RemoveResource(ctx context.Context, projectID, uri string, e audit.Event) error {
+	return d.changeProject(ctx, projectID, func(q *db.Queries) error {
+		n, err := q.DeleteResourceServer(ctx, projectID, uriKey(uri))
+		if err != nil {
+			return wrap("remove resource server", err)
+		}
+		if n == 0 {
+			return project.ErrNotFound
+		}
+		return record(ctx, q, e)
+	})
+}
+
+// changeProject is write for what is read whole by project.Directory. Raising
+// the counter comes first: it also is the lock that lets fn read before it
+// writes.
+func (d *DB) changeProject(ctx context.Context, projectID string, fn func(q *db.Queries) error) error {
+	return d.write(ctx, func(q *db.Queries) error {
+		n, err := q.RaiseChange(ctx, projectID)
+		if err != nil {
+			return wrap("raise change", err)
+		}
+		if n == 0 {
+			return project.ErrNotFound
+		}
+		return fn(q)
+	})
+}
+
+// uriKey is what two spellings of one resource have in common (decision 4).
+func uriKey(uri string) string { return strings.TrimSuffix(uri, "/") }
+
+// list makes no list an empty one, which JSON tells apart.
+func list(s []string) []string {
+	if s == nil {
+		return []string{}
+	}
+	return s
+}
+
+// policy is the policy document of a project. This release uses the scopes, in
+// their order, and passes the rest through.
+type policy struct {
+	Roles     []any         `json:"roles"`
+	Resources []any         `json:"resources"`
+	Scopes    []policyScope `json:"scopes"`
+}
+
+type policyScope struct {
+	Scope       string `json:"scope"`
+	Description string `json:"description"`
+	ReadOnly    bool   `json:"read_only"`
+	Permissions []any  `json:"permissions"`
+}
+
+// describeScopes defines scopes in the policy document, or describes them anew,
+// as a new version of it.
+func describeScopes(ctx context.Context, q *db.Queries, projectID string, scopes []project.Scope, now int64) error {
+	if len(scopes) == 0 {
+		return nil
+	}
+	current, err := q.Policy(ctx, projectID)
+	if errors.Is(err, sql.ErrNoRows) {
+		current.Document, err = toJSON(policy{Roles: []any{}, Resources: []any{}}), nil
+	}
+	if err != nil {
+		return wrap("read policy", err)
+	}
+	document, err := fromJSON[policy](current.Document)
+	if err != nil {
+		return err
+	}
+	for _, s := range scopes {
+		i := slices.IndexFunc(document.Scopes, func(old policyScope) bool { return old.Scope == s.Name })
+		if i < 0 {
+			i = len(document.Scopes)
+			document.Scopes = append(document.Scopes, policyScope{Scope: s.Name, Permissions: []any{}})
+		}
+		document.Scopes[i].Description, document.Scopes[i].ReadOnly = s.Description, s.ReadOnly
+	}
+	next := toJSON(document)
+	if next == current.Document {
+		return nil
+	}
+	return wrap("save policy", q.CreatePolicy(ctx, db.CreatePolicyParams{
+		ProjectID: projectID, Version: current.Version + 1, Document: next, CreatedAt: now,
+	}))
+}

@@ -1,0 +1,41 @@
+-- What has run out, a few rows at a time (LIMIT in the subselect: DELETE has
+-- none on either database).
+
+-- CleanFlows takes the codes sent for a flow with it.
+-- name: CleanFlows :execrows
+DELETE FROM flow WHERE flow.project_id = @project_id AND flow.id IN (
+    SELECT f.id FROM flow f WHERE f.project_id = @project_id AND f.expires_at <= @before ORDER BY f.expires_at LIMIT @max_rows);
+
+-- name: CleanCodes :execrows
+DELETE FROM code WHERE code.project_id = @project_id AND code.id IN (
+    SELECT c.id FROM code c WHERE c.project_id = @project_id AND c.expires_at <= @before ORDER BY c.expires_at LIMIT @max_rows);
+
+-- name: CleanSessions :execrows
+DELETE FROM session WHERE session.project_id = @project_id AND session.id IN (
+    SELECT s.id FROM session s WHERE s.project_id = @project_id AND s.idle_expires_at <= @before ORDER BY s.idle_expires_at LIMIT @max_rows);
+
+-- name: CleanRefreshTokens :execrows
+DELETE FROM refresh_token WHERE refresh_token.project_id = @project_id AND refresh_token.id IN (
+    SELECT t.id FROM family f JOIN refresh_token t ON t.project_id = f.project_id AND t.family_id = f.id
+    WHERE f.project_id = @project_id AND f.expires_at <= @before LIMIT @max_rows);
+
+-- CleanFamilies leaves those whose refresh tokens are not gone yet: a family
+-- can have a thousand.
+-- name: CleanFamilies :execrows
+DELETE FROM family WHERE family.project_id = @project_id AND family.id IN (
+    SELECT f.id FROM family f WHERE f.project_id = @project_id AND f.expires_at <= @before
+      AND NOT EXISTS (SELECT 1 FROM refresh_token t WHERE t.project_id = @project_id AND t.family_id = f.id)
+    ORDER BY f.expires_at LIMIT @max_rows);
+
+-- name: CleanRevokedTokens :execrows
+DELETE FROM revoked_token WHERE revoked_token.project_id = @project_id AND revoked_token.jti IN (
+    SELECT r.jti FROM revoked_token r WHERE r.project_id = @project_id AND r.until <= @before ORDER BY r.until LIMIT @max_rows);
+
+-- name: CleanRevocations :execrows
+DELETE FROM revocation WHERE revocation.project_id = @project_id AND revocation.sequence IN (
+    SELECT r.sequence FROM revocation r WHERE r.project_id = @project_id AND r.until <= @before ORDER BY r.until LIMIT @max_rows);
+
+-- name: CleanCounters :execrows
+DELETE FROM counter WHERE counter.project_id = @project_id AND counter.until <= @before
+  AND (counter.kind, counter.key_hash) IN (
+    SELECT c.kind, c.key_hash FROM counter c WHERE c.project_id = @project_id AND c.until <= @before ORDER BY c.until LIMIT @max_rows);

@@ -1,0 +1,94 @@
+-- name: LiveGrant :one
+SELECT project_id, id, subject, organization, client_id, created_at, last_used_at, revoked_at
+FROM "grant"
+WHERE project_id = @project_id AND subject = @subject AND organization = @organization AND client_id = @client_id
+  AND revoked_at = 0;
+
+-- name: CreateGrant :execrows
+INSERT INTO "grant" (project_id, id, subject, organization, client_id, created_at, last_used_at, revoked_at)
+VALUES (@project_id, @id, @subject, @organization, @client_id, @created_at, 0, 0)
+ON CONFLICT (project_id, subject, organization, client_id) DO NOTHING;
+
+-- ReviveGrant makes a grant that was taken back a new one under the same id.
+-- name: ReviveGrant :one
+UPDATE "grant" SET created_at = @created_at, last_used_at = 0, revoked_at = 0
+WHERE project_id = @project_id AND subject = @subject AND organization = @organization AND client_id = @client_id
+  AND revoked_at <> 0
+RETURNING id;
+
+-- LockGrant changes nothing: it finds a live grant and keeps it alive to the
+-- end of the transaction.
+-- name: LockGrant :one
+UPDATE "grant" SET revoked_at = 0
+WHERE project_id = @project_id AND subject = @subject AND organization = @organization AND client_id = @client_id
+  AND revoked_at = 0
+RETURNING id;
+
+-- name: LockSubjectsGrant :execrows
+UPDATE "grant" SET revoked_at = 0
+WHERE project_id = @project_id AND id = @id AND subject = @subject AND revoked_at = 0;
+
+-- name: UseGrantOfCode :exec
+UPDATE "grant" SET last_used_at = @now
+WHERE "grant".project_id = @project_id AND revoked_at = 0
+  AND "grant".id = (SELECT c.grant_id FROM code c WHERE c.project_id = @project_id AND c.id = @code_id AND c.redeemed_at = 0);
+
+-- name: UseGrantOfRefreshToken :exec
+UPDATE "grant" SET last_used_at = @now
+WHERE "grant".project_id = @project_id AND "grant".revoked_at = 0
+  AND "grant".id = (SELECT f.grant_id FROM refresh_token t
+                    JOIN family f ON f.project_id = t.project_id AND f.id = t.family_id
+                    WHERE t.project_id = @project_id AND t.id = @token_id AND t.rotated_at = 0);
+
+-- name: SubjectsGrant :one
+SELECT revoked_at FROM "grant" WHERE project_id = @project_id AND id = @id AND subject = @subject;
+
+-- name: RevokeGrant :execrows
+UPDATE "grant" SET revoked_at = @now
+WHERE project_id = @project_id AND id = @id AND subject = @subject AND revoked_at = 0;
+
+-- name: RevokeGrantsOfSubject :many
+UPDATE "grant" SET revoked_at = @now
+WHERE project_id = @project_id AND subject = @subject AND revoked_at = 0
+RETURNING id;
+
+-- name: GrantsOfClient :many
+SELECT id FROM "grant" WHERE project_id = @project_id AND client_id = @client_id;
+
+-- name: DeleteGrantsOfClient :exec
+DELETE FROM "grant" WHERE project_id = @project_id AND client_id = @client_id;
+
+-- name: GrantScopes :many
+SELECT resource, scope, allowed, consent_hash, decided_at FROM grant_scope
+WHERE project_id = @project_id AND grant_id = @grant_id AND resource = @resource ORDER BY scope;
+
+-- name: GrantScopesOfSubject :many
+SELECT s.grant_id, s.resource, s.scope, s.allowed, s.consent_hash, s.decided_at
+FROM "grant" g JOIN grant_scope s ON s.project_id = g.project_id AND s.grant_id = g.id
+WHERE g.project_id = @project_id AND g.subject = @subject AND g.organization = @organization
+ORDER BY s.grant_id, s.resource, s.scope;
+
+-- name: SaveGrantScope :exec
+INSERT INTO grant_scope (project_id, grant_id, resource, scope, allowed, consent_hash, decided_at)
+VALUES (@project_id, @grant_id, @resource, @scope, @allowed, @consent_hash, @decided_at)
+ON CONFLICT (project_id, grant_id, resource, scope) DO UPDATE SET
+    allowed = excluded.allowed, consent_hash = excluded.consent_hash, decided_at = excluded.decided_at;
+
+-- name: DeclineGrantScope :exec
+UPDATE grant_scope SET allowed = FALSE, decided_at = @now
+WHERE project_id = @project_id AND grant_id = @grant_id AND scope = @scope AND allowed;
+
+-- name: DeleteGrantScopes :exec
+DELETE FROM grant_scope WHERE project_id = @project_id AND grant_id = @grant_id;
+
+-- name: ConnectedApps :many
+SELECT sqlc.embed(g), sqlc.embed(c),
+    CAST(COALESCE((SELECT max(f.expires_at) FROM family f
+        WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.revoked_at = 0 AND g.revoked_at = 0), 0) AS bigint) AS expires_at,
+    CAST(COALESCE((SELECT max(t.expires_at) FROM family f
+        JOIN refresh_token t ON t.project_id = f.project_id AND t.family_id = f.id AND t.generation = f.generation
+        WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.revoked_at = 0 AND g.revoked_at = 0 AND t.rotated_at = 0), 0) AS bigint) AS idle_expires_at
+FROM "grant" g JOIN client c ON c.project_id = g.project_id AND c.id = g.client_id
+WHERE g.project_id = @project_id AND g.subject = @subject AND g.organization = @organization
+  AND (g.revoked_at = 0 OR g.revoked_at > @since)
+ORDER BY CASE WHEN g.revoked_at = 0 THEN 0 ELSE 1 END, g.created_at DESC, g.id DESC;

@@ -1,0 +1,47 @@
+-- name: User :one
+SELECT project_id, id, email, email_folded, email_verified, name, active, created_at, last_sign_in_at
+FROM "user" WHERE project_id = @project_id AND id = @id;
+
+-- name: UserByEmail :one
+SELECT project_id, id, email, email_folded, email_verified, name, active, created_at, last_sign_in_at
+FROM "user" WHERE project_id = @project_id AND email_folded = @email_folded;
+
+-- Users finds by prefix: from is the folded query, below the first text after
+-- all that begin with it.
+-- name: Users :many
+SELECT project_id, id, email, email_folded, email_verified, name, active, created_at, last_sign_in_at
+FROM "user"
+WHERE project_id = @project_id AND id > @after
+  AND ((email_folded >= @from_text AND email_folded < @below_text) OR (id >= @from_text AND id < @below_text))
+ORDER BY id LIMIT @max_rows;
+
+-- name: CreateUser :execrows
+INSERT INTO "user" (project_id, id, email, email_folded, email_verified, name, active, created_at, last_sign_in_at)
+VALUES (@project_id, @id, @email, @email_folded, @email_verified, @name, @active, @created_at, @last_sign_in_at)
+ON CONFLICT (project_id, email_folded) DO NOTHING;
+
+-- UserSignedIn finds nobody when the user is not active.
+-- name: UserSignedIn :execrows
+UPDATE "user" SET email_verified = TRUE, last_sign_in_at = @now
+WHERE project_id = @project_id AND id = @id AND active;
+
+-- name: CreateSession :exec
+INSERT INTO session (project_id, id, user_id, kind, secret_id, secret_hash, factors, address, user_agent, created_at, last_seen_at, idle_expires_at, expires_at)
+VALUES (@project_id, @id, @user_id, @kind, @secret_id, @secret_hash, @factors, @address, @user_agent, @created_at, @last_seen_at, @idle_expires_at, @expires_at);
+
+-- name: Session :one
+SELECT sqlc.embed(s), sqlc.embed(u)
+FROM session s JOIN "user" u ON u.project_id = s.project_id AND u.id = s.user_id
+WHERE s.project_id = @project_id AND s.secret_id = @secret_id AND s.kind = @kind
+  AND s.idle_expires_at > @now AND s.expires_at > @now AND u.active;
+
+-- name: TouchSession :exec
+UPDATE session SET last_seen_at = @last_seen_at, idle_expires_at = @idle_expires_at
+WHERE project_id = @project_id AND id = @id
+  AND idle_expires_at > @last_seen_at AND expires_at > @last_seen_at AND last_seen_at < @last_seen_at;
+
+-- name: EndSession :execrows
+DELETE FROM session WHERE project_id = @project_id AND id = @id;
+
+-- name: EndSessions :execrows
+DELETE FROM session WHERE project_id = @project_id AND user_id = @user_id;

@@ -1,0 +1,330 @@
+-- min_binary_schema: 1
+--
+-- Rules of this folder: one text for SQLite and PostgreSQL; every CREATE TABLE
+-- ends with ");" on a line of its own (SQLite gets WITHOUT ROWID there: ids
+-- ascend with time, so rows lie in the order in which they were made); times
+-- are microseconds since 1970 UTC, 0 for "not yet"; lists and documents are
+-- JSON in text. Every table but the deployment's own has project_id and begins
+-- its key with it. Nothing names a collation: on PostgreSQL the migrator makes
+-- every text column COLLATE "C".
+
+-- The deployment's own tables. migration_lock is made by the migrator, before
+-- anything else.
+
+CREATE TABLE schema_state (
+    id                BIGINT PRIMARY KEY,
+    version           BIGINT NOT NULL,
+    min_binary_schema BIGINT NOT NULL -- the oldest binary that can work with it
+);
+
+CREATE TABLE master_key_check (
+    id    BIGINT PRIMARY KEY,
+    value BYTEA NOT NULL
+);
+
+-- Projects.
+
+CREATE TABLE project (
+    project_id   TEXT PRIMARY KEY,
+    name         TEXT NOT NULL,
+    issuer       TEXT NOT NULL,
+    vertical     TEXT NOT NULL,
+    environment  TEXT NOT NULL,
+    public_token TEXT NOT NULL UNIQUE,
+    secret_id    TEXT NOT NULL,
+    secret_hash  BYTEA NOT NULL,
+    settings     TEXT NOT NULL,
+    created_at   BIGINT NOT NULL
+);
+
+-- One host leads to one project, whoever it belongs to.
+CREATE TABLE project_host (
+    host       TEXT PRIMARY KEY,
+    project_id TEXT NOT NULL REFERENCES project (project_id),
+    is_issuer  BOOLEAN NOT NULL
+);
+
+-- change is what caches compare; revocation is the last sequence given out in
+-- the revocation feed. A row of its own, because it is polled every second and
+-- locked by whoever raises it.
+CREATE TABLE project_counter (
+    project_id TEXT PRIMARY KEY REFERENCES project (project_id),
+    change     BIGINT NOT NULL,
+    revocation BIGINT NOT NULL
+);
+
+-- The policy document, every version; the highest one counts.
+CREATE TABLE policy (
+    project_id TEXT NOT NULL REFERENCES project (project_id),
+    version    BIGINT NOT NULL,
+    document   TEXT NOT NULL,
+    created_at BIGINT NOT NULL,
+    PRIMARY KEY (project_id, version)
+);
+
+CREATE TABLE resource_server (
+    project_id     TEXT NOT NULL REFERENCES project (project_id),
+    id             TEXT NOT NULL,
+    uri            TEXT NOT NULL,
+    uri_key        TEXT NOT NULL, -- uri without one trailing slash
+    name           TEXT NOT NULL,
+    scopes         TEXT NOT NULL,
+    default_scopes TEXT NOT NULL,
+    profile        TEXT NOT NULL,
+    access_token   BIGINT NOT NULL, -- seconds
+    secret_id      TEXT NOT NULL,
+    secret_hash    BYTEA,
+    is_default     BOOLEAN NOT NULL,
+    created_at     BIGINT NOT NULL,
+    PRIMARY KEY (project_id, id),
+    UNIQUE (project_id, uri_key)
+);
+
+CREATE TABLE signing_key (
+    project_id  TEXT NOT NULL REFERENCES project (project_id),
+    id          TEXT NOT NULL,
+    algorithm   TEXT NOT NULL,
+    generation  BIGINT NOT NULL,
+    public_key  BYTEA NOT NULL,
+    private_key BYTEA NOT NULL,
+    created_at  BIGINT NOT NULL,
+    not_before  BIGINT NOT NULL,
+    retire_at   BIGINT NOT NULL,
+    PRIMARY KEY (project_id, id),
+    UNIQUE (project_id, algorithm, generation)
+);
+
+-- People.
+
+CREATE TABLE "user" (
+    project_id      TEXT NOT NULL REFERENCES project (project_id),
+    id              TEXT NOT NULL,
+    email           TEXT NOT NULL,
+    email_folded    TEXT NOT NULL, -- folded in Go; what identifies the person
+    email_verified  BOOLEAN NOT NULL,
+    name            TEXT NOT NULL,
+    active          BOOLEAN NOT NULL,
+    created_at      BIGINT NOT NULL,
+    last_sign_in_at BIGINT NOT NULL,
+    PRIMARY KEY (project_id, id),
+    UNIQUE (project_id, email_folded)
+);
+
+CREATE TABLE session (
+    project_id      TEXT NOT NULL,
+    id              TEXT NOT NULL,
+    user_id         TEXT NOT NULL,
+    kind            TEXT NOT NULL,
+    secret_id       TEXT NOT NULL,
+    secret_hash     BYTEA NOT NULL,
+    factors         TEXT NOT NULL,
+    address         TEXT NOT NULL,
+    user_agent      TEXT NOT NULL,
+    created_at      BIGINT NOT NULL,
+    last_seen_at    BIGINT NOT NULL,
+    idle_expires_at BIGINT NOT NULL,
+    expires_at      BIGINT NOT NULL,
+    PRIMARY KEY (project_id, id),
+    UNIQUE (project_id, secret_id),
+    FOREIGN KEY (project_id, user_id) REFERENCES "user" (project_id, id)
+);
+CREATE INDEX session_of_user ON session (project_id, user_id);
+CREATE INDEX session_expiry ON session (project_id, idle_expires_at);
+
+CREATE TABLE flow (
+    project_id   TEXT NOT NULL,
+    id           TEXT NOT NULL,
+    browser_hash BYTEA NOT NULL,
+    return_to    TEXT NOT NULL,
+    request      BYTEA,
+    email        TEXT NOT NULL,
+    method_id    TEXT NOT NULL, -- the one email_code that works, '' for none
+    trace_id     TEXT NOT NULL,
+    created_at   BIGINT NOT NULL,
+    expires_at   BIGINT NOT NULL,
+    decided_at   BIGINT NOT NULL,
+    PRIMARY KEY (project_id, id)
+);
+CREATE INDEX flow_expiry ON flow (project_id, expires_at);
+
+CREATE TABLE email_code (
+    project_id   TEXT NOT NULL,
+    id           TEXT NOT NULL,
+    flow_id      TEXT NOT NULL,
+    email        TEXT NOT NULL,
+    email_folded TEXT NOT NULL,
+    mac          BYTEA NOT NULL,
+    tries        BIGINT NOT NULL,
+    created_at   BIGINT NOT NULL,
+    expires_at   BIGINT NOT NULL,
+    used_at      BIGINT NOT NULL,
+    PRIMARY KEY (project_id, id),
+    FOREIGN KEY (project_id, flow_id) REFERENCES flow (project_id, id) ON DELETE CASCADE
+);
+CREATE INDEX email_code_flow ON email_code (project_id, flow_id);
+
+-- Connected apps and what they were given (decision 29).
+
+CREATE TABLE client (
+    project_id         TEXT NOT NULL REFERENCES project (project_id),
+    id                 TEXT NOT NULL,
+    url                TEXT NOT NULL, -- client_id of a metadata document, else ''
+    type               TEXT NOT NULL,
+    creation           TEXT NOT NULL,
+    metadata           TEXT NOT NULL,
+    metadata_hash      BYTEA NOT NULL,
+    merged             BOOLEAN NOT NULL, -- shared by all who register the same metadata
+    secret_id          TEXT NOT NULL,
+    secret_hash        BYTEA,
+    secret_last4       TEXT NOT NULL,
+    bypass_consent     BOOLEAN NOT NULL,
+    blocked            BOOLEAN NOT NULL,
+    created_at         BIGINT NOT NULL,
+    last_registered_at BIGINT NOT NULL,
+    fetched_at         BIGINT NOT NULL,
+    fresh_until        BIGINT NOT NULL,
+    PRIMARY KEY (project_id, id)
+);
+CREATE UNIQUE INDEX client_url ON client (project_id, url) WHERE url <> '';
+CREATE UNIQUE INDEX client_merged ON client (project_id, metadata_hash) WHERE merged;
+
+CREATE TABLE "grant" (
+    project_id   TEXT NOT NULL,
+    id           TEXT NOT NULL,
+    subject      TEXT NOT NULL,
+    organization TEXT NOT NULL,
+    client_id    TEXT NOT NULL,
+    created_at   BIGINT NOT NULL,
+    last_used_at BIGINT NOT NULL,
+    revoked_at   BIGINT NOT NULL,
+    PRIMARY KEY (project_id, id),
+    UNIQUE (project_id, subject, organization, client_id),
+    FOREIGN KEY (project_id, client_id) REFERENCES client (project_id, id)
+);
+CREATE INDEX grant_client ON "grant" (project_id, client_id);
+
+CREATE TABLE grant_scope (
+    project_id   TEXT NOT NULL,
+    grant_id     TEXT NOT NULL,
+    resource     TEXT NOT NULL,
+    scope        TEXT NOT NULL,
+    allowed      BOOLEAN NOT NULL,
+    consent_hash BYTEA NOT NULL,
+    decided_at   BIGINT NOT NULL,
+    PRIMARY KEY (project_id, grant_id, resource, scope),
+    FOREIGN KEY (project_id, grant_id) REFERENCES "grant" (project_id, id) ON DELETE CASCADE
+);
+
+-- A code has no foreign key to its grant: it lives for a minute, and is dead
+-- without one.
+CREATE TABLE code (
+    project_id     TEXT NOT NULL,
+    id             TEXT NOT NULL,
+    hash           BYTEA NOT NULL,
+    client_id      TEXT NOT NULL,
+    grant_id       TEXT NOT NULL,
+    subject        TEXT NOT NULL,
+    organization   TEXT NOT NULL,
+    session_id     TEXT NOT NULL,
+    redirect_uri   TEXT NOT NULL,
+    redirect_given BOOLEAN NOT NULL,
+    challenge      TEXT NOT NULL,
+    resource       TEXT NOT NULL,
+    scopes         TEXT NOT NULL,
+    nonce          TEXT NOT NULL,
+    auth_time      BIGINT NOT NULL,
+    created_at     BIGINT NOT NULL,
+    expires_at     BIGINT NOT NULL,
+    tries          BIGINT NOT NULL,
+    redeemed_at    BIGINT NOT NULL,
+    family_id      TEXT NOT NULL,
+    PRIMARY KEY (project_id, id)
+);
+CREATE INDEX code_expiry ON code (project_id, expires_at);
+
+CREATE TABLE family (
+    project_id   TEXT NOT NULL,
+    id           TEXT NOT NULL,
+    grant_id     TEXT NOT NULL,
+    client_id    TEXT NOT NULL,
+    subject      TEXT NOT NULL,
+    organization TEXT NOT NULL,
+    session_id   TEXT NOT NULL,
+    resource     TEXT NOT NULL,
+    scopes       TEXT NOT NULL,
+    nonce        TEXT NOT NULL,
+    auth_time    BIGINT NOT NULL,
+    generation   BIGINT NOT NULL, -- of the live refresh token, 0 without one
+    created_at   BIGINT NOT NULL,
+    expires_at   BIGINT NOT NULL,
+    revoked_at   BIGINT NOT NULL,
+    PRIMARY KEY (project_id, id),
+    FOREIGN KEY (project_id, grant_id) REFERENCES "grant" (project_id, id) ON DELETE CASCADE
+);
+CREATE INDEX family_grant ON family (project_id, grant_id);
+CREATE INDEX family_expiry ON family (project_id, expires_at);
+
+CREATE TABLE refresh_token (
+    project_id   TEXT NOT NULL,
+    id           TEXT NOT NULL,
+    family_id    TEXT NOT NULL,
+    generation   BIGINT NOT NULL,
+    hash         BYTEA NOT NULL,
+    auth_method  TEXT NOT NULL,
+    created_at   BIGINT NOT NULL,
+    expires_at   BIGINT NOT NULL,
+    rotated_at   BIGINT NOT NULL,
+    successor_id TEXT NOT NULL,
+    replay       BYTEA,
+    PRIMARY KEY (project_id, id),
+    UNIQUE (project_id, family_id, generation),
+    FOREIGN KEY (project_id, family_id) REFERENCES family (project_id, id) ON DELETE CASCADE
+);
+
+-- Access tokens have no rows; those revoked alone are here until they expire.
+CREATE TABLE revoked_token (
+    project_id TEXT NOT NULL,
+    jti        TEXT NOT NULL,
+    until      BIGINT NOT NULL,
+    PRIMARY KEY (project_id, jti)
+);
+CREATE INDEX revoked_token_expiry ON revoked_token (project_id, until);
+
+-- The feed that resource servers follow, without gaps in its sequence.
+CREATE TABLE revocation (
+    project_id TEXT NOT NULL,
+    sequence   BIGINT NOT NULL,
+    kind       TEXT NOT NULL,
+    value      TEXT NOT NULL,
+    until      BIGINT NOT NULL,
+    created_at BIGINT NOT NULL,
+    PRIMARY KEY (project_id, sequence)
+);
+CREATE INDEX revocation_expiry ON revocation (project_id, until);
+
+-- Exact guess limits (decision 32).
+CREATE TABLE counter (
+    project_id TEXT NOT NULL,
+    kind       TEXT NOT NULL,
+    key_hash   BYTEA NOT NULL,
+    counted    BIGINT NOT NULL,
+    until      BIGINT NOT NULL, -- end of the window that the first count began
+    PRIMARY KEY (project_id, kind, key_hash)
+);
+CREATE INDEX counter_expiry ON counter (project_id, until);
+
+CREATE TABLE event (
+    project_id  TEXT NOT NULL,
+    id          TEXT NOT NULL,
+    occurred_at BIGINT NOT NULL,
+    kind        TEXT NOT NULL,
+    actor       TEXT NOT NULL,
+    subject     TEXT NOT NULL,
+    client_id   TEXT NOT NULL,
+    object      TEXT NOT NULL,
+    address     TEXT NOT NULL,
+    refused     BOOLEAN NOT NULL,
+    reason      TEXT NOT NULL,
+    trace_id    TEXT NOT NULL,
+    PRIMARY KEY (project_id, id)
+);

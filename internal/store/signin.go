@@ -1,0 +1,217 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/oauth"
+	"github.com/postern-id/postern/internal/signin"
+	"github.com/postern-id/postern/internal/store/db"
+)
+
+// CreateFlow keeps a new flow.
+func (d *DB) CreateFlow(ctx context.Context, f signin.Flow) error {
+	return d.write(ctx, func(q *db.Queries) error {
+		return wrap("create flow", q.CreateFlow(ctx, db.CreateFlowParams{
+			ProjectID: f.ProjectID, ID: f.ID, BrowserHash: notNull(f.BrowserHash), ReturnTo: f.ReturnTo, Request: f.Request,
+			Email: f.Email, MethodID: f.MethodID, TraceID: f.TraceID,
+			CreatedAt: micros(f.CreatedAt), ExpiresAt: micros(f.ExpiresAt),
+		}))
+	})
+}
+
+// Flow returns a flow that has not run out, decided or not.
+func (d *DB) Flow(ctx context.Context, projectID, id string, now time.Time) (signin.Flow, error) {
+	f, err := d.read.Flow(ctx, db.FlowParams{ProjectID: projectID, ID: id, Now: micros(now)})
+	if err != nil {
+		return signin.Flow{}, found("read flow", err, signin.ErrNotFound)
+	}
+	return signin.Flow{
+		ID: f.ID, ProjectID: f.ProjectID, BrowserHash: f.BrowserHash, ReturnTo: f.ReturnTo, Request: f.Request,
+		Email: f.Email, MethodID: f.MethodID, TraceID: f.TraceID,
+		CreatedAt: fromMicros(f.CreatedAt), ExpiresAt: fromMicros(f.ExpiresAt), Decided: f.DecidedAt != 0,
+	}, nil
+}
+
+// SetFlowRequest replaces the waiting request of an undecided flow.
+func (d *DB) SetFlowRequest(ctx context.Context, projectID, id string, request []byte) error {
+	return d.write(ctx, func(q *db.Queries) error {
+		n, err := q.SetFlowRequest(ctx, db.SetFlowRequestParams{Request: request, ProjectID: projectID, ID: id})
+		if err == nil && n == 0 {
+			return signin.ErrNotFound
+		}
+		return wrap("set request", err)
+	})
+}
+
+// ClearFlowEmail forgets the address of a flow and ends its code.
+func (d *DB) ClearFlowEmail(ctx context.Context, projectID, id string) error {
+	return d.write(ctx, func(q *db.Queries) error {
+		if err := q.ClearFlowMethod(ctx, projectID, id); err != nil {
+			return wrap("clear flow", err)
+		}
+		return wrap("clear flow", q.DeleteEmailCodes(ctx, projectID, id))
+	})
+}
+
+// CreateEmailCode keeps a code and makes it the one that works in its flow.
+func (d *DB) CreateEmailCode(ctx context.Context, c signin.EmailCode, limit signin.MailLimit, e audit.Event) error {
+	return d.write(ctx, func(q *db.Queries) error {
+		if err := countMail(ctx, q, c, limit); err != nil {
+			return err
+		}
+		n, err := q.SetFlowMethod(ctx, db.SetFlowMethodParams{
+			Email: c.Email, MethodID: c.ID, ProjectID: c.ProjectID, ID: c.FlowID, Now: micros(c.CreatedAt),
+		})
+		if err != nil {
+			return wrap("set method", err)
+		}
+		if n == 0 {
+			return signin.ErrNotFound
+		}
+		if err := q.DeleteEmailCodes(ctx, c.ProjectID, c.FlowID); err != nil {
+			return wrap("end codes", err)
+		}
+		err = q.CreateEmailCode(ctx, db.CreateEmailCodeParams{
+			ProjectID: c.ProjectID, ID: c.ID, FlowID: c.FlowID, Email: c.Email, EmailFolded: c.EmailFolded,
+			Mac: notNull(c.MAC), CreatedAt: micros(c.CreatedAt), ExpiresAt: micros(c.ExpiresAt),
+		})
+		if err != nil {
+			return wrap("create code", err)
+		}
+		return record(ctx, q, e)
+	})
+}
+
+// countMail counts a mail under both limits of its address, or returns
+// *signin.TooSoon with the time until both have room.
+func countMail(ctx context.Context, q *db.Queries, c signin.EmailCode, limit signin.MailLimit) error {
+	var wait time.Duration
+	for _, counter := range []oauth.Counter{
+		{Kind: "mail_gap", Key: c.EmailFolded, Limit: 1, Window: limit.Gap},
+		{Kind: "mail", Key: c.EmailFolded, Limit: limit.Count, Window: limit.Window},
+	} {
+		ok, err := count(ctx, q, c.ProjectID, counter, c.CreatedAt)
+		if err != nil {
+			return err
+		}
+		if ok {
+			continue
+		}
+		row, err := counterRow(ctx, q, c.ProjectID, counter, c.CreatedAt)
+		if err != nil {
+			return err
+		}
+		wait = max(wait, fromMicros(row.Until).Sub(c.CreatedAt))
+	}
+	if wait > 0 {
+		return &signin.TooSoon{Wait: wait}
+	}
+	return nil
+}
+
+// Why a try was refused, for the event.
+const (
+	reasonDead     = "code no longer works"
+	reasonLocked   = "too many wrong codes for this address today"
+	reasonWrong    = "wrong code"
+	reasonInactive = "user is not active"
+)
+
+// RedeemEmailCode tries a code. The address's daily tries are counted before
+// the comparison, which locks their row, and given back if it was right: of any
+// number of parallel guesses over any number of codes, no more than
+// r.DailyTries are compared.
+func (d *DB) RedeemEmailCode(ctx context.Context, r signin.Redemption, e audit.Event) (signin.Outcome, error) {
+	var out signin.Outcome
+	err := d.write(ctx, func(q *db.Queries) (err error) {
+		var reason string
+		if out, reason, err = tryEmailCode(ctx, q, r); err != nil {
+			return err
+		}
+		done := e
+		if !out.Right {
+			done.Kind, done.Refused, done.Reason = audit.SignInRefused, true, reason
+			return record(ctx, q, done)
+		}
+		done.Subject = out.User.ID
+		if out.Created {
+			made := done
+			made.Kind, made.Object = audit.UserCreated, out.User.ID
+			if err := record(ctx, q, made); err != nil {
+				return err
+			}
+		}
+		return record(ctx, q, done)
+	})
+	if err != nil {
+		return signin.Outcome{}, err
+	}
+	return out, nil
+}
+
+func tryEmailCode(ctx context.Context, q *db.Queries, r signin.Redemption) (out signin.Outcome, reason string, err error) {
+	address, err := q.EmailCodeAddress(ctx, db.EmailCodeAddressParams{ProjectID: r.ProjectID, ID: r.MethodID, FlowID: r.FlowID})
+	if errors.Is(err, sql.ErrNoRows) {
+		return signin.Outcome{Dead: true}, reasonDead, nil
+	}
+	if err != nil {
+		return out, "", wrap("read code", err)
+	}
+	daily := oauth.Counter{Kind: "email_code", Key: address, Limit: r.DailyTries, Window: 24 * time.Hour}
+	ok, err := count(ctx, q, r.ProjectID, daily, r.Now)
+	if err != nil {
+		return out, "", err
+	}
+	if !ok {
+		return signin.Outcome{Locked: true}, reasonLocked, nil
+	}
+	try, err := q.TryEmailCode(ctx, db.TryEmailCodeParams{
+		Mac: notNull(r.MAC), Now: micros(r.Now), ProjectID: r.ProjectID, ID: r.MethodID, FlowID: r.FlowID, MaxTries: int64(r.Tries),
+	})
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return signin.Outcome{Dead: true}, reasonDead, uncount(ctx, q, r.ProjectID, daily)
+	case err != nil:
+		return out, "", wrap("try code", err)
+	case try.UsedAt == 0:
+		left := r.Tries - int(try.Tries)
+		return signin.Outcome{Left: left, Dead: left == 0}, reasonWrong, nil
+	}
+	if err := uncount(ctx, q, r.ProjectID, daily); err != nil {
+		return out, "", err
+	}
+	return signIn(ctx, q, r, try)
+}
+
+// signIn finds or makes the user of a proved address and keeps the session.
+func signIn(ctx context.Context, q *db.Queries, r signin.Redemption, try db.TryEmailCodeRow) (out signin.Outcome, reason string, err error) {
+	made, err := q.CreateUser(ctx, db.CreateUserParams{
+		ProjectID: r.ProjectID, ID: r.NewUserID, Email: try.Email, EmailFolded: try.EmailFolded,
+		EmailVerified: true, Active: true, CreatedAt: micros(r.Now), LastSignInAt: micros(r.Now),
+	})
+	if err != nil {
+		return out, "", wrap("create user", err)
+	}
+	user, err := q.UserByEmail(ctx, r.ProjectID, try.EmailFolded)
+	if err != nil {
+		return out, "", wrap("read user", err)
+	}
+	n, err := q.UserSignedIn(ctx, db.UserSignedInParams{Now: micros(r.Now), ProjectID: r.ProjectID, ID: user.ID})
+	if err != nil {
+		return out, "", wrap("sign in", err)
+	}
+	if n == 0 {
+		return signin.Outcome{Locked: true}, reasonInactive, nil
+	}
+	user.EmailVerified, user.LastSignInAt = true, micros(r.Now)
+	session := r.Session
+	session.UserID = user.ID
+	if err := createSession(ctx, q, session); err != nil {
+		return out, "", err
+	}
+	return signin.Outcome{Right: true, User: toUser(user), Session: session, Created: made == 1}, "", nil
+}

@@ -1,0 +1,58 @@
+package store
+
+import (
+	"context"
+	"time"
+
+	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/signing"
+	"github.com/postern-id/postern/internal/store/db"
+)
+
+// Keys returns every signing key of a project.
+func (d *DB) Keys(ctx context.Context, projectID string) ([]signing.Key, error) {
+	rows, err := d.read.SigningKeys(ctx, projectID)
+	if err != nil {
+		return nil, wrap("read signing keys", err)
+	}
+	keys := make([]signing.Key, len(rows))
+	for i, r := range rows {
+		keys[i] = signing.Key{
+			ID: r.ID, ProjectID: projectID, Algorithm: signing.Algorithm(r.Algorithm), Generation: r.Generation,
+			Public: r.PublicKey, Private: r.PrivateKey, CreatedAt: fromMicros(r.CreatedAt),
+			NotBefore: fromMicros(r.NotBefore), RetireAt: fromMicros(r.RetireAt),
+		}
+	}
+	return keys, nil
+}
+
+// AddKey keeps the next generation of a key, or returns signing.ErrConflict.
+func (d *DB) AddKey(ctx context.Context, k signing.Key, previousRetireAt time.Time) error {
+	return d.changeProject(ctx, k.ProjectID, func(q *db.Queries) error {
+		n, err := q.CreateSigningKey(ctx, db.CreateSigningKeyParams{
+			ProjectID: k.ProjectID, ID: k.ID, Algorithm: string(k.Algorithm), Generation: k.Generation,
+			PublicKey: k.Public, PrivateKey: k.Private, CreatedAt: micros(k.CreatedAt),
+			NotBefore: micros(k.NotBefore), RetireAt: micros(k.RetireAt),
+		})
+		if err != nil {
+			return wrap("create signing key", err)
+		}
+		if n == 0 {
+			return signing.ErrConflict
+		}
+		err = q.RetireSigningKeys(ctx, db.RetireSigningKeysParams{
+			RetireAt: micros(previousRetireAt), ProjectID: k.ProjectID, Algorithm: string(k.Algorithm), Generation: k.Generation,
+		})
+		if err != nil {
+			return wrap("retire signing keys", err)
+		}
+		if err := q.DeleteRetiredSigningKeys(ctx, k.ProjectID, micros(k.CreatedAt)); err != nil {
+			return wrap("delete signing keys", err)
+		}
+		e := audit.Event{ProjectID: k.ProjectID, At: k.CreatedAt, Kind: audit.KeyRotated, Object: k.ID}
+		if k.Generation == 1 {
+			e.Kind = audit.KeyCreated
+		}
+		return record(ctx, q, e)
+	})
+}

@@ -1,0 +1,260 @@
+package store
+
+import (
+	"context"
+	"database/sql"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/pressly/goose/v3"
+	"modernc.org/sqlite"
+
+	"github.com/postern-id/postern/internal/store/db"
+)
+
+// sqliteDB is a SQLite file: a pool of connections that read, and one that
+// writes for everybody.
+type sqliteDB struct {
+	path    string
+	readers *sql.DB
+	cached  *statements
+	writer  *sql.DB
+	group   group
+	lock    *os.File // of the one server; nil without
+
+	readOnly bool
+}
+
+// What every connection is told. FULL waits for the disk at every commit;
+// grouped commits make that cheap.
+const sqlitePragmas = "_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)&_txlock=immediate"
+
+// sqliteOldest is the first version without the loss of data that two
+// connections could cause in write-ahead mode.
+var sqliteOldest = [3]int{3, 51, 3}
+
+func openSQLite(ctx context.Context, c Config) (*sqliteDB, error) {
+	path, err := filepath.Abs(c.Path)
+	if err != nil {
+		return nil, err
+	}
+	if !c.ReadOnly {
+		if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+			return nil, err
+		}
+		// SQLite gives its side files the mode of this one.
+		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
+		if err != nil {
+			return nil, err
+		}
+		if err := f.Close(); err != nil {
+			return nil, err
+		}
+	}
+	s := &sqliteDB{path: path, readOnly: c.ReadOnly}
+	readers := "&_pragma=query_only(1)"
+	if c.ReadOnly {
+		readers = "&mode=ro"
+	}
+	if s.readers, err = s.open(readers, max(c.MaxConns, 0)); err != nil {
+		return nil, err
+	}
+	if c.MaxConns == 0 {
+		s.readers.SetMaxOpenConns(4)
+	}
+	s.cached = newStatements(s.readers)
+	if s.writer, err = s.open("", 1); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	s.group.connect = s.writer.Conn
+	if err := s.checkVersion(ctx); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+func (s *sqliteDB) open(more string, conns int) (*sql.DB, error) {
+	slashed := filepath.ToSlash(s.path)
+	if !strings.HasPrefix(slashed, "/") {
+		slashed = "/" + slashed // a drive letter
+	}
+	pragmas := sqlitePragmas
+	if s.readOnly { // the mode of the file cannot be set then
+		pragmas = strings.Replace(pragmas, "_pragma=journal_mode(WAL)&", "", 1)
+	}
+	dsn := url.URL{Scheme: "file", Path: slashed, RawQuery: pragmas + more}
+	connector, err := sqlite.NewConnector(dsn.String())
+	if err != nil {
+		return nil, err
+	}
+	pool := sql.OpenDB(connector)
+	pool.SetMaxOpenConns(conns)
+	pool.SetMaxIdleConns(max(conns, 4))
+	return pool, nil
+}
+
+func (s *sqliteDB) checkVersion(ctx context.Context) error {
+	var text string
+	if err := s.readers.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&text); err != nil {
+		return fmt.Errorf("open %s: %w", s.path, err)
+	}
+	if !atLeast(text, sqliteOldest) {
+		return fmt.Errorf("SQLite %s can lose data in write-ahead mode; %d.%d.%d or later is needed", text, sqliteOldest[0], sqliteOldest[1], sqliteOldest[2])
+	}
+	return nil
+}
+
+func atLeast(version string, oldest [3]int) bool {
+	for i, part := range strings.SplitN(version, ".", 3) {
+		n, err := strconv.Atoi(part)
+		if err != nil || n < oldest[i] {
+			return false
+		}
+		if n > oldest[i] {
+			return true
+		}
+	}
+	return true
+}
+
+func (s *sqliteDB) reads() db.DBTX { return s.cached }
+
+func (s *sqliteDB) write(ctx context.Context, fn func(q *db.Queries) error) error {
+	if s.readOnly {
+		return errors.New("store: the database was opened for reading only")
+	}
+	return s.group.write(ctx, fn)
+}
+
+func (s *sqliteDB) dialect() goose.Dialect { return goose.DialectSQLite3 }
+
+func (s *sqliteDB) alone() (*sql.DB, error) { return s.open("", 1) }
+
+// prepare makes the primary key the table itself: rows lie in the order of
+// their ids, which ascend with time, and new ones go to the end of the file.
+func (s *sqliteDB) prepare(ddl string) string {
+	return strings.ReplaceAll(ddl, "\n);\n", "\n) WITHOUT ROWID;\n")
+}
+
+// finish has nothing to do: SQLite compares text by its bytes.
+func (s *sqliteDB) finish(context.Context, *sql.Tx) error { return nil }
+
+func (s *sqliteDB) checkCollation(context.Context) error { return nil }
+
+func (s *sqliteDB) tableExists(ctx context.Context, name string) (bool, error) {
+	var n int
+	err := s.readers.QueryRowContext(ctx, "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = $1", name).Scan(&n)
+	return n > 0, err
+}
+
+func (s *sqliteDB) databaseClock(context.Context) (time.Time, bool, error) {
+	return time.Time{}, false, nil
+}
+
+func (s *sqliteDB) lockServer() (err error) {
+	if s.lock == nil {
+		s.lock, err = lockFile(s.path + ".lock")
+	}
+	return err
+}
+
+func (s *sqliteDB) ping(ctx context.Context) error { return s.readers.PingContext(ctx) }
+
+func (s *sqliteDB) close() error {
+	var errs []error
+	if s.writer != nil {
+		s.group.close()
+		errs = append(errs, s.writer.Close())
+	}
+	s.cached.close()
+	errs = append(errs, s.readers.Close())
+	if s.lock != nil {
+		errs = append(errs, s.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// sqliteCode is the extended result code of an error, or 0.
+func sqliteCode(err error) int {
+	var e *sqlite.Error
+	if errors.As(err, &e) {
+		return e.Code()
+	}
+	return 0
+}
+
+// Result codes of https://sqlite.org/rescode.html.
+const (
+	sqliteForeignKey = 787
+	sqlitePrimaryKey = 1555
+	sqliteUnique     = 2067
+)
+
+// statements prepares each statement once for each connection and keeps it.
+type statements struct {
+	on    db.DBTX
+	mu    sync.RWMutex
+	known map[string]*sql.Stmt
+}
+
+func newStatements(on db.DBTX) *statements {
+	return &statements{on: on, known: map[string]*sql.Stmt{}}
+}
+
+func (s *statements) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
+	s.mu.RLock()
+	stmt, ok := s.known[query]
+	s.mu.RUnlock()
+	if ok {
+		return stmt, nil
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if stmt, ok := s.known[query]; ok {
+		return stmt, nil
+	}
+	stmt, err := s.on.PrepareContext(ctx, query)
+	if err == nil {
+		s.known[query] = stmt
+	}
+	return stmt, err
+}
+
+func (s *statements) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	stmt, err := s.PrepareContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	return stmt.ExecContext(ctx, args...)
+}
+
+func (s *statements) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	stmt, err := s.PrepareContext(ctx, query)
+	if err != nil {
+		return nil, err
+	}
+	return stmt.QueryContext(ctx, args...)
+}
+
+func (s *statements) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	stmt, err := s.PrepareContext(ctx, query)
+	if err != nil {
+		return s.on.QueryRowContext(ctx, query, args...) // fails the same way, in the form asked for
+	}
+	return stmt.QueryRowContext(ctx, args...)
+}
+
+func (s *statements) close() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, stmt := range s.known {
+		_ = stmt.Close() // its connection is closed next
+	}
+}

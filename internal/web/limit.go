@@ -1,0 +1,142 @@
+package web
+
+import (
+	"context"
+	"net/http"
+	"net/netip"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Bounds of one request. The listener takes the first group, Bounds enforces
+// the second, the third is for the reader of a body to name.
+const (
+	MaxHeaderBytes = 16 << 10
+	HeaderTimeout  = 5 * time.Second  // until the header is read
+	ReadTimeout    = 10 * time.Second // until the body is read
+	WriteTimeout   = 30 * time.Second
+	IdleTimeout    = 60 * time.Second
+	DrainTimeout   = 20 * time.Second // for running requests, when the server stops
+
+	MaxURL         = 8 << 10
+	MaxCookies     = 64
+	HandlerTimeout = 15 * time.Second // until the context of a handler ends
+	MaxBody        = 512 << 10        // of any request
+
+	BodyPage = 64 << 10 // the forms of our pages
+)
+
+// Bounds refuses requests with an endless address or countless cookies, caps
+// the body, and ends the handler's context after HandlerTimeout.
+func Bounds(write ErrorWriter) Middleware {
+	return func(next http.Handler) http.Handler {
+		return Handle(func(w http.ResponseWriter, r *http.Request) error {
+			if len(r.RequestURI) > MaxURL {
+				return &Error{Status: http.StatusRequestURITooLong}
+			}
+			cookies := 0
+			for _, header := range r.Header.Values("Cookie") {
+				cookies += strings.Count(header, ";") + 1
+			}
+			if cookies > MaxCookies {
+				return &Error{Status: http.StatusBadRequest, Page: ErrorPage{
+					Headline: "Your browser sent too many cookies",
+					What:     "This site sets a handful of cookies, and the request had many more.",
+					Next:     "Delete the cookies of this site and try again.",
+				}}
+			}
+			ctx, cancel := context.WithTimeout(r.Context(), HandlerTimeout)
+			defer cancel()
+			r = r.WithContext(ctx)
+			r.Body = http.MaxBytesReader(w, r.Body, MaxBody)
+			next.ServeHTTP(w, r)
+			return nil
+		}, write)
+	}
+}
+
+// Limit is a flow that one key may cause: Count at once, refilled evenly over
+// Per.
+type Limit struct {
+	Count int
+	Per   time.Duration
+}
+
+// Limiter counts per key in memory. It holds at most maxKeys keys: with more it
+// forgets the ones asked about longest ago, so a flood from many addresses is
+// let off rather than the server filled. It is safe for concurrent use.
+type Limiter struct {
+	limit Limit
+	half  int
+	now   func() time.Time
+
+	mu sync.Mutex
+	// A key's value is the moment its flow is used up to: each call moves it by
+	// Per/Count, and it may be at most Per ahead (generic cell rate algorithm).
+	// Keys live in two generations: what was asked about since the last turn, and
+	// before it. A turn drops the older one, whose values have passed by then.
+	young, old map[string]time.Time
+	turned     time.Time
+}
+
+// NewLimiter makes a Limiter for about maxKeys keys, at least two.
+func NewLimiter(limit Limit, maxKeys int, now func() time.Time) *Limiter {
+	return &Limiter{limit: limit, half: max(1, maxKeys/2), now: now, young: map[string]time.Time{}, turned: now()}
+}
+
+// Allow counts one call for key. Where it is one too many it is not counted,
+// and retryAfter says when the next may come.
+func (l *Limiter) Allow(key string) (retryAfter time.Duration, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	now := l.now()
+	used, known := l.young[key]
+	if !known {
+		if len(l.young) >= l.half || now.Sub(l.turned) > l.limit.Per {
+			l.young, l.old, l.turned = map[string]time.Time{}, l.young, now
+		}
+		used = l.old[key]
+		delete(l.old, key)
+	}
+	if used.Before(now) {
+		used = now
+	}
+	step := l.limit.Per / time.Duration(l.limit.Count)
+	next := used.Add(step)
+	if wait := next.Sub(now) - l.limit.Per; wait > 0 {
+		l.young[key] = used
+		return wait, false
+	}
+	l.young[key] = next
+	return 0, true
+}
+
+// Wrap answers 429 with Retry-After through write where the key of a request
+// has used its limit up. A request with the key "" is not limited.
+func (l *Limiter) Wrap(key func(*http.Request) string, write ErrorWriter) Middleware {
+	return func(next http.Handler) http.Handler {
+		return Handle(func(w http.ResponseWriter, r *http.Request) error {
+			if k := key(r); k != "" {
+				if wait, ok := l.Allow(k); !ok {
+					return &Error{Status: http.StatusTooManyRequests, RetryAfter: wait}
+				}
+			}
+			next.ServeHTTP(w, r)
+			return nil
+		}, write)
+	}
+}
+
+// AddressKey returns the key of a client address: an IPv4 address, or the /64
+// of an IPv6 address, which one customer has for himself.
+func AddressKey(addr netip.Addr) string {
+	addr = addr.Unmap().WithZone("")
+	if addr.Is6() {
+		network, err := addr.Prefix(64)
+		if err == nil {
+			return network.String()
+		}
+	}
+	return addr.String()
+}
