@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -67,6 +68,7 @@ func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	status, code, said, challenge := http.StatusInternalServerError, "server_error", "", ""
 	var scope *scopeError
 	var syntax *syntaxError
+	var rate *rateError
 	switch {
 	case errors.As(err, &syntax):
 		syntax.answer(w)
@@ -91,6 +93,9 @@ func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.Is(err, errTooMany):
 		status, code, said = http.StatusServiceUnavailable, "temporarily_unavailable", "Too many sessions are open. Try again."
 		w.Header().Set("Retry-After", "60")
+	case errors.As(err, &rate):
+		status, code, said = http.StatusTooManyRequests, "rate_limited", "Too many tool calls. Try again later."
+		w.Header().Set("Retry-After", strconv.FormatInt(rate.wait, 10))
 	case errors.Is(err, errMediaType):
 		status, code, said = http.StatusUnsupportedMediaType, "invalid_request", "Send application/json."
 	case errors.Is(err, errBodyTooLarge):

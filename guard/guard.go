@@ -2,6 +2,7 @@ package guard
 
 import (
 	"context"
+	"crypto/cipher"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -90,6 +91,14 @@ type Config struct {
 	// since it must read a body before it can judge it. The default is 4 MiB.
 	MaxBody int64
 
+	// CallsPerMinute is how many tool calls one caller may make in a minute
+	// before the answer is 429: 0 means 1200, a negative value no limit.
+	CallsPerMinute int
+
+	// StateKey is the secret of 32 bytes with which [Guard.SealState] seals.
+	// Instances behind one address must share it; nil makes one at start.
+	StateKey []byte
+
 	// Logger hears why a token was refused and why the issuer could not be
 	// reached; never a token. Nil logs nothing.
 	Logger *slog.Logger
@@ -135,6 +144,8 @@ type Guard struct {
 	verified    *cache[*Principal]
 	asked       flights[tokenHash, *Principal] // introspections under way
 	streams     *streams
+	limit       limiter
+	state       cipher.AEAD
 }
 
 // New checks the configuration and returns a Guard. It fails, naming every
@@ -148,7 +159,8 @@ func New(cfg Config) (*Guard, error) {
 		resourceErr = errors.New(`Resource: leave out the trailing slash of a URL without a path`)
 	}
 	policy, policyErr := newPolicy(cfg)
-	problems := []error{issuerErr, resourceErr, policyErr}
+	state, stateErr := newSealer(cfg.StateKey)
+	problems := []error{issuerErr, resourceErr, policyErr, stateErr}
 	if in := cfg.Introspection; in != nil && (in.ID == "" || in.Secret == "") {
 		problems = append(problems, errors.New("Introspection: ID and Secret are required"))
 	}
@@ -168,6 +180,12 @@ func New(cfg Config) (*Guard, error) {
 	} else {
 		clockPoll = 20 * time.Millisecond // a clock that is set by hand rings no timer
 	}
+	switch {
+	case cfg.CallsPerMinute == 0:
+		cfg.CallsPerMinute = 1200
+	case cfg.CallsPerMinute < 0:
+		cfg.CallsPerMinute = 0
+	}
 	if cfg.MaxBody == 0 {
 		cfg.MaxBody = 4 << 20
 	}
@@ -181,6 +199,8 @@ func New(cfg Config) (*Guard, error) {
 		policy:      policy,
 		issuer:      &issuer{url: cfg.Issuer, client: cfg.HTTPClient, now: cfg.Now},
 		verified:    newCache[*Principal](maxVerified),
+		limit:       limiter{now: cfg.Now, perMinute: cfg.CallsPerMinute},
+		state:       state,
 		streams:     &streams{now: cfg.Now, poll: clockPoll, bound: map[handle]*stream{}},
 	}
 	g.keys = &keySet{issuer: g.issuer, now: cfg.Now, log: cfg.Logger}

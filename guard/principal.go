@@ -69,11 +69,12 @@ func (p *Principal) Claims(into any) error {
 	return json.Unmarshal(p.proof.claims, into)
 }
 
-// sameCaller reports whether q may use what p opened: same subject, client
-// and organization.
-func (p *Principal) sameCaller(q *Principal) bool {
-	return p.Issuer == q.Issuer && p.Subject == q.Subject &&
-		p.ClientID == q.ClientID && p.Organization == q.Organization
+// caller is who a Principal acts for: only the same caller may use what it
+// opened.
+type caller struct{ issuer, subject, client, organization string }
+
+func (p *Principal) caller() caller {
+	return caller{p.Issuer, p.Subject, p.ClientID, p.Organization}
 }
 
 // ended reports whether the token's life and the leeway are over.

@@ -61,7 +61,10 @@ func (g *Guard) judge(w http.ResponseWriter, r *http.Request, p *Principal) erro
 	if err != nil {
 		return err
 	}
-	return g.permit(p, ops...)
+	if err := g.permit(p, ops...); err != nil {
+		return err
+	}
+	return g.limit.take(p, ops)
 }
 
 // permit refuses with all the scopes that all the operations need.

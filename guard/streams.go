@@ -35,7 +35,7 @@ func newStream(p *Principal) *stream {
 func (s *stream) extend(p *Principal) error {
 	for {
 		newest := s.newest.Load()
-		if !newest.sameCaller(p) {
+		if newest.caller() != p.caller() {
 			return errOtherCaller
 		}
 		if p.Expires.Before(newest.Expires) || s.newest.CompareAndSwap(newest, p) {

@@ -406,3 +406,20 @@ func TestTwoUsers(t *testing.T) {
 		}
 	})
 }
+
+// TestUnknownSession proves that a session which this Guard did not see begin
+// does not reach a handler, whatever the handler would say to it.
+//
+// Proves: MCP-RS-23.
+func TestUnknownSession(t *testing.T) {
+	issuer := guardtest.New(t)
+	handler := &ran{}
+	h := newGuard(t, todoConfig(issuer)).Protect(handler)
+	token := issuer.Mint(guardtest.Token{Resource: resource, Scopes: []string{"admin"}})
+	for _, method := range []string{http.MethodPost, http.MethodGet, http.MethodDelete} {
+		w := call(h, method, pingBody, append(bearer(token), "Mcp-Session-Id", "somebody-elses")...)
+		if w.Code != http.StatusNotFound || handler.times != 0 {
+			t.Errorf("%s: status %d, the handler ran %d times", method, w.Code, handler.times)
+		}
+	}
+}

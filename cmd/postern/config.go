@@ -181,7 +181,10 @@ func loadConfig(flags *pflag.FlagSet, environ func(string) (string, bool)) (Conf
 	c := Defaults()
 	var problems []string
 
-	path, _ := environ("POSTERN_CONFIG")
+	path := ""
+	if text, ok := environ("POSTERN_CONFIG"); ok {
+		path = text
+	}
 	if f := flags.Lookup("config"); f != nil && f.Changed {
 		path = f.Value.String()
 	}

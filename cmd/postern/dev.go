@@ -230,7 +230,9 @@ func (d *devRun) environment() []string {
 // banner is the block that stands in the README.
 func (d *devRun) banner() {
 	t := d.out
-	write := func(format string, args ...any) { fmt.Fprintln(t, strings.TrimRight(fmt.Sprintf(format, args...), " ")) }
+	write := func(format string, args ...any) {
+		fmt.Fprintln(t, strings.TrimRight(fmt.Sprintf(format, args...), " "))
+	}
 	row := func(label, address, what string) {
 		write("  %s%s%s", t.dim(fmt.Sprintf("%-13s", label)), t.bright(fmt.Sprintf("%-35s", address)), what)
 	}

@@ -193,6 +193,7 @@ func (d *desk) discover(ctx context.Context, one *project.Project, r *project.Re
 	if strings.TrimSuffix(m.Resource, "/") != strings.TrimSuffix(r.URI, "/") {
 		return []string{fmt.Sprintf("Its metadata calls it %q, so nothing was taken from there; register that address, or correct the server.", m.Resource)}
 	}
+	m.ScopesSupported = slices.DeleteFunc(m.ScopesSupported, func(name string) bool { return !project.ValidScope(name) })
 	told := []string{fmt.Sprintf("Read %d scopes from %s", len(m.ScopesSupported), where)}
 	if !slices.Contains(m.AuthorizationServers, one.Issuer) {
 		told = append(told, "Its metadata does not name "+one.Issuer+" as its authorization server yet; set that as its issuer.")
@@ -204,7 +205,7 @@ func (d *desk) discover(ctx context.Context, one *project.Project, r *project.Re
 		named := slices.ContainsFunc(*scopes, func(s project.Scope) bool { return s.Name == name })
 		_, described := one.Scope(name)
 		switch {
-		case named || !project.ValidScope(name) || slices.Contains(r.Scopes, name):
+		case named || slices.Contains(r.Scopes, name):
 		case described:
 			r.Scopes = append(r.Scopes, name)
 		default:

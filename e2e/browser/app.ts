@@ -90,7 +90,7 @@ export class App {
 
   /** An app that is registered already. */
   static known(clientID: string, redirectURI: string): App {
-    return new App(clientID, redirectURI, Promise.reject(new Error('this app does not listen')).catch(() => new Promise(() => {})) as Promise<URLSearchParams>, async () => {});
+    return new App(clientID, redirectURI, new Promise(() => {}), async () => {});
   }
 
   /** An authorization request; parameters go over what is usual. */

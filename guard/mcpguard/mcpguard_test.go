@@ -3,6 +3,7 @@ package mcpguard_test
 import (
 	"context"
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -197,4 +198,76 @@ func TestMiddleware(t *testing.T) {
 			t.Error("who ran after the token's end")
 		}
 	})
+}
+
+// TestTransport proves that guard leaves the SDK's transport of 2026-07-28 as
+// it is, and adds what it lacks.
+//
+// Proves: MCP-RS-17, MCP-RS-18, MCP-RS-19, MCP-RS-20, MCP-RS-26.
+func TestTransport(t *testing.T) {
+	issuer := guardtest.New(t)
+	g := newGuard(t, issuer)
+	server := newServer()
+	type input struct {
+		Count int `json:"count"`
+	}
+	mcp.AddTool(server, &mcp.Tool{Name: "typed"}, func(context.Context, *mcp.CallToolRequest, input) (*mcp.CallToolResult, any, error) {
+		return &mcp.CallToolResult{}, nil, nil
+	})
+	server.AddReceivingMiddleware(mcpguard.Middleware(g))
+	h := httptest.NewServer(mcpguard.Protect(g, mcp.NewStreamableHTTPHandler(
+		func(*http.Request) *mcp.Server { return server }, &mcp.StreamableHTTPOptions{Stateless: true})))
+	defer h.Close()
+	token := issuer.Mint(guardtest.Token{Resource: resource, Scopes: []string{"read", "write"}})
+
+	const meta = `"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientCapabilities":{},"io.modelcontextprotocol/clientInfo":{"name":"c","version":"1"}}`
+	for _, c := range []struct {
+		name, verb, body, version, method, tool string
+		status                                  int
+		want                                    string
+	}{
+		{"discover", "POST", `{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{` + meta + `}}`, "2026-07-28", "server/discover", "", 200, `"supportedVersions":`},
+		{"discover is private", "POST", `{"jsonrpc":"2.0","id":1,"method":"server/discover","params":{` + meta + `}}`, "2026-07-28", "server/discover", "", 200, `"cacheScope":"private"`},
+		{"a result says its type", "POST", `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{` + meta + `}}`, "2026-07-28", "tools/list", "", 200, `"resultType":"complete"`},
+		{"a notification", "POST", `{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":7,` + meta + `}}`, "2026-07-28", "notifications/cancelled", "", 202, ""},
+		{"GET", "GET", "", "2026-07-28", "", "", 405, ""},
+		{"DELETE", "DELETE", "", "2026-07-28", "", "", 405, ""},
+		{"another method in the header", "POST", `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{` + meta + `}}`, "2026-07-28", "prompts/list", "", 400, `-32020`},
+		{"another tool in the header", "POST", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"who",` + meta + `}}`, "2026-07-28", "tools/call", "write", 400, `-32020`},
+		{"no header", "POST", `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{` + meta + `}}`, "2026-07-28", "", "", 400, `-32020`},
+		{"an unknown version", "POST", `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{` + strings.Replace(meta, "2026-07-28", "2099-01-01", 1) + `}}`, "2099-01-01", "tools/list", "", 400, `-32022`},
+		{"an unknown method", "POST", `{"jsonrpc":"2.0","id":1,"method":"tools/none","params":{` + meta + `}}`, "2026-07-28", "tools/none", "", 404, `-32601`},
+		{"no _meta", "POST", `{"jsonrpc":"2.0","id":1,"method":"tools/list","params":{}}`, "2026-07-28", "tools/list", "", 400, `-32602`},
+		{"an argument of the wrong type", "POST", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"typed","arguments":{"count":"many"},` + meta + `}}`, "2026-07-28", "tools/call", "typed", 200, `"isError":true`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r, err := http.NewRequest(c.verb, h.URL, strings.NewReader(c.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for name, value := range map[string]string{
+				"Content-Type": "application/json", "Accept": "application/json, text/event-stream", "MCP-Protocol-Version": c.version,
+				"Mcp-Method": c.method, "Mcp-Name": c.tool, "Authorization": "Bearer " + token, "Mcp-Session-Id": "ignored", "Last-Event-ID": "ignored",
+			} {
+				if value != "" {
+					r.Header.Set(name, value)
+				}
+			}
+			resp, err := http.DefaultClient.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer resp.Body.Close()
+			body, err := io.ReadAll(resp.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if resp.StatusCode != c.status || !strings.Contains(string(body), c.want) {
+				t.Errorf("status %d %s\nwant %d with %s", resp.StatusCode, body, c.status, c.want)
+			}
+			if resp.Header.Get("X-Accel-Buffering") != "no" {
+				t.Error("a proxy may hold back the stream")
+			}
+		})
+	}
 }

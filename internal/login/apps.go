@@ -3,9 +3,9 @@ package login
 import (
 	"errors"
 	"net/http"
+	"slices"
 	"time"
 
-	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/identity"
 	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/project"
@@ -37,22 +37,24 @@ func (l *Pages) ConnectedApps(w http.ResponseWriter, r *http.Request) error {
 		Site: site(p), form: form{Post: appsPath, CSRF: l.csrf.Token("apps", who.session.ID)},
 		Email: who.user.Email, SignOut: signOutPath,
 	}
-	query := r.URL.Query()
+	query, done := r.URL.Query(), doneNothing
 	for _, app := range apps {
 		now, client := l.now(), clientViewOf(app.Client, l.now())
-		if app.Grant.ID == query.Get(grantParameter) {
-			v.DoneName, v.LastCall = app.Client.Name(), moment{app.Grant.LastUsedAt, now}
-			switch done := appsDone(query.Get(doneParameter)); done {
-			case doneTakenBack, doneReadOnly:
-				v.Done = done
-			}
-		}
 		if !app.Grant.RevokedAt.IsZero() {
-			client.Shut = true
+			client.Shut, done = true, doneTakenBack
 			v.TakenBack = append(v.TakenBack, takenBackView{Client: client, When: moment{app.Grant.RevokedAt, now}})
-			continue
+		} else {
+			row := l.appView(p, app, client, now)
+			if done = doneReadOnly; slices.ContainsFunc(row.Permissions, func(p permission) bool { return p.Writes }) {
+				done = doneNothing
+			}
+			v.Apps = append(v.Apps, row)
 		}
-		v.Apps = append(v.Apps, l.appView(p, app, client, now))
+		// The address says what was done, and anybody can make a link: it counts
+		// only where it is true.
+		if app.Grant.ID == query.Get(grantParameter) && string(done) == query.Get(doneParameter) {
+			v.Done, v.DoneName, v.LastCall = done, app.Client.Name(), moment{app.Grant.LastUsedAt, now}
+		}
 	}
 	return l.pages.apps(w, v)
 }
@@ -98,7 +100,7 @@ func (l *Pages) ChangeApps(w http.ResponseWriter, r *http.Request) error {
 	case "read_only":
 		done, err = doneReadOnly, l.oauth.MakeReadOnly(ctx, p, who.person(), grant)
 	case "sign_out_everywhere":
-		if _, err := l.people.SignOutEverywhere(ctx, who.session, l.event(r, audit.SignedOut)); err != nil {
+		if _, err := l.people.SignOutEverywhere(ctx, who.session, l.signedOut(r, who)); err != nil {
 			return err
 		}
 		dropCookie(w, p, "session")

@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"errors"
 	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/postern-id/postern/internal/identity"
@@ -44,24 +43,25 @@ func (l *Pages) Authorize(w http.ResponseWriter, r *http.Request) error {
 		}
 		pending = oauth.Pending{Request: request}
 	case err != nil:
-		return l.refuse(w, r, request, known, err)
+		return l.answerRefusal(w, r, request, known, err)
 	}
-	if request.Asks("none") {
-		return l.silent(w, r, pending, who, known)
-	}
-	if known && pending.Client.ID != "" && !l.proveAgain(request, who.session, time.Time{}) {
-		consent, err := l.oauth.Consent(ctx, p, pending, who.person())
-		if err != nil {
-			return l.refuse(w, r, request, known, err)
-		}
-		if consent.Skip {
-			answer, err := l.oauth.Allow(ctx, p, "", pending, who.person(), consent, nil)
-			if err != nil {
-				return err
-			}
+	fresh := known && !l.proveAgain(request, who.session, time.Time{})
+	if fresh {
+		answer, err := l.silently(r, pending, who)
+		switch {
+		case err == nil:
 			http.Redirect(w, r, answer.URL(), http.StatusSeeOther)
 			return nil
+		case !errors.Is(err, errAsk):
+			return l.answerRefusal(w, r, request, known, err)
 		}
+	}
+	// OpenID Connect Core §3.1.2.1: prompt=none never leads to a question.
+	switch {
+	case request.Asks("none") && fresh:
+		return l.answerRefusal(w, r, request, known, l.oauth.ConsentRequired(p, pending))
+	case request.Asks("none"):
+		return l.answerRefusal(w, r, request, known, l.oauth.LoginRequired(p, pending))
 	}
 	parked, err := json.Marshal(pending)
 	if err != nil {
@@ -87,26 +87,24 @@ func (l *Pages) begin(w http.ResponseWriter, r *http.Request, returnTo string, r
 	return nil
 }
 
-// silent answers prompt=none: with a code or with the reason, never with a
-// question (OpenID Connect Core §3.1.2.1).
-func (l *Pages) silent(w http.ResponseWriter, r *http.Request, pending oauth.Pending, who signedIn, known bool) error {
+// errAsk says that a request cannot be answered without a question.
+var errAsk = errors.New("login: the person has to be asked")
+
+// silently answers a request that leaves nothing to ask.
+func (l *Pages) silently(r *http.Request, pending oauth.Pending, who signedIn) (oauth.Answer, error) {
 	ctx, p := l.oauth.WithAddress(r), project.FromContext(r.Context())
-	if !known || l.proveAgain(pending.Request, who.session, time.Time{}) {
-		return l.refuse(w, r, pending.Request, known, l.oauth.LoginRequired(p, pending))
-	}
 	consent, err := l.oauth.Consent(ctx, p, pending, who.person())
-	if err != nil {
-		return l.refuse(w, r, pending.Request, known, err)
-	}
-	if !consent.Skip {
-		return l.refuse(w, r, pending.Request, known, l.oauth.ConsentRequired(p, pending))
+	switch {
+	case err != nil:
+		return oauth.Answer{}, err
+	case !consent.Skip:
+		return oauth.Answer{}, errAsk
 	}
 	answer, err := l.oauth.Allow(ctx, p, "", pending, who.person(), consent, nil)
-	if err != nil {
-		return err
+	if errors.Is(err, oauth.ErrDead) { // what was remembered is taken back this very moment
+		err = errAsk
 	}
-	http.Redirect(w, r, answer.URL(), http.StatusSeeOther)
-	return nil
+	return answer, err
 }
 
 // proveAgain reports whether the request wants a newer proof than the session
@@ -118,23 +116,30 @@ func (l *Pages) proveAgain(request oauth.AuthorizeRequest, s identity.Session, b
 			return true
 		}
 	}
-	return request.MaxAge >= 0 && l.now().Sub(s.AuthTime()) > time.Duration(request.MaxAge)*time.Second &&
+	return request.MaxAge >= 0 && l.now().Sub(s.AuthTime())/time.Second >= time.Duration(request.MaxAge) &&
 		(begun.IsZero() || s.AuthTime().Before(begun))
 }
 
-// refuse shows or sends a refusal. A client that an operator registered gets
-// it by redirect. Of any other client nobody knows whether its address is
-// there to catch people: before sign-in the refusal stays on our page, after
-// it the person may carry it there by a link (decision 11, OAuth 2.1
-// draft-ietf-oauth-v2-1-13 §7.12.2).
+// answerRefusal answers a request that cannot be granted, before any form was
+// sent. A client that an operator registered hears of it by redirect.
+func (l *Pages) answerRefusal(w http.ResponseWriter, r *http.Request, request oauth.AuthorizeRequest, known bool, err error) error {
+	var certain *oauth.AuthorizeError
+	if errors.As(err, &certain) && certain.Client.Trusted() {
+		http.Redirect(w, r, certain.Answer.URL(), http.StatusSeeOther)
+		return nil
+	}
+	return l.refuse(w, r, request, known, err)
+}
+
+// refuse shows a refusal. Of a client that registered itself nobody knows
+// whether its address is there to catch people: before sign-in the refusal stays
+// on our page, after it the person may carry it there by a link (decision 11,
+// OAuth 2.1 draft-ietf-oauth-v2-1-13 §7.12.2).
 func (l *Pages) refuse(w http.ResponseWriter, r *http.Request, request oauth.AuthorizeRequest, known bool, err error) error {
 	var certain *oauth.AuthorizeError
 	var mismatch *oauth.MismatchError
 	var refusal *oauth.Error
 	switch {
-	case errors.As(err, &certain) && certain.Client.Trusted():
-		http.Redirect(w, r, certain.Answer.URL(), http.StatusSeeOther)
-		return nil
 	case errors.As(err, &certain):
 		page := requestRefused(certain.Client.Name(), certain.Refusal.Description)
 		if known {
@@ -144,21 +149,24 @@ func (l *Pages) refuse(w http.ResponseWriter, r *http.Request, request oauth.Aut
 	case errors.As(err, &mismatch):
 		return l.fail(w, r, "authorize", returnAddressUnknown(mismatch.Client.Name(), mismatch.Asked, mismatch.Client.Metadata.RedirectURIs))
 	case errors.As(err, &refusal):
-		return l.fail(w, r, "authorize", doubtful(request, refusal))
+		return l.fail(w, r, "authorize", doubtful(project.FromContext(r.Context()), request, refusal))
 	}
 	return err
 }
 
 // doubtful is the page for a refusal whose client or return address is in
 // doubt.
-func doubtful(request oauth.AuthorizeRequest, refusal *oauth.Error) web.ErrorPage {
-	switch refusal.Code {
-	case "invalid_client":
-		if u, err := url.Parse(request.ClientID); err == nil && u.Scheme == "https" && u.Host != "" {
-			return documentUnreadable(u.Host)
-		}
-		return clientUnknown(request.ClientID)
-	default:
+func doubtful(p *project.Project, request oauth.AuthorizeRequest, refusal *oauth.Error) web.ErrorPage {
+	host := oauth.Client{URL: request.ClientID}.Host()
+	switch {
+	case refusal.Code != "invalid_client":
 		return requestRefused("", refusal.Description)
+	case host == "":
+		return clientUnknown(request.ClientID)
+	case !p.Settings.MetadataDocuments:
+		return documentsOff(host, refusal.Description)
+	case errors.Is(refusal, web.ErrFetch):
+		return documentUnreadable(host)
 	}
+	return documentUnusable(host, refusal.Description)
 }

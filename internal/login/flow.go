@@ -1,12 +1,14 @@
 package login
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"html/template"
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/postern-id/postern/internal/audit"
@@ -34,7 +36,7 @@ func (l *Pages) open(w http.ResponseWriter, r *http.Request) (st step, ok bool, 
 	ctx, p := r.Context(), project.FromContext(r.Context())
 	id := r.PathValue("flow")
 	st.project = p
-	st.flow, err = l.methods.Open(ctx, p, id, flowCookie(r, p, id))
+	st.flow, err = l.methods.Open(ctx, p, id, flowCookie(r, p, id), readMark(r, p))
 	if errors.Is(err, signin.ErrNotFound) {
 		return st, false, l.fail(w, r, "sign in", linkTooOld(""))
 	}
@@ -69,6 +71,20 @@ func (l *Pages) open(w http.ResponseWriter, r *http.Request) (st step, ok bool, 
 // signed in, so that a form of one is worth nothing in another.
 func (st step) binding() []string {
 	return []string{"flow", st.flow.ID, st.who.session.ID}
+}
+
+// shown ties the form of a decision to what its page showed as well: to the
+// client as it is pinned, and to what was asked. A decision about another page
+// than this one is none.
+func (st step) shown(consent oauth.Consent) []string {
+	binding := append(st.binding(), "consent", hex.EncodeToString(st.pending.Client.MetadataHash), strconv.FormatBool(consent.Skip))
+	for _, choice := range consent.Choices {
+		binding = append(binding, "asked", choice.Scope.Name)
+	}
+	for _, choice := range consent.Kept {
+		binding = append(binding, "kept", choice.Scope.Name)
+	}
+	return binding
 }
 
 // form reads and checks the form of a flow. ok is false when the page that
@@ -125,7 +141,11 @@ func (l *Pages) ask(w http.ResponseWriter, r *http.Request, st *step) (oauth.Con
 		if err != nil {
 			return oauth.Consent{}, false, err
 		}
-		if err := l.methods.Pin(ctx, st.flow, pinned); err != nil {
+		err = l.methods.Pin(ctx, st.flow, pinned)
+		if errors.Is(err, signin.ErrNotFound) { // decided in between
+			return oauth.Consent{}, false, l.fail(w, r, "consent", linkTooOld(pending.Client.Name()))
+		}
+		if err != nil {
 			return oauth.Consent{}, false, err
 		}
 		st.pending = &pending
@@ -163,15 +183,17 @@ func (l *Pages) SendCode(w http.ResponseWriter, r *http.Request) error {
 // sendCode sends a code, or says what is wrong with the address or how long to
 // wait.
 func (l *Pages) sendCode(r *http.Request, st step, email string) (bad bool, wait time.Duration, err error) {
-	e := l.event(r, audit.CodeSent)
-	if st.pending != nil {
-		e.ClientID = st.pending.Client.ID
+	network := web.ClientIP(r)
+	if !network.IsLoopback() && !l.methods.Known(st.project, st.flow.Mark, email) {
+		if wait, ok := l.mails.Allow(web.AddressKey(network)); !ok {
+			return false, wait, nil
+		}
 	}
 	err = l.methods.SendCode(r.Context(), st.project, st.flow, email, func(code string, until time.Time) (string, string, error) {
 		return l.pages.codeMail(codeMailView{
 			Project: st.project.Name, Code: code, Until: moment{until, l.now()}, Client: st.clientView(l.now()),
 		})
-	}, e)
+	}, st.about(l.event(r, audit.CodeSent)))
 	var soon *signin.TooSoon
 	switch {
 	case errors.Is(err, signin.ErrAddress):
@@ -180,6 +202,14 @@ func (l *Pages) sendCode(r *http.Request, st step, email string) (bad bool, wait
 		return false, soon.Wait, nil
 	}
 	return false, 0, err
+}
+
+// about says in an event which connected app the sign-in is for.
+func (st step) about(e audit.Event) audit.Event {
+	if st.pending != nil {
+		e.ClientID = st.pending.Client.ID
+	}
+	return e
 }
 
 // RedeemCode takes a typed code. A right one starts a session, always a new
@@ -207,33 +237,35 @@ func (l *Pages) RedeemCode(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	case "resend":
 		_, v.Wait, err = l.sendCode(r, st, st.flow.Email)
-		if v.Wait > 0 {
-			v.Problem = codeWait
-		}
-		v.Resent, v.Until = v.Wait == 0, l.codeUntil(st.project)
-		if err != nil {
+		switch {
+		case err != nil:
 			return err
+		case v.Wait > 0: // the code that was sent before still works
+			v.Problem = codeWait
+		default:
+			v.Resent, v.Until = true, l.codeUntil(st.project)
 		}
 		return l.pages.code(w, v)
 	}
 	out, cookie, err := l.methods.RedeemCode(r.Context(), st.project, st.flow, values.Get("code"),
-		web.ClientIP(r).String(), r.UserAgent(), l.event(r, audit.SignedIn))
+		web.ClientIP(r).String(), r.UserAgent(), st.about(l.event(r, audit.SignedIn)))
 	if err != nil {
 		return err
 	}
 	switch {
 	case out.Right:
+		setCookie(w, st.project, "session", cookie.Text, out.Session.ExpiresAt.Sub(l.now()))
+		setCookie(w, st.project, "known", l.methods.Mark(st.project, out.User.Email), markLifetime)
 		if st.who.session.ID != "" {
-			if err := l.people.SignOut(r.Context(), st.who.session, l.event(r, audit.SignedOut)); err != nil {
+			if err := l.people.SignOut(r.Context(), st.who.session, l.signedOut(r, st.who)); err != nil {
 				return err
 			}
 		}
-		setCookie(w, st.project, "session", cookie.Text, out.Session.ExpiresAt.Sub(l.now()))
 		http.Redirect(w, r, flowPath+st.flow.ID, http.StatusSeeOther)
 		return nil
 	case out.Locked:
 		v.Problem = codeLocked
-	case out.Dead && out.Left == 0 && !l.ranOut(v):
+	case out.Wrong && out.Dead:
 		v.Problem = codeTooMany
 	case out.Dead:
 		v.Problem = codeRunOut
@@ -243,11 +275,9 @@ func (l *Pages) RedeemCode(w http.ResponseWriter, r *http.Request) error {
 	return l.pages.code(w, v)
 }
 
-func (l *Pages) ranOut(v codeView) bool { return !l.now().Before(v.Until.At) }
-
 // switchPerson signs this browser out and asks again who is there.
 func (l *Pages) switchPerson(w http.ResponseWriter, r *http.Request, st step) error {
-	if err := l.people.SignOut(r.Context(), st.who.session, l.event(r, audit.SignedOut)); err != nil {
+	if err := l.people.SignOut(r.Context(), st.who.session, l.signedOut(r, st.who)); err != nil {
 		return err
 	}
 	dropCookie(w, st.project, "session")
@@ -258,28 +288,29 @@ func (l *Pages) switchPerson(w http.ResponseWriter, r *http.Request, st step) er
 	return nil
 }
 
-// Consent takes the decision.
+// Consent takes the decision. Nothing is fetched or written before the form was
+// checked, and the step that is open comes first.
 func (l *Pages) Consent(w http.ResponseWriter, r *http.Request) error {
 	st, ok, err := l.open(w, r)
 	if !ok {
 		return err
 	}
-	if !st.known || st.pending == nil {
-		return l.fail(w, r, "consent", linkTooOld(""))
-	}
-	values, ok, err := l.form(w, r, st.binding(), "allow")
-	if !ok {
-		return err
-	}
-	if values.Get("action") == "switch" {
-		return l.switchPerson(w, r, st)
+	if !st.known || st.pending == nil || st.pending.Client.ID == "" {
+		http.Redirect(w, r, flowPath+st.flow.ID, http.StatusSeeOther)
+		return nil
 	}
 	consent, ok, err := l.ask(w, r, &st)
 	if !ok {
 		return err
 	}
+	values, ok, err := l.form(w, r, st.shown(consent), "allow")
+	if !ok {
+		return err
+	}
 	v := l.consentView(st, consent)
 	switch values.Get("action") {
+	case "switch":
+		return l.switchPerson(w, r, st)
 	case "allow":
 		return l.allow(w, r, st, consent, values["allow"])
 	case "deny":
@@ -319,9 +350,10 @@ func (l *Pages) allow(w http.ResponseWriter, r *http.Request, st step, consent o
 	return l.handOver(w, st, answer, v)
 }
 
-// decided answers a second decision of one flow: the first one stands.
+// decided answers a decision that comes too late: the first one of a flow
+// stands, and there is none for a client that is gone.
 func (l *Pages) decided(w http.ResponseWriter, r *http.Request, st step, err error) error {
-	if errors.Is(err, oauth.ErrUsed) {
+	if errors.Is(err, oauth.ErrUsed) || errors.Is(err, oauth.ErrDead) {
 		return l.fail(w, r, "consent", linkTooOld(st.pending.Client.Name()))
 	}
 	return err

@@ -29,6 +29,7 @@ package login
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net/http"
 	"time"
 
@@ -65,10 +66,19 @@ type Pages struct {
 	people  *identity.People
 	methods *signin.Methods
 	csrf    web.CSRF
+	mails   *web.Limiter // codes sent at the request of one network
 	now     func() time.Time
 	mailbox string
 	pages   *pages
 }
+
+// mailsPerNetwork keeps one stranger from sending mail to many addresses; how
+// many one address gets is package signin's. An office behind one address can
+// still start its day (docs/decisions/0007).
+func mailsPerNetwork() web.Limit { return web.Limit{Count: 60, Per: time.Hour} }
+
+// limitedNetworks is how many networks are remembered at most.
+const limitedNetworks = 50_000
 
 // New parses the templates and returns Pages.
 func New(c Config) (*Pages, error) {
@@ -81,7 +91,8 @@ func New(c Config) (*Pages, error) {
 	}
 	return &Pages{
 		oauth: c.OAuth, people: c.People, methods: c.Methods, csrf: c.CSRF,
-		now: c.Now, mailbox: c.Mailbox, pages: pages,
+		mails: web.NewLimiter(mailsPerNetwork(), limitedNetworks, c.Now),
+		now:   c.Now, mailbox: c.Mailbox, pages: pages,
 	}, nil
 }
 
@@ -93,8 +104,10 @@ func site(p *project.Project) web.Site {
 	}
 }
 
-// fail draws an error page of this project and request.
+// fail draws an error page of this project and request. Its headline goes into
+// the log beside the trace code; it is a sentence of ours with its holes open.
 func (l *Pages) fail(w http.ResponseWriter, r *http.Request, step string, e web.ErrorPage) error {
+	web.Note(r.Context(), slog.String("refused", e.Headline), slog.String("step", step))
 	e.Site, e.At, e.Step = site(project.FromContext(r.Context())), l.now(), step
 	if e.Trace == "" {
 		e.Trace = web.Trace(r.Context())
@@ -120,6 +133,13 @@ func (l *Pages) event(r *http.Request, kind audit.Kind) audit.Event {
 		ProjectID: project.FromContext(r.Context()).ID, At: l.now(), Kind: kind,
 		Address: web.ClientIP(r).String(), TraceID: web.Trace(r.Context()),
 	}
+}
+
+// signedOut is the event of a person's session that ends.
+func (l *Pages) signedOut(r *http.Request, who signedIn) audit.Event {
+	e := l.event(r, audit.SignedOut)
+	e.Actor, e.Subject, e.Object = who.user.ID, who.user.ID, who.session.ID
+	return e
 }
 
 // signedIn is who is signed in on a request.

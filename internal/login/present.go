@@ -70,8 +70,11 @@ func permissionOf(c oauth.Choice) permission {
 
 func (l *Pages) consentView(st step, consent oauth.Consent) consentView {
 	pending, life := st.pending, st.project.Settings.Lifetimes
+	if r, ok := st.project.Resource(pending.Resource); ok && r.AccessToken > 0 {
+		life.LoneAccessToken = r.AccessToken
+	}
 	v := consentView{
-		Site: site(st.project), form: form{Post: flowPath + st.flow.ID + "/consent", CSRF: l.csrf.Token(st.binding()...)},
+		Site: site(st.project), form: form{Post: flowPath + st.flow.ID + "/consent", CSRF: l.csrf.Token(st.shown(consent)...)},
 		Client: clientViewOf(pending.Client, l.now()), Answer: answerTo(pending.RedirectURI, pending.Client.Host()),
 		Email: st.who.user.Email, Apps: appsPath,
 		AtMost: time.Duration(life.LoneAccessToken) * time.Second,

@@ -181,6 +181,8 @@ func samples(client string) []sample {
 		{"error-no-return-address", 400, fail(returnAddressUnknown(client, "https://a.example", nil))},
 		{"error-client", 400, fail(clientUnknown(hostile))},
 		{"error-document", 400, fail(documentUnreadable("zed.dev"))},
+		{"error-document-rules", 400, fail(documentUnusable("zed.dev", "The client's metadata document has no client_name."))},
+		{"error-document-off", 400, fail(documentsOff("zed.dev", "Client ID metadata documents are off here."))},
 		{"error-request", 400, fail(requestRefused(client, "code_challenge is missing"))},
 		{"error-onward", 400, fail(onward)},
 		{"error-old", 400, fail(linkTooOld(client))},

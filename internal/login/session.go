@@ -16,6 +16,10 @@ import (
 // maxFlows is how many sign-ins a browser may have open; the oldest goes.
 const maxFlows = 8
 
+// markLifetime is how long a browser is known by the address that was last
+// proved in it. Signing out does not end it: it opens nothing.
+const markLifetime = 365 * 24 * time.Hour
+
 // cookieName carries its owner, for cookies know no port: two projects, and the
 // programs beside them, may share one host name. Only a plain http issuer of
 // development goes without the __Host- prefix, which browsers tie to https
@@ -50,6 +54,15 @@ func readSession(r *http.Request, p *project.Project) (secret.Secret, bool) {
 		return secret.Secret{}, false
 	}
 	return secret.Parse(secret.HostedSession, c.Value)
+}
+
+// readMark reads what the browser shows of an earlier sign-in, "" for nothing.
+func readMark(r *http.Request, p *project.Project) string {
+	c, err := r.Cookie(cookieName(p, "known"))
+	if err != nil {
+		return ""
+	}
+	return c.Value
 }
 
 // setFlowCookie binds a new flow to this browser. Flow ids ascend with time,

@@ -2,10 +2,10 @@ package login
 
 import (
 	"errors"
+	"html/template"
 	"net/http"
 	"net/url"
 
-	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/identity"
 	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/project"
@@ -14,6 +14,12 @@ import (
 )
 
 func urlQuery(s string) string { return url.QueryEscape(s) }
+
+// logoutFields are the parameters of a logout request that are kept through the
+// question to the person.
+func logoutFields() []string {
+	return []string{"client_id", "post_logout_redirect_uri", "state", "id_token_hint"}
+}
 
 // SignOut asks, and by POST signs this browser out. A GET changes nothing, so
 // no other site can sign a person out.
@@ -40,7 +46,7 @@ func (l *Pages) SignOut(w http.ResponseWriter, r *http.Request) error {
 		http.Redirect(w, r, appsPath, http.StatusSeeOther)
 		return nil
 	}
-	if err := l.people.SignOut(ctx, who.session, l.event(r, audit.SignedOut)); err != nil {
+	if err := l.people.SignOut(ctx, who.session, l.signedOut(r, who)); err != nil {
 		return err
 	}
 	dropCookie(w, p, "session")
@@ -75,7 +81,19 @@ func (l *Pages) Logout(w http.ResponseWriter, r *http.Request) error {
 	if request.Client.ID != "" {
 		name = request.Client.Name()
 	}
-	done := signedOutView{Site: site(p), SignIn: signInPath, Client: name, Return: request.Target()}
+	if r.Method == http.MethodPost && !values.Has("csrf") {
+		// A form of another site comes without our cookies (SameSite=Lax); asked
+		// again by GET, the browser sends them.
+		again := url.Values{}
+		for _, field := range logoutFields() {
+			if values.Has(field) {
+				again.Set(field, values.Get(field))
+			}
+		}
+		http.Redirect(w, r, logoutPath+"?"+again.Encode(), http.StatusSeeOther)
+		return nil
+	}
+	done := signedOutView{Site: site(p), SignIn: signInPath, Client: name, Return: returnLink(request)}
 	who, err := l.session(ctx, r)
 	if errors.Is(err, identity.ErrNotFound) {
 		return l.pages.signedOut(w, done)
@@ -93,16 +111,23 @@ func (l *Pages) Logout(w http.ResponseWriter, r *http.Request) error {
 		v := signOutView{
 			Site: site(p), form: form{Post: logoutPath, CSRF: l.csrf.Token(binding...)}, Client: name, Email: who.user.Email,
 		}
-		for _, field := range []string{"client_id", "post_logout_redirect_uri", "state", "id_token_hint"} {
+		for _, field := range logoutFields() {
 			if values.Has(field) {
 				v.Hidden = append(v.Hidden, hiddenField{field, values.Get(field)})
 			}
 		}
 		return l.pages.signOut(w, v)
 	}
-	if err := l.people.SignOut(ctx, who.session, l.event(r, audit.SignedOut)); err != nil {
+	if err := l.people.SignOut(ctx, who.session, l.signedOut(r, who)); err != nil {
 		return err
 	}
 	dropCookie(w, p, "session")
 	return l.pages.signedOut(w, done)
+}
+
+// returnLink marks the address after sign-out as one that a template may use as
+// it is: it is one that the client registered, letter by letter, and passed the
+// rules of redirect URIs then; oauth added the state.
+func returnLink(request oauth.LogoutRequest) template.URL {
+	return template.URL(request.Target()) //nolint:gosec // see above
 }

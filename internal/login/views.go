@@ -430,6 +430,7 @@ type takenBackView struct {
 type appsDone string
 
 const (
+	doneNothing   appsDone = ""
 	doneTakenBack appsDone = "taken back"
 	doneReadOnly  appsDone = "read only"
 )
@@ -443,9 +444,9 @@ type appsView struct {
 	Apps      []appView
 	TakenBack []takenBackView // of the last 30 days
 
-	Done     appsDone // "" for none
-	DoneName string   // the connected app it was done to
-	LastCall moment   // with doneTakenBack: its last use
+	Done     appsDone
+	DoneName string // the connected app it was done to
+	LastCall moment // with doneTakenBack: its last use
 }
 
 // signOutView asks before it signs out.
@@ -463,10 +464,10 @@ type hiddenField struct{ Name, Value string }
 // signedOutView says that it is done.
 type signedOutView struct {
 	web.Site
-	Everywhere bool   // in every browser
-	SignIn     string // address to sign in again
-	Client     string // name of the connected app to go back to, with Return
-	Return     string // its checked http or https address after sign-out, "" for none
+	Everywhere bool         // in every browser
+	SignIn     string       // address to sign in again
+	Client     string       // name of the connected app to go back to, with Return
+	Return     template.URL // its address after sign-out, made and checked like an answer; "" for none
 }
 
 // codeMailView is the mail that carries a one-time code.
@@ -486,9 +487,18 @@ func (v codeMailView) Spaced() string {
 }
 
 // Sender and Asker are the names of the project and of the connected app,
-// cleaned: neither can begin a line of its own.
+// cleaned: neither can begin a line of its own. Mail programs make links of
+// whatever looks like an address, and anybody can register a name and have a
+// mail sent: a name that nobody vouches for loses what addresses are made of.
 func (v codeMailView) Sender() string { return web.ClientText(v.Project) }
-func (v codeMailView) Asker() string  { return web.ClientText(v.Client.Name) }
+func (v codeMailView) Asker() string {
+	if v.Client.Known() {
+		return web.ClientText(v.Client.Name)
+	}
+	return web.ClientText(addressMarks.Replace(v.Client.Name))
+}
+
+var addressMarks = strings.NewReplacer(".", " ", "/", " ", ":", " ", "@", " ", "\\", " ") //nolint:gochecknoglobals // a constant
 
 // pages draws the pages and mails of this package, each with its status.
 type pages struct {
@@ -599,14 +609,34 @@ func clientUnknown(clientID string) web.ErrorPage {
 	}
 }
 
-// documentUnreadable: the client's metadata document could not be used.
+// documentUnreadable: the client's metadata document could not be fetched.
 func documentUnreadable(host string) web.ErrorPage {
 	return web.ErrorPage{
 		Status:   http.StatusBadRequest,
 		Headline: "We could not reach {host}",
-		What:     "The program that sent you here must publish who it is at that address. What we found there could not be used. Nothing was shared.",
+		What:     "The program that sent you here must publish who it is at that address. Nothing was shared.",
 		Turn:     web.TheApps,
 		Next:     "Try again in a minute. If this page returns, give the program’s maker the trace code.",
+		Host:     host,
+	}
+}
+
+// documentUnusable: what was found there breaks a rule, in a sentence of ours.
+func documentUnusable(host, what string) web.ErrorPage {
+	e := documentUnreadable(host)
+	e.Headline = "We cannot use what {host} says about itself"
+	e.What = "The program that sent you here must publish who it is at that address. " + strings.TrimRight(what, ". ") + ". Nothing was shared."
+	return e
+}
+
+// documentsOff: the project takes no client by its metadata document.
+func documentsOff(host, what string) web.ErrorPage {
+	return web.ErrorPage{
+		Status:   http.StatusBadRequest,
+		Headline: "{project} does not let {host} connect this way",
+		What:     strings.TrimRight(what, ". ") + ". Nothing was shared.",
+		Turn:     web.Administrators,
+		Next:     "Ask the people who run {project}. They can look up this trace code.",
 		Host:     host,
 	}
 }

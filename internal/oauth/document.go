@@ -22,13 +22,13 @@ import (
 	"github.com/postern-id/postern/internal/wire"
 )
 
-// Bounds of a client ID metadata document. A section number without a name is
-// one of draft-ietf-oauth-client-id-metadata-document-00.
+// Bounds of a client ID metadata document
+// (draft-ietf-oauth-client-id-metadata-document-00 §4.4, §6.6).
 const (
-	documentLimit   = 5 << 10 // bytes, §6.6
+	documentLimit   = 5 << 10 // bytes
 	documentTimeout = 5 * time.Second
 	// How long a document counts as fresh: what its headers say, between these
-	// two (§4.4), and documentDefault where they say nothing.
+	// two, and documentDefault where they say nothing.
 	documentMin     = time.Minute
 	documentMax     = 24 * time.Hour
 	documentDefault = 5 * time.Minute
@@ -42,11 +42,12 @@ const (
 var errUnread = errors.New("oauth: the client's document could not be read")
 
 // documentClient finds the client whose client_id is the address of a document
-// about itself (§4): from the copy we keep while it is fresh, else by reading
-// the document, which happens only for somebody who signed in. What cannot be
-// read is never kept (§4.4); then the last good copy serves for a day, since
-// hosts of documents refuse servers now and then. What was read and is wrong
-// counts at once: its owner said it.
+// about itself (draft-ietf-oauth-client-id-metadata-document-00 §4): from
+// the copy we keep while it is fresh, else by reading the document, which
+// happens only for somebody who signed in. What cannot be read is never kept
+// (§4.4); then the last good copy serves for a day, since hosts of documents
+// refuse servers now and then. What was read and is wrong counts at once: its
+// owner said it.
 func (s *Server) documentClient(ctx context.Context, p *project.Project, id string, signedIn bool) (Client, error) {
 	u, err := checkDocumentURL(p, id)
 	if err != nil {
@@ -74,8 +75,9 @@ func (s *Server) documentClient(ctx context.Context, p *project.Project, id stri
 }
 
 // checkDocumentURL refuses what cannot be the address of a client's document
-// (§3): nothing is sent anywhere before this. Own addresses are refused so that
-// the server never asks itself (§6.5).
+// (draft-ietf-oauth-client-id-metadata-document-00 §3): nothing is sent
+// anywhere before this. Own addresses are refused so that the server never asks
+// itself (§6.5).
 func checkDocumentURL(p *project.Project, id string) (*url.URL, error) {
 	for i := range len(id) {
 		if id[i] <= 0x20 || id[i] >= 0x7f || id[i] == '\\' {
@@ -172,7 +174,8 @@ func (s *Server) renewDocument(ctx context.Context, p *project.Project, id, host
 
 // fetchDocument reads a document and says how long it is fresh. Only a 200 with
 // JSON counts; no redirect is followed, for the address is the client's name
-// (§4 of the later draft -01). Every failure is errUnread.
+// (draft-ietf-oauth-client-id-metadata-document-01 §4). Every failure is
+// errUnread.
 func fetchDocument(ctx context.Context, client *http.Client, id string) ([]byte, time.Duration, error) {
 	ctx, cancel := context.WithTimeout(ctx, documentTimeout)
 	defer cancel()
@@ -241,7 +244,8 @@ func seconds(text string) time.Duration {
 	return time.Duration(n) * time.Second
 }
 
-// document is a client ID metadata document (§4.1).
+// document is a client ID metadata document
+// (draft-ietf-oauth-client-id-metadata-document-00 §4.1).
 type document struct {
 	declared
 	ClientID              string          `json:"client_id"`
@@ -251,7 +255,8 @@ type document struct {
 }
 
 // acceptDocument reads the document found at id and turns it into what we keep
-// (§4.1; MCP 2026-07-28, Client ID Metadata Documents).
+// (draft-ietf-oauth-client-id-metadata-document-00 §4.1; MCP 2026-07-28
+// asks for the name too).
 func acceptDocument(p *project.Project, id string, body []byte) (Metadata, error) {
 	var d document
 	if err := wire.JSON(body, &d); err != nil {

@@ -392,14 +392,17 @@ func TestDocumentRenewed(t *testing.T) {
 	t.Run("blocked: whatever its document says", func(t *testing.T) {
 		r := newRig(t)
 		host := r.publish("")
-		client := read(r, host)
-		client.Blocked = true
-		if _, err := r.store.SaveDocumentClient(t.Context(), client, audit.Event{ProjectID: r.project.ID, At: r.clock.Now(), Kind: audit.ClientRefused}); err != nil {
+		blocked := oauth.Client{
+			ID: "connected-app-test-blocked", ProjectID: r.project.ID, URL: host.id, Type: oauth.ThirdPartyPublic, Creation: oauth.Document,
+			Blocked: true, CreatedAt: r.clock.Now(), LastRegisteredAt: r.clock.Now(),
+		}
+		if err := r.store.CreateClient(t.Context(), blocked, nil, audit.Event{ProjectID: r.project.ID, At: r.clock.Now(), Kind: audit.ClientCreated}); err != nil {
 			t.Fatal(err)
 		}
 		r.refusedPage(host.id, "blocked")
-		r.clock.Advance(time.Hour)
-		r.refusedPage(host.id, "blocked")
+		if host.asked.Load() != 0 {
+			t.Error("the document was read")
+		}
 	})
 	t.Run("switched off: not even the copy", func(t *testing.T) {
 		r := newRig(t)

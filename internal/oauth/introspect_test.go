@@ -22,6 +22,7 @@ type asker struct {
 func (r *rig) notes() asker {
 	return asker{id: "resource-server-test-notes", secret: r.keys["notes"].Text}
 }
+
 func (r *rig) files() asker {
 	return asker{id: "resource-server-test-files", secret: r.keys["files"].Text}
 }

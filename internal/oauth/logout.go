@@ -27,9 +27,9 @@ func (l LogoutRequest) Matches(who Person) bool {
 	return l.Subject != "" && l.Subject == who.Subject && l.SessionID == who.SessionID
 }
 
-// Target is the address to go to afterwards, with the state that was sent (§3),
-// or "" when the client named none: then our own page says that the person is
-// signed out.
+// Target is the address to go to afterwards, with the state that was sent
+// (OpenID Connect RP-Initiated Logout 1.0 §3), or "" when the client named none:
+// then our own page says that the person is signed out.
 func (l LogoutRequest) Target() string {
 	if l.ReturnTo == "" || l.state == "" {
 		return l.ReturnTo
@@ -38,7 +38,8 @@ func (l LogoutRequest) Target() string {
 }
 
 // ParseLogout reads and checks the parameters of a logout request, from a query
-// or a form. An error is for our own page: nothing is sent anywhere then (§4).
+// or a form. An error is for our own page: nobody is sent anywhere then
+// (OpenID Connect RP-Initiated Logout 1.0 §4).
 func (s *Server) ParseLogout(ctx context.Context, p *project.Project, q url.Values) (LogoutRequest, error) {
 	l := LogoutRequest{ReturnTo: q.Get("post_logout_redirect_uri"), state: q.Get("state")}
 	clientID := q.Get("client_id")
@@ -67,7 +68,7 @@ func (s *Server) ParseLogout(ctx context.Context, p *project.Project, q url.Valu
 	case err != nil:
 		return LogoutRequest{}, err
 	}
-	// §3: compared as a string, without any exception.
+	// Compared as a string, without any exception (OpenID Connect RP-Initiated Logout 1.0 §3).
 	if l.ReturnTo != "" && !contains(client.Metadata.PostLogoutRedirectURIs, l.ReturnTo) {
 		return LogoutRequest{}, invalidRequest("post_logout_redirect_uri is not one that the client registered.")
 	}
@@ -85,7 +86,8 @@ type idClaims struct {
 }
 
 // readIDToken checks that an id_token is ours, of this project. It may have
-// expired: a person signs out long after it was made (§2).
+// expired: a person signs out long after it was made (OpenID Connect
+// RP-Initiated Logout 1.0 §2).
 func (s *Server) readIDToken(ctx context.Context, p *project.Project, compact string) (idClaims, error) {
 	ring, err := s.keys.Ring(ctx, p.ID)
 	if err != nil {

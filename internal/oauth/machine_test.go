@@ -44,6 +44,7 @@ type rig struct {
 	people  *rigPeople
 	fetch   *http.Client // what the server reads documents with
 	keys    map[string]secret.Secret
+	signing signing.Store
 }
 
 type rigClock struct {
@@ -131,7 +132,7 @@ func newRig(t *testing.T, edit ...func(p *project.Project)) *rig {
 	t.Helper()
 	r := &rig{
 		T: t, clock: &rigClock{now: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)},
-		people: &rigPeople{}, keys: map[string]secret.Secret{},
+		people: &rigPeople{}, keys: map[string]secret.Secret{}, signing: rigKeys(t),
 	}
 	for _, k := range []struct {
 		name string
@@ -169,7 +170,7 @@ func newRig(t *testing.T, edit ...func(p *project.Project)) *rig {
 // signingKeys are the project's.
 func (r *rig) signingKeys() *signing.Keys {
 	r.Helper()
-	keys, err := signing.New(signing.Config{Store: rigKeys(r.T), Sealer: rigSealer(r.T), Now: r.clock.Now, MaxTokenLife: time.Hour})
+	keys, err := signing.New(signing.Config{Store: r.signing, Sealer: rigSealer(r.T), Now: r.clock.Now, MaxTokenLife: time.Hour})
 	if err != nil {
 		r.Fatal(err)
 	}

@@ -165,4 +165,13 @@ func TestJWKS(t *testing.T) {
 	if len(seen) != 2 {
 		t.Errorf("%d keys, want one of each algorithm", len(seen))
 	}
+	t.Run("nobody keeps a set whose first keys are still being made", func(t *testing.T) {
+		r := newRig(t)
+		r.signing = &rigKeyRows{}
+		empty := r.on(r.store)
+		a := empty.send(empty.server.JWKS, httptest.NewRequest(http.MethodGet, oauth.PathJWKS, nil))
+		if a.code != http.StatusOK || a.header.Get("Cache-Control") != "public, max-age=0" || len(a.json()["keys"].([]any)) != 0 {
+			t.Errorf("got %d %v %s", a.code, a.header, a.body)
+		}
+	})
 }

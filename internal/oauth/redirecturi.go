@@ -48,6 +48,8 @@ func checkRedirectURI(p *project.Project, uri string) error {
 			return invalidRedirectURI("A redirect URI must be https; plain http is for 127.0.0.1, [::1] and localhost only.")
 		}
 		return nil
+	case len(uri) == len(u.Scheme)+1:
+		return invalidRedirectURI("A redirect URI needs something after its scheme.")
 	case slices.Contains(p.Settings.PrivateUseSchemes, u.Scheme):
 		return nil
 	default:

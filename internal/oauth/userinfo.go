@@ -62,7 +62,7 @@ func (s *Server) userClaims(ctx context.Context, p *project.Project, token strin
 	if claims == nil {
 		claims = map[string]any{}
 	}
-	claims["sub"] = c.Subject // always, and the token's (§5.3.2)
+	claims["sub"] = c.Subject // always, and the token's (OpenID Connect Core §5.3.2)
 	return claims, nil
 }
 

@@ -15,8 +15,9 @@ import (
 // Browser is one person's browser: it keeps cookies and follows redirects that
 // stay inside the issuer. A redirect that leaves it comes back as the page.
 type Browser struct {
-	Server *Server
 	Client *http.Client
+	issuer string
+	code   func(t testing.TB, to string) string
 }
 
 // Page is what a browser shows.
@@ -30,13 +31,20 @@ type Page struct {
 // Browser opens a browser without cookies.
 func (s *Server) Browser(t testing.TB) *Browser {
 	t.Helper()
+	return NewBrowser(t, s.Issuer, s.Code)
+}
+
+// NewBrowser opens a browser for any issuer; code finds the newest one-time
+// code that was sent to an address.
+func NewBrowser(t testing.TB, issuer string, code func(t testing.TB, to string) string) *Browser {
+	t.Helper()
 	jar, err := cookiejar.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := &Browser{Server: s, Client: &http.Client{Jar: jar, Timeout: 20 * time.Second}}
+	b := &Browser{Client: &http.Client{Jar: jar, Timeout: 20 * time.Second}, issuer: issuer, code: code}
 	b.Client.CheckRedirect = func(r *http.Request, via []*http.Request) error {
-		if r.URL.Scheme+"://"+r.URL.Host != s.Issuer || len(via) > 10 {
+		if r.URL.Scheme+"://"+r.URL.Host != issuer || len(via) > 10 {
 			return http.ErrUseLastResponse
 		}
 		return nil
@@ -59,7 +67,7 @@ func (b *Browser) Post(t testing.TB, address string, form url.Values) Page {
 
 func (b *Browser) absolute(address string) string {
 	if strings.HasPrefix(address, "/") {
-		return b.Server.Issuer + address
+		return b.issuer + address
 	}
 	return address
 }
@@ -73,7 +81,7 @@ func (b *Browser) do(t testing.TB, method, address string, form url.Values) Page
 	request.Header.Set("User-Agent", "Mozilla/5.0 (servertest)")
 	if method == http.MethodPost {
 		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		request.Header.Set("Origin", b.Server.Issuer)
+		request.Header.Set("Origin", b.issuer)
 		request.Header.Set("Sec-Fetch-Site", "same-origin")
 	}
 	response, err := b.Client.Do(request)
@@ -122,7 +130,7 @@ func (b *Browser) Submit(t testing.TB, p Page, name string, values url.Values) P
 func (b *Browser) SignIn(t testing.TB, p Page, email string) Page {
 	t.Helper()
 	p = b.Submit(t, p, "email", url.Values{"email": {email}})
-	return b.Submit(t, p, "code", url.Values{"code": {b.Server.Code(t, email)}})
+	return b.Submit(t, p, "code", url.Values{"code": {b.code(t, email)}})
 }
 
 // Authorize opens an authorization request.

@@ -13,6 +13,7 @@ import (
 	"context"
 	"crypto/rand"
 	"database/sql"
+	"encoding/base64"
 	"fmt"
 	"log/slog"
 	"net"
@@ -83,8 +84,8 @@ func New(t testing.TB, c Config) *Server {
 	}
 	data := server.Data{Folder: t.TempDir(), Now: clock.Now}
 	if c.Postgres {
-		data.Database = newDatabase(t)
-		data.MasterKey = "aSBhbSBhIHRlc3Qga2V5LCBhbmQgbm90IGEgc2VjcmU="
+		data.Database = NewDatabase(t)
+		data.MasterKey = NewMasterKey()
 	}
 	if s.Storage, err = data.Open(ctx, true); err != nil {
 		t.Fatal(err)
@@ -202,8 +203,9 @@ func (s *Server) Code(t testing.TB, to string) string {
 	return ""
 }
 
-// newDatabase makes a database that ends with the test.
-func newDatabase(t testing.TB) string {
+// NewDatabase makes an empty PostgreSQL database that ends with the test, and
+// returns its URL. It skips the test where there is no server.
+func NewDatabase(t testing.TB) string {
 	t.Helper()
 	base := os.Getenv(PostgresVariable)
 	if base == "" {
@@ -229,6 +231,13 @@ func newDatabase(t testing.TB) string {
 	})
 	u.Path = "/" + name
 	return u.String()
+}
+
+// NewMasterKey makes a master key as an operator writes it.
+func NewMasterKey() string {
+	var key [32]byte
+	rand.Read(key[:])
+	return base64.StdEncoding.EncodeToString(key[:])
 }
 
 // Clock is a clock that stands still until it is moved.

@@ -19,8 +19,9 @@ import (
 // ErrAddress says that a text is not an e-mail address we can write to.
 var ErrAddress = errors.New("signin: not an e-mail address")
 
-// The limits of one-time codes (security.md §4.3): five tries a code, ten wrong
-// ones an address and day, one mail in 20 seconds and five an hour.
+// The limits of one-time codes: five tries a code, ten wrong ones an address and
+// day, one mail in 20 seconds and five an hour. A browser that proved the
+// address before has the last three for itself (docs/decisions/0007).
 const (
 	codeTries      = 5
 	codeDailyTries = 10
@@ -50,7 +51,7 @@ func (m *Methods) SendCode(ctx context.Context, p *project.Project, f Flow, emai
 	}
 	row := EmailCode{
 		ID: secret.NewID(now, "email", string(p.Environment)), ProjectID: p.ID, FlowID: f.ID,
-		Email: email, EmailFolded: Fold(email), CreatedAt: now, ExpiresAt: until,
+		Email: email, EmailFolded: Fold(email), Browser: m.knownAs(p, f.Mark, email), CreatedAt: now, ExpiresAt: until,
 	}
 	mac := m.mac(p.ID, row.ID, code)
 	row.MAC = mac[:]
@@ -86,7 +87,7 @@ func (m *Methods) RedeemCode(ctx context.Context, p *project.Project, f Flow, ty
 	}
 	out, err := m.store.RedeemEmailCode(ctx, Redemption{
 		ProjectID: p.ID, FlowID: f.ID, MethodID: f.MethodID, MAC: mac[:],
-		Tries: codeTries, DailyTries: codeDailyTries,
+		Tries: codeTries, DailyTries: codeDailyTries, Browser: m.knownAs(p, f.Mark, f.Email),
 		NewUserID: secret.NewID(now, "user", env), Now: now,
 		Session: identity.Session{
 			ID: secret.NewID(now, "session", env), ProjectID: p.ID, Kind: identity.Hosted,

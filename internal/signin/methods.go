@@ -52,8 +52,9 @@ func (m *Methods) Begin(ctx context.Context, p *project.Project, returnTo string
 }
 
 // Open returns a flow to the browser that started it: cookie is the text that
-// Begin's secret had. Anything else is ErrNotFound.
-func (m *Methods) Open(ctx context.Context, p *project.Project, id, cookie string) (Flow, error) {
+// Begin's secret had. Anything else is ErrNotFound. mark is what that browser
+// shows of an earlier sign-in, "" for nothing; it stays with the flow's value.
+func (m *Methods) Open(ctx context.Context, p *project.Project, id, cookie, mark string) (Flow, error) {
 	browser, ok := secret.Parse(secret.Flow, cookie)
 	if !ok || subtle.ConstantTimeCompare([]byte(browser.ID), []byte(id)) != 1 {
 		return Flow{}, ErrNotFound
@@ -65,6 +66,7 @@ func (m *Methods) Open(ctx context.Context, p *project.Project, id, cookie strin
 	if !browser.Matches(f.BrowserHash) {
 		return Flow{}, ErrNotFound
 	}
+	f.Mark = mark
 	return f, nil
 }
 

@@ -37,7 +37,8 @@ type Flow struct {
 	TraceID       string    // nine characters that an operator can look up
 	CreatedAt     time.Time
 	ExpiresAt     time.Time
-	Decided       bool // the authorization request was answered
+	Decided       bool   // the authorization request was answered
+	Mark          string // what the browser shows of an earlier sign-in, unchecked; not kept
 }
 
 // FlowLifetime is how long a person has from opening a page to the decision.
@@ -51,11 +52,14 @@ type EmailCode struct {
 	Email       string // as written
 	EmailFolded string // what identifies the person: lower case, trimmed
 	MAC         []byte // HMAC-SHA-256 over project, id and code
+	Browser     string // which browser that proved the address before asks, "" for any other
 	CreatedAt   time.Time
 	ExpiresAt   time.Time
 }
 
-// MailLimit bounds how many codes one address is sent. Both are exact rows.
+// MailLimit bounds how many codes one address is sent at the request of one
+// browser that proved it before, and of all other browsers together. Both are
+// exact rows.
 type MailLimit struct {
 	Gap    time.Duration // between two mails
 	Count  int           // within Window
@@ -76,7 +80,8 @@ type Redemption struct {
 	MethodID   string
 	MAC        []byte // of the code that was typed
 	Tries      int    // tries allowed per code
-	DailyTries int    // wrong tries allowed per address in 24 hours
+	DailyTries int    // wrong tries allowed per address and Browser in 24 hours
+	Browser    string // as in EmailCode
 	NewUserID  string
 	Session    identity.Session
 	Now        time.Time
@@ -85,9 +90,10 @@ type Redemption struct {
 // Outcome is what became of a try.
 type Outcome struct {
 	Right   bool
-	Left    int  // tries that are left on this code, when wrong
+	Wrong   bool // it was compared, and is another
+	Left    int  // tries that are left on this code, when Wrong
 	Dead    bool // the code has run out, was used, replaced, or had too many tries
-	Locked  bool // too many wrong tries for this address today
+	Locked  bool // too many wrong tries for this address and Browser today
 	User    identity.User
 	Session identity.Session
 	Created bool // the user is new
@@ -105,7 +111,7 @@ type Store interface {
 	// ClearFlowEmail forgets the address and code of a flow ("use a different
 	// address", "not you").
 	ClearFlowEmail(ctx context.Context, projectID, id string) error
-	// CreateEmailCode counts the mail against the address's limit, ends earlier
+	// CreateEmailCode counts the mail against the limit of its address and Browser, ends earlier
 	// codes of the address in the same flow, keeps the code and notes it in the flow.
 	// Over the limit it changes nothing and returns *TooSoon.
 	CreateEmailCode(ctx context.Context, c EmailCode, limit MailLimit, e audit.Event) error

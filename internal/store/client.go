@@ -165,12 +165,12 @@ func (d *DB) DeleteClient(ctx context.Context, projectID, id string, e audit.Eve
 				return err
 			}
 			feed = append(append(feed, families...), oauth.Revocation{Kind: grantRevoked, Value: g, Until: until})
+			if err := q.DeleteCodesOfGrant(ctx, projectID, g); err != nil {
+				return wrap("delete codes", err)
+			}
 		}
 		if err := q.DeleteGrantsOfClient(ctx, projectID, id); err != nil {
 			return wrap("delete grants", err)
-		}
-		if err := q.DeleteCodesOfClient(ctx, projectID, id); err != nil {
-			return wrap("delete codes", err)
 		}
 		n, err := q.DeleteClient(ctx, projectID, id)
 		switch {

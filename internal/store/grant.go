@@ -1,10 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/postern-id/postern/internal/audit"
@@ -228,6 +230,11 @@ func (d *DB) ConnectedApps(ctx context.Context, projectID, subject, organization
 	for _, s := range scopes {
 		byGrant[s.GrantID] = append(byGrant[s.GrantID], oauth.GrantScope{
 			Resource: s.Resource, Scope: s.Scope, Allowed: s.Allowed, ConsentHash: s.ConsentHash, DecidedAt: fromMicros(s.DecidedAt),
+		})
+	}
+	for _, list := range byGrant {
+		slices.SortFunc(list, func(a, b oauth.GrantScope) int {
+			return cmp.Or(strings.Compare(a.Resource, b.Resource), strings.Compare(a.Scope, b.Scope))
 		})
 	}
 	apps := make([]oauth.ConnectedApp, len(rows))

@@ -59,7 +59,7 @@ func (g *group) write(ctx context.Context, fn func(*db.Queries) error) error {
 		g.lead()
 	}
 	if j.panicked != nil {
-		panic(j.panicked)
+		panic(j.panicked) // again: from fn, which ran in another goroutine
 	}
 	return j.err
 }

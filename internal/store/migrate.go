@@ -40,31 +40,33 @@ type migration struct {
 
 var oldestLine = regexp.MustCompile(`^-- min_binary_schema: (\d+)\n`)
 
-// migrations reads the folder, ascending. A file that is not in form is a
-// mistake of ours, found by every test.
-func migrations() []migration {
+// migrations reads the folder, ascending.
+func migrations() ([]migration, error) {
 	names, err := fs.Glob(schemaFiles, "schema/*.sql")
 	if err != nil {
-		panic(err)
+		return nil, err
 	}
-	var all []migration
-	for _, name := range names {
+	all := make([]migration, len(names))
+	for i, name := range names {
 		text, err := schemaFiles.ReadFile(name)
 		if err != nil {
-			panic(err)
+			return nil, err
 		}
 		version, err := goose.NumericComponent(name)
-		oldest := oldestLine.FindSubmatch(text)
-		if err != nil || oldest == nil {
-			panic(name + ": needs a numbered name and min_binary_schema in its first line")
-		}
-		n, err := strconv.ParseInt(string(oldest[1]), 10, 64)
 		if err != nil {
-			panic(err)
+			return nil, err
 		}
-		all = append(all, migration{version: version, oldest: n, ddl: string(text)})
+		line := oldestLine.FindSubmatch(text)
+		if line == nil {
+			return nil, fmt.Errorf("%s does not begin with min_binary_schema", name)
+		}
+		oldest, err := strconv.ParseInt(string(line[1]), 10, 64)
+		if err != nil {
+			return nil, err
+		}
+		all[i] = migration{version: version, oldest: oldest, ddl: string(text)}
 	}
-	return all
+	return all, nil
 }
 
 // SchemaVersion returns the version of the database's tables, 0 for none, and
@@ -75,7 +77,10 @@ func (d *DB) SchemaVersion(ctx context.Context) (database, binary int64, err err
 }
 
 func (d *DB) schema(ctx context.Context) (state db.SchemaStateRow, binary int64, err error) {
-	all := migrations()
+	all, err := migrations()
+	if err != nil {
+		return state, 0, wrap("read migrations", err)
+	}
 	binary = all[len(all)-1].version
 	exists, err := d.tableExists(ctx, "schema_state")
 	if err != nil || !exists {
@@ -123,13 +128,17 @@ func (d *DB) Migrate(ctx context.Context) error {
 }
 
 func (d *DB) migrate(ctx context.Context, alone *sql.DB, lease *lease) error {
+	all, err := migrations()
+	if err != nil {
+		return err
+	}
 	var steps []*goose.Migration
-	for _, m := range migrations() {
+	for _, m := range all {
 		run := func(ctx context.Context, tx *sql.Tx) error {
 			if err := lease.hold(ctx, tx); err != nil {
 				return err
 			}
-			if _, err := tx.ExecContext(ctx, d.prepare(m.ddl)); err != nil {
+			if _, err := tx.ExecContext(ctx, m.ddl); err != nil {
 				return err
 			}
 			if err := d.finish(ctx, tx); err != nil {

@@ -94,8 +94,6 @@ func (p *postgresDB) alone() (*sql.DB, error) {
 	return one, nil
 }
 
-func (p *postgresDB) prepare(ddl string) string { return ddl }
-
 // otherCollations lists text columns that are not compared by their bytes.
 const otherCollations = `
 SELECT c.relname, a.attname

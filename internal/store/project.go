@@ -9,6 +9,7 @@ import (
 
 	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/rbac"
 	"github.com/postern-id/postern/internal/store/db"
 )
 
@@ -86,13 +87,13 @@ func (d *DB) addScopes(ctx context.Context, byID map[string]*project.Project) er
 		return wrap("read policies", err)
 	}
 	for _, r := range rows {
-		document, err := fromJSON[policy](r.Document)
+		document, err := fromJSON[rbac.Policy](r.Document)
 		if err != nil {
 			return err
 		}
 		if p := byID[r.ProjectID]; p != nil {
 			for _, s := range document.Scopes {
-				p.Scopes = append(p.Scopes, project.Scope{Name: s.Scope, Description: s.Description, ReadOnly: s.ReadOnly})
+				p.Scopes = append(p.Scopes, project.Scope{Name: s.Name, Description: s.Description, ReadOnly: s.ReadOnly})
 			}
 		}
 	}
@@ -230,51 +231,49 @@ func list(s []string) []string {
 	return s
 }
 
-// policy is the policy document of a project. This release uses the scopes, in
-// their order, and passes the rest through.
-type policy struct {
-	Roles     []any         `json:"roles"`
-	Resources []any         `json:"resources"`
-	Scopes    []policyScope `json:"scopes"`
-}
-
-type policyScope struct {
-	Scope       string `json:"scope"`
-	Description string `json:"description"`
-	ReadOnly    bool   `json:"read_only"`
-	Permissions []any  `json:"permissions"`
-}
-
 // describeScopes defines scopes in the policy document, or describes them anew,
-// as a new version of it.
+// as a new version of it. What a scope permits stays, and a sentence stays when
+// the new one is empty. The scopes of OpenID Connect are in no document.
 func describeScopes(ctx context.Context, q *db.Queries, projectID string, scopes []project.Scope, now int64) error {
-	if len(scopes) == 0 {
-		return nil
-	}
-	current, err := q.Policy(ctx, projectID)
-	if errors.Is(err, sql.ErrNoRows) {
-		current.Document, err = toJSON(policy{Roles: []any{}, Resources: []any{}}), nil
-	}
-	if err != nil {
-		return wrap("read policy", err)
-	}
-	document, err := fromJSON[policy](current.Document)
+	document, err := readPolicy(ctx, q, projectID)
 	if err != nil {
 		return err
 	}
+	changed := false
 	for _, s := range scopes {
-		i := slices.IndexFunc(document.Scopes, func(old policyScope) bool { return old.Scope == s.Name })
-		if i < 0 {
-			i = len(document.Scopes)
-			document.Scopes = append(document.Scopes, policyScope{Scope: s.Name, Permissions: []any{}})
+		i := slices.IndexFunc(document.Scopes, func(old rbac.Scope) bool { return old.Name == s.Name })
+		next := rbac.Scope{Name: s.Name, Description: s.Description, ReadOnly: s.ReadOnly}
+		if i >= 0 {
+			old := document.Scopes[i]
+			next.Permissions = old.Permissions
+			if s.Description == "" || old.Description == s.Description && old.ReadOnly == s.ReadOnly {
+				continue
+			}
 		}
-		document.Scopes[i].Description, document.Scopes[i].ReadOnly = s.Description, s.ReadOnly
+		if !rbac.Standard(s.Name) {
+			document, changed = document.WithScopes(next), true
+		}
 	}
-	next := toJSON(document)
-	if next == current.Document {
+	if !changed {
 		return nil
 	}
+	document.Version++
+	if err := document.Validate(); err != nil {
+		return err
+	}
 	return wrap("save policy", q.CreatePolicy(ctx, db.CreatePolicyParams{
-		ProjectID: projectID, Version: current.Version + 1, Document: next, CreatedAt: now,
+		ProjectID: projectID, Version: document.Version, Document: toJSON(document), CreatedAt: now,
 	}))
+}
+
+// readPolicy returns the policy document, version 0 where there is none yet.
+func readPolicy(ctx context.Context, q *db.Queries, projectID string) (rbac.Policy, error) {
+	row, err := q.Policy(ctx, projectID)
+	if errors.Is(err, sql.ErrNoRows) {
+		return rbac.Policy{}, nil
+	}
+	if err != nil {
+		return rbac.Policy{}, wrap("read policy", err)
+	}
+	return fromJSON[rbac.Policy](row)
 }

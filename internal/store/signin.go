@@ -90,9 +90,10 @@ func (d *DB) CreateEmailCode(ctx context.Context, c signin.EmailCode, limit sign
 // *signin.TooSoon with the time until both have room.
 func countMail(ctx context.Context, q *db.Queries, c signin.EmailCode, limit signin.MailLimit) error {
 	var wait time.Duration
+	key := limitKey(c.EmailFolded, c.Browser)
 	for _, counter := range []oauth.Counter{
-		{Kind: "mail_gap", Key: c.EmailFolded, Limit: 1, Window: limit.Gap},
-		{Kind: "mail", Key: c.EmailFolded, Limit: limit.Count, Window: limit.Window},
+		{Kind: "mail_gap", Key: key, Limit: 1, Window: limit.Gap},
+		{Kind: "mail", Key: key, Limit: limit.Count, Window: limit.Window},
 	} {
 		ok, err := count(ctx, q, c.ProjectID, counter, c.CreatedAt)
 		if err != nil {
@@ -111,6 +112,15 @@ func countMail(ctx context.Context, q *db.Queries, c signin.EmailCode, limit sig
 		return &signin.TooSoon{Wait: wait}
 	}
 	return nil
+}
+
+// limitKey is what the limits of an address count under: a browser that proved
+// the address before has a counter of its own. No address has a blank.
+func limitKey(address, browser string) string {
+	if browser == "" {
+		return address
+	}
+	return address + " " + browser
 }
 
 // Why a try was refused, for the event.
@@ -161,7 +171,7 @@ func tryEmailCode(ctx context.Context, q *db.Queries, r signin.Redemption) (out 
 	if err != nil {
 		return out, "", wrap("read code", err)
 	}
-	daily := oauth.Counter{Kind: "email_code", Key: address, Limit: r.DailyTries, Window: 24 * time.Hour}
+	daily := oauth.Counter{Kind: "email_code", Key: limitKey(address, r.Browser), Limit: r.DailyTries, Window: 24 * time.Hour}
 	ok, err := count(ctx, q, r.ProjectID, daily, r.Now)
 	if err != nil {
 		return out, "", err
@@ -179,7 +189,7 @@ func tryEmailCode(ctx context.Context, q *db.Queries, r signin.Redemption) (out 
 		return out, "", wrap("try code", err)
 	case try.UsedAt == 0:
 		left := r.Tries - int(try.Tries)
-		return signin.Outcome{Left: left, Dead: left == 0}, reasonWrong, nil
+		return signin.Outcome{Wrong: true, Left: left, Dead: left == 0}, reasonWrong, nil
 	}
 	if err := uncount(ctx, q, r.ProjectID, daily); err != nil {
 		return out, "", err

@@ -137,12 +137,6 @@ func (s *sqliteDB) dialect() goose.Dialect { return goose.DialectSQLite3 }
 
 func (s *sqliteDB) alone() (*sql.DB, error) { return s.open("", 1) }
 
-// prepare makes the primary key the table itself: rows lie in the order of
-// their ids, which ascend with time, and new ones go to the end of the file.
-func (s *sqliteDB) prepare(ddl string) string {
-	return strings.ReplaceAll(ddl, "\n);\n", "\n) WITHOUT ROWID;\n")
-}
-
 // finish has nothing to do: SQLite compares text by its bytes.
 func (s *sqliteDB) finish(context.Context, *sql.Tx) error { return nil }
 

@@ -77,8 +77,6 @@ type engine interface {
 	dialect() goose.Dialect
 	// alone opens a single connection for the migrator.
 	alone() (*sql.DB, error)
-	// prepare turns the schema's text into this database's.
-	prepare(ddl string) string
 	// finish ends the transaction of a migration.
 	finish(ctx context.Context, tx *sql.Tx) error
 	tableExists(ctx context.Context, name string) (bool, error)
@@ -232,11 +230,11 @@ func fromMicros(n int64) time.Time {
 	return time.UnixMicro(n).UTC()
 }
 
-// toJSON writes lists and documents of our own types, which cannot fail.
+// toJSON writes lists and documents of our own types.
 func toJSON(v any) string {
 	text, err := json.Marshal(v)
 	if err != nil {
-		panic(err)
+		panic(err) // impossible: none of our types has a member that JSON cannot say
 	}
 	return string(text)
 }

@@ -33,7 +33,6 @@ func TestCode(t *testing.T) {
 		})
 
 		t.Run("is redeemed once, and a second use revokes what it gave", func(t *testing.T) {
-			// Proves: RFC6749-4.1.2-b
 			c := w.allow(now, "read:notes")
 			first := w.redeem(c, now)
 			must(t, w.redeemCode(first))
@@ -156,7 +155,7 @@ func TestCode(t *testing.T) {
 
 // One hundred valid redemptions of one code at the same moment: one wins, and
 // what it got is revoked, because the others proved that the code is in two
-// hands (security.md T01, T03).
+// hands.
 func TestOneCodeHundredTimes(t *testing.T) {
 	t.Parallel()
 	eachBackend(t, func(t *testing.T, db *store.DB) {
@@ -255,7 +254,6 @@ func TestRefreshToken(t *testing.T) {
 		// reuse rotates once, then presents the old token again.
 		reuse := func(name string, change func(t *testing.T, again *oauth.Rotate, first oauth.Rotate)) {
 			t.Run(name, func(t *testing.T) {
-				// Proves: RFC9700-4.14.2-c
 				token, family := w.family(now, "read:notes")
 				first := w.rotation(token, now)
 				if _, err := w.rotate(first); err != nil {
@@ -435,7 +433,7 @@ func TestOneRefreshTokenHundredTimes(t *testing.T) {
 }
 
 // A refresh that races with a revoke: after the revoke nothing of the family
-// lives, whoever came first (security.md R07).
+// lives, whoever came first.
 func TestRefreshAgainstRevoke(t *testing.T) {
 	t.Parallel()
 	eachBackend(t, func(t *testing.T, db *store.DB) {

@@ -10,8 +10,8 @@ import (
 )
 
 const cleanCodes = `-- name: CleanCodes :execrows
-DELETE FROM code WHERE code.project_id = $1 AND code.id IN (
-    SELECT c.id FROM code c WHERE c.project_id = $1 AND c.expires_at <= $2 ORDER BY c.expires_at LIMIT $3)
+DELETE FROM code WHERE code.project_id = $1 AND code.expires_at <= $2 AND code.id IN (
+    SELECT c.id FROM code c WHERE c.project_id = $1 ORDER BY c.id LIMIT $3)
 `
 
 type CleanCodesParams struct {
@@ -73,8 +73,8 @@ func (q *Queries) CleanFamilies(ctx context.Context, arg CleanFamiliesParams) (i
 
 const cleanFlows = `-- name: CleanFlows :execrows
 
-DELETE FROM flow WHERE flow.project_id = $1 AND flow.id IN (
-    SELECT f.id FROM flow f WHERE f.project_id = $1 AND f.expires_at <= $2 ORDER BY f.expires_at LIMIT $3)
+DELETE FROM flow WHERE flow.project_id = $1 AND flow.expires_at <= $2 AND flow.id IN (
+    SELECT f.id FROM flow f WHERE f.project_id = $1 ORDER BY f.id LIMIT $3)
 `
 
 type CleanFlowsParams struct {
@@ -84,7 +84,8 @@ type CleanFlowsParams struct {
 }
 
 // What has run out, a few rows at a time (LIMIT in the subselect: DELETE has
-// none on either database).
+// none on either database). Where all rows live about as long, the oldest by
+// key are looked at and no index is needed.
 // CleanFlows takes the codes sent for a flow with it.
 func (q *Queries) CleanFlows(ctx context.Context, arg CleanFlowsParams) (int64, error) {
 	result, err := q.db.ExecContext(ctx, cleanFlows, arg.ProjectID, arg.Before, arg.MaxRows)
@@ -115,8 +116,8 @@ func (q *Queries) CleanRefreshTokens(ctx context.Context, arg CleanRefreshTokens
 }
 
 const cleanRevocations = `-- name: CleanRevocations :execrows
-DELETE FROM revocation WHERE revocation.project_id = $1 AND revocation.sequence IN (
-    SELECT r.sequence FROM revocation r WHERE r.project_id = $1 AND r.until <= $2 ORDER BY r.until LIMIT $3)
+DELETE FROM revocation WHERE revocation.project_id = $1 AND revocation.until <= $2 AND revocation.sequence IN (
+    SELECT r.sequence FROM revocation r WHERE r.project_id = $1 ORDER BY r.sequence LIMIT $3)
 `
 
 type CleanRevocationsParams struct {

@@ -185,7 +185,7 @@ WHERE client.project_id = $1 AND client.id IN (
         SELECT c.id FROM client c
         WHERE c.project_id = $1 AND c.creation <> 'preregistered' AND c.last_registered_at < $2
           AND NOT EXISTS (SELECT 1 FROM "grant" g WHERE g.project_id = $1 AND g.client_id = c.id)
-        ORDER BY c.id LIMIT $3)
+        ORDER BY c.last_registered_at LIMIT $3)
   AND client.last_registered_at < $2
 RETURNING id
 `

@@ -11,9 +11,9 @@ import (
 
 const connectedApps = `-- name: ConnectedApps :many
 SELECT g.project_id, g.id, g.subject, g.organization, g.client_id, g.created_at, g.last_used_at, g.revoked_at, c.project_id, c.id, c.url, c.type, c.creation, c.metadata, c.metadata_hash, c.merged, c.secret_id, c.secret_hash, c.secret_last4, c.bypass_consent, c.blocked, c.created_at, c.last_registered_at, c.fetched_at, c.fresh_until,
-    CAST(COALESCE((SELECT max(f.expires_at) FROM family f
+    CAST(COALESCE((SELECT max(f.expires_at + 0) FROM family f
         WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.revoked_at = 0 AND g.revoked_at = 0), 0) AS bigint) AS expires_at,
-    CAST(COALESCE((SELECT max(t.expires_at) FROM family f
+    CAST(COALESCE((SELECT max(t.expires_at + 0) FROM family f
         JOIN refresh_token t ON t.project_id = f.project_id AND t.family_id = f.id AND t.generation = f.generation
         WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.revoked_at = 0 AND g.revoked_at = 0 AND t.rotated_at = 0), 0) AS bigint) AS idle_expires_at
 FROM "grant" g JOIN client c ON c.project_id = g.project_id AND c.id = g.client_id
@@ -36,6 +36,8 @@ type ConnectedAppsRow struct {
 	IdleExpiresAt int64
 }
 
+// ConnectedApps adds 0 under max so that SQLite finds the families by grant: it
+// would rather walk all families by expiry.
 func (q *Queries) ConnectedApps(ctx context.Context, arg ConnectedAppsParams) ([]ConnectedAppsRow, error) {
 	rows, err := q.db.QueryContext(ctx, connectedApps,
 		arg.ProjectID,
@@ -212,9 +214,9 @@ func (q *Queries) GrantScopes(ctx context.Context, arg GrantScopesParams) ([]Gra
 
 const grantScopesOfSubject = `-- name: GrantScopesOfSubject :many
 SELECT s.grant_id, s.resource, s.scope, s.allowed, s.consent_hash, s.decided_at
-FROM "grant" g JOIN grant_scope s ON s.project_id = g.project_id AND s.grant_id = g.id
+FROM "grant" g CROSS JOIN grant_scope s
 WHERE g.project_id = $1 AND g.subject = $2 AND g.organization = $3
-ORDER BY s.grant_id, s.resource, s.scope
+  AND s.project_id = g.project_id AND s.grant_id = g.id
 `
 
 type GrantScopesOfSubjectParams struct {
@@ -232,6 +234,8 @@ type GrantScopesOfSubjectRow struct {
 	DecidedAt   int64
 }
 
+// GrantScopesOfSubject says CROSS JOIN because SQLite keeps its order: it would
+// rather walk the scopes of the whole project.
 func (q *Queries) GrantScopesOfSubject(ctx context.Context, arg GrantScopesOfSubjectParams) ([]GrantScopesOfSubjectRow, error) {
 	rows, err := q.db.QueryContext(ctx, grantScopesOfSubject, arg.ProjectID, arg.Subject, arg.Organization)
 	if err != nil {

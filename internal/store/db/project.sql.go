@@ -115,19 +115,14 @@ func (q *Queries) DeleteResourceServer(ctx context.Context, projectID string, uR
 }
 
 const policy = `-- name: Policy :one
-SELECT version, document FROM policy WHERE project_id = $1 ORDER BY version DESC LIMIT 1
+SELECT document FROM policy WHERE project_id = $1 ORDER BY version DESC LIMIT 1
 `
 
-type PolicyRow struct {
-	Version  int64
-	Document string
-}
-
-func (q *Queries) Policy(ctx context.Context, projectID string) (PolicyRow, error) {
+func (q *Queries) Policy(ctx context.Context, projectID string) (string, error) {
 	row := q.db.QueryRowContext(ctx, policy, projectID)
-	var i PolicyRow
-	err := row.Scan(&i.Version, &i.Document)
-	return i, err
+	var document string
+	err := row.Scan(&document)
+	return document, err
 }
 
 const raiseChange = `-- name: RaiseChange :execrows

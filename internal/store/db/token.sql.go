@@ -200,21 +200,21 @@ func (q *Queries) CreateRevocation(ctx context.Context, arg CreateRevocationPara
 	return err
 }
 
-const deleteCodesOfClient = `-- name: DeleteCodesOfClient :exec
-DELETE FROM code WHERE project_id = $1 AND client_id = $2
+const deleteCodesOfGrant = `-- name: DeleteCodesOfGrant :exec
+DELETE FROM code WHERE project_id = $1 AND grant_id = $2
 `
 
-func (q *Queries) DeleteCodesOfClient(ctx context.Context, projectID string, clientID string) error {
-	_, err := q.db.ExecContext(ctx, deleteCodesOfClient, projectID, clientID)
+func (q *Queries) DeleteCodesOfGrant(ctx context.Context, projectID string, grantID string) error {
+	_, err := q.db.ExecContext(ctx, deleteCodesOfGrant, projectID, grantID)
 	return err
 }
 
 const deleteOldGenerations = `-- name: DeleteOldGenerations :exec
 DELETE FROM refresh_token
-WHERE refresh_token.project_id = $1 AND refresh_token.family_id = $2
+WHERE refresh_token.project_id = $1
+  AND refresh_token.id IN (SELECT t.id FROM refresh_token t
+                           WHERE t.project_id = $1 AND t.family_id = $2 ORDER BY t.generation LIMIT 2)
   AND refresh_token.rotated_at <> 0 AND refresh_token.expires_at <= $3
-  AND refresh_token.generation IN (SELECT t.generation FROM refresh_token t
-                     WHERE t.project_id = $1 AND t.family_id = $2 ORDER BY t.generation LIMIT 2)
 `
 
 type DeleteOldGenerationsParams struct {

@@ -1,14 +1,15 @@
 -- What has run out, a few rows at a time (LIMIT in the subselect: DELETE has
--- none on either database).
+-- none on either database). Where all rows live about as long, the oldest by
+-- key are looked at and no index is needed.
 
 -- CleanFlows takes the codes sent for a flow with it.
 -- name: CleanFlows :execrows
-DELETE FROM flow WHERE flow.project_id = @project_id AND flow.id IN (
-    SELECT f.id FROM flow f WHERE f.project_id = @project_id AND f.expires_at <= @before ORDER BY f.expires_at LIMIT @max_rows);
+DELETE FROM flow WHERE flow.project_id = @project_id AND flow.expires_at <= @before AND flow.id IN (
+    SELECT f.id FROM flow f WHERE f.project_id = @project_id ORDER BY f.id LIMIT @max_rows);
 
 -- name: CleanCodes :execrows
-DELETE FROM code WHERE code.project_id = @project_id AND code.id IN (
-    SELECT c.id FROM code c WHERE c.project_id = @project_id AND c.expires_at <= @before ORDER BY c.expires_at LIMIT @max_rows);
+DELETE FROM code WHERE code.project_id = @project_id AND code.expires_at <= @before AND code.id IN (
+    SELECT c.id FROM code c WHERE c.project_id = @project_id ORDER BY c.id LIMIT @max_rows);
 
 -- name: CleanSessions :execrows
 DELETE FROM session WHERE session.project_id = @project_id AND session.id IN (
@@ -32,8 +33,8 @@ DELETE FROM revoked_token WHERE revoked_token.project_id = @project_id AND revok
     SELECT r.jti FROM revoked_token r WHERE r.project_id = @project_id AND r.until <= @before ORDER BY r.until LIMIT @max_rows);
 
 -- name: CleanRevocations :execrows
-DELETE FROM revocation WHERE revocation.project_id = @project_id AND revocation.sequence IN (
-    SELECT r.sequence FROM revocation r WHERE r.project_id = @project_id AND r.until <= @before ORDER BY r.until LIMIT @max_rows);
+DELETE FROM revocation WHERE revocation.project_id = @project_id AND revocation.until <= @before AND revocation.sequence IN (
+    SELECT r.sequence FROM revocation r WHERE r.project_id = @project_id ORDER BY r.sequence LIMIT @max_rows);
 
 -- name: CleanCounters :execrows
 DELETE FROM counter WHERE counter.project_id = @project_id AND counter.until <= @before

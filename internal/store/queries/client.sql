@@ -43,6 +43,6 @@ WHERE client.project_id = @project_id AND client.id IN (
         SELECT c.id FROM client c
         WHERE c.project_id = @project_id AND c.creation <> 'preregistered' AND c.last_registered_at < @before
           AND NOT EXISTS (SELECT 1 FROM "grant" g WHERE g.project_id = @project_id AND g.client_id = c.id)
-        ORDER BY c.id LIMIT @max_rows)
+        ORDER BY c.last_registered_at LIMIT @max_rows)
   AND client.last_registered_at < @before
 RETURNING id;

@@ -62,11 +62,13 @@ DELETE FROM "grant" WHERE project_id = @project_id AND client_id = @client_id;
 SELECT resource, scope, allowed, consent_hash, decided_at FROM grant_scope
 WHERE project_id = @project_id AND grant_id = @grant_id AND resource = @resource ORDER BY scope;
 
+-- GrantScopesOfSubject says CROSS JOIN because SQLite keeps its order: it would
+-- rather walk the scopes of the whole project.
 -- name: GrantScopesOfSubject :many
 SELECT s.grant_id, s.resource, s.scope, s.allowed, s.consent_hash, s.decided_at
-FROM "grant" g JOIN grant_scope s ON s.project_id = g.project_id AND s.grant_id = g.id
+FROM "grant" g CROSS JOIN grant_scope s
 WHERE g.project_id = @project_id AND g.subject = @subject AND g.organization = @organization
-ORDER BY s.grant_id, s.resource, s.scope;
+  AND s.project_id = g.project_id AND s.grant_id = g.id;
 
 -- name: SaveGrantScope :exec
 INSERT INTO grant_scope (project_id, grant_id, resource, scope, allowed, consent_hash, decided_at)
@@ -81,11 +83,13 @@ WHERE project_id = @project_id AND grant_id = @grant_id AND scope = @scope AND a
 -- name: DeleteGrantScopes :exec
 DELETE FROM grant_scope WHERE project_id = @project_id AND grant_id = @grant_id;
 
+-- ConnectedApps adds 0 under max so that SQLite finds the families by grant: it
+-- would rather walk all families by expiry.
 -- name: ConnectedApps :many
 SELECT sqlc.embed(g), sqlc.embed(c),
-    CAST(COALESCE((SELECT max(f.expires_at) FROM family f
+    CAST(COALESCE((SELECT max(f.expires_at + 0) FROM family f
         WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.revoked_at = 0 AND g.revoked_at = 0), 0) AS bigint) AS expires_at,
-    CAST(COALESCE((SELECT max(t.expires_at) FROM family f
+    CAST(COALESCE((SELECT max(t.expires_at + 0) FROM family f
         JOIN refresh_token t ON t.project_id = f.project_id AND t.family_id = f.id AND t.generation = f.generation
         WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.revoked_at = 0 AND g.revoked_at = 0 AND t.rotated_at = 0), 0) AS bigint) AS idle_expires_at
 FROM "grant" g JOIN client c ON c.project_id = g.project_id AND c.id = g.client_id

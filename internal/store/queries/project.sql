@@ -20,7 +20,7 @@ UPDATE project_counter SET change = change + 1 WHERE project_id = @project_id AN
 UPDATE project SET name = @name, settings = @settings WHERE project_id = @project_id;
 
 -- name: Policy :one
-SELECT version, document FROM policy WHERE project_id = @project_id ORDER BY version DESC LIMIT 1;
+SELECT document FROM policy WHERE project_id = @project_id ORDER BY version DESC LIMIT 1;
 
 -- name: CreatePolicy :exec
 INSERT INTO policy (project_id, version, document, created_at)

@@ -19,8 +19,8 @@ WHERE code.project_id = @project_id AND code.id = @id AND code.client_id = @clie
 -- name: DeleteUnusedCodes :exec
 DELETE FROM code WHERE project_id = @project_id AND grant_id = @grant_id AND redeemed_at = 0;
 
--- name: DeleteCodesOfClient :exec
-DELETE FROM code WHERE project_id = @project_id AND client_id = @client_id;
+-- name: DeleteCodesOfGrant :exec
+DELETE FROM code WHERE project_id = @project_id AND grant_id = @grant_id;
 
 -- name: CreateFamily :exec
 INSERT INTO family (project_id, id, grant_id, client_id, subject, organization, session_id, resource, scopes, nonce, auth_time, generation, created_at, expires_at, revoked_at)
@@ -74,10 +74,10 @@ WHERE project_id = @project_id AND family_id = @family_id AND generation = @gene
 -- they have run out: a family that refreshes for months stays small.
 -- name: DeleteOldGenerations :exec
 DELETE FROM refresh_token
-WHERE refresh_token.project_id = @project_id AND refresh_token.family_id = @family_id
-  AND refresh_token.rotated_at <> 0 AND refresh_token.expires_at <= @now
-  AND refresh_token.generation IN (SELECT t.generation FROM refresh_token t
-                     WHERE t.project_id = @project_id AND t.family_id = @family_id ORDER BY t.generation LIMIT 2);
+WHERE refresh_token.project_id = @project_id
+  AND refresh_token.id IN (SELECT t.id FROM refresh_token t
+                           WHERE t.project_id = @project_id AND t.family_id = @family_id ORDER BY t.generation LIMIT 2)
+  AND refresh_token.rotated_at <> 0 AND refresh_token.expires_at <= @now;
 
 -- Live is the one read of introspection.
 -- name: Live :one

@@ -1,0 +1,343 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/signal"
+	"reflect"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/rogpeppe/go-internal/testscript"
+	"github.com/spf13/pflag"
+
+	"github.com/postern-id/postern/internal/servertest"
+)
+
+// The scripts in testdata run the real command. Beside "postern" they have:
+//
+//	get URL                     prints status and body, and fails above 399
+//	child                       what "postern dev" starts: a server on TODO_PORT
+//	await URL                   waits until URL answers 200
+//	resource-server [not-it]    starts an MCP server's metadata; its address is $MCP
+//	sign-in ISSUER EMAIL URL    signs in at a running "postern dev" and allows the client that opens URL
+//	keep NAME PATTERN           puts what the pattern's group matched in the last output into $NAME
+//	database                    makes an empty PostgreSQL database, in $POSTERN_DATABASE
+//	times N PATTERN             the last output has the pattern so often
+func TestMain(m *testing.M) {
+	testscript.Main(m, map[string]func(){"postern": main, "get": get, "child": child})
+}
+
+func TestScripts(t *testing.T) {
+	testscript.Run(t, testscript.Params{
+		Dir:           "testdata",
+		UpdateScripts: os.Getenv("UPDATE") != "",
+		Setup: func(e *testscript.Env) error {
+			for _, name := range []string{"PORT", "PORT2", "TODO_PORT"} {
+				port, err := freePort()
+				if err != nil {
+					return err
+				}
+				e.Setenv(name, port)
+			}
+			e.Setenv("POSTERN_PORT", e.Getenv("PORT"))
+			return nil
+		},
+		Condition: func(name string) (bool, error) {
+			if name == "postgres" {
+				return os.Getenv(servertest.PostgresVariable) != "", nil
+			}
+			return false, fmt.Errorf("unknown condition %q", name)
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"await": await, "resource-server": resourceServer, "sign-in": signIn(t), "keep": keep, "times": times,
+			"database": func(ts *testscript.TestScript, _ bool, _ []string) {
+				ts.Setenv("POSTERN_DATABASE", servertest.NewDatabase(t))
+			},
+		},
+	})
+}
+
+func freePort() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port), nil
+}
+
+// get is the command of the same name.
+func get() {
+	response, err := http.Get(os.Args[1])
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	body, _ := io.ReadAll(response.Body) // what came is what is printed
+	fmt.Println(response.StatusCode, string(body))
+	if response.StatusCode > 399 {
+		os.Exit(1)
+	}
+}
+
+// child is the command of the same name.
+func child() {
+	stop := make(chan os.Signal, 1)
+	signal.Notify(stop, syscall.SIGTERM)
+	for _, name := range []string{"POSTERN_ISSUER", "TODO_URL", "TODO_CLIENT_ID", "DEMO_CLIENT_ID"} {
+		fmt.Printf("before %s\n", os.Getenv(name))
+	}
+	http.HandleFunc("/healthz", func(http.ResponseWriter, *http.Request) {})
+	http.HandleFunc("/call", func(http.ResponseWriter, *http.Request) {
+		fmt.Println("call createTodo by", os.Getenv("TODO_CLIENT_ID"), "at", os.Getenv("POSTERN_ISSUER"))
+	})
+	l, err := net.Listen("tcp", "127.0.0.1:"+os.Getenv("TODO_PORT"))
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	go http.Serve(l, nil)
+	<-stop
+	fmt.Fprintln(os.Stderr, "child ends")
+}
+
+func await(ts *testscript.TestScript, _ bool, args []string) {
+	for range 200 {
+		response, err := http.Get(args[0])
+		if err == nil {
+			response.Body.Close()
+			if response.StatusCode == http.StatusOK {
+				return
+			}
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	ts.Fatalf("%s does not answer 200", args[0])
+}
+
+func resourceServer(ts *testscript.TestScript, _ bool, args []string) {
+	var s *httptest.Server
+	s = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		root := len(args) > 0 && args[0] == "at-root"
+		if want := map[bool]string{false: "/.well-known/oauth-protected-resource/mcp", true: "/.well-known/oauth-protected-resource"}[root]; r.URL.Path != want {
+			http.NotFound(w, r)
+			return
+		}
+		resource := s.URL + "/mcp"
+		if len(args) > 0 && args[0] == "not-it" {
+			resource = "https://other.example.com/mcp"
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{
+			"resource": resource, "resource_name": "Notes", "authorization_servers": []string{"http://localhost:4000"},
+			"scopes_supported": []string{"read:notes", "write:notes", "notes.list", "delete:notes", "not one"},
+			"scope_details":    []map[string]any{{"name": "write:notes", "description": "Change your notes", "write": true}},
+		})
+	}))
+	ts.Defer(s.Close)
+	ts.Setenv("MCP", s.URL+"/mcp")
+}
+
+func signIn(t *testing.T) func(ts *testscript.TestScript, neg bool, args []string) {
+	return func(ts *testscript.TestScript, _ bool, args []string) {
+		issuer, email, address := args[0], args[1], args[2]
+		b := servertest.NewBrowser(t, issuer, func(t testing.TB, to string) string {
+			for range 500 {
+				response, err := http.Get(issuer + "/dev/mailbox.json")
+				if err != nil {
+					ts.Fatalf("mailbox: %v", err)
+				}
+				var mails []struct{ To, Code string }
+				err = json.NewDecoder(response.Body).Decode(&mails)
+				response.Body.Close()
+				if err != nil {
+					ts.Fatalf("mailbox: %v", err)
+				}
+				for _, m := range mails {
+					if m.To == to && m.Code != "" {
+						return m.Code
+					}
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+			ts.Fatalf("no code for %s", to)
+			return ""
+		})
+		page := b.SignIn(t, b.Get(t, address), email)
+		b.Allow(t, page)
+	}
+}
+
+func keep(ts *testscript.TestScript, _ bool, args []string) {
+	m := regexp.MustCompile(args[1]).FindStringSubmatch(ts.ReadFile("stdout"))
+	if m == nil {
+		ts.Fatalf("nothing matches %s", args[1])
+	}
+	ts.Setenv(args[0], m[1])
+}
+
+func times(ts *testscript.TestScript, _ bool, args []string) {
+	for _, name := range []string{"stdout", "stderr"} {
+		if got := len(regexp.MustCompile("(?m)"+args[1]).FindAllString(ts.ReadFile(name), -1)); got > 0 {
+			if strconv.Itoa(got) != args[0] {
+				ts.Fatalf("%s has %q %d times, not %s", name, args[1], got, args[0])
+			}
+			return
+		}
+	}
+	ts.Fatalf("nothing matches %s", args[1])
+}
+
+// Every setting has one name in three spellings, and each of them works.
+func TestEverySetting(t *testing.T) {
+	wants := Defaults()
+	for _, s := range wants.settings() {
+		t.Run(s.key, func(t *testing.T) {
+			text := map[string]string{"mail.port": "2525", "migrate": "true", "behind_proxy": "10.1.0.0/16, 10.2.0.0/16"}[s.key]
+			if text == "" {
+				text = "some-" + s.key
+			}
+			if strings.HasSuffix(s.key, "_file") && s.key != "master_key_file" {
+				file := t.TempDir() + "/file"
+				if err := os.WriteFile(file, []byte("from the file\n"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+				text = file
+			}
+			environ := func(name string) (string, bool) { return text, name == s.env() }
+			c, problems := loadConfig(newFlags(), environ)
+			if len(problems) > 0 {
+				t.Fatal(problems)
+			}
+			if i := slices.IndexFunc(c.settings(), func(got setting) bool { return got.key == s.key }); reflect.DeepEqual(c.settings()[i].value.Interface(), s.value.Interface()) {
+				t.Errorf("%s=%s changed nothing", s.env(), text)
+			}
+			if s.secret {
+				if newFlags().Lookup(s.flag()) != nil {
+					t.Error("a secret can be given on the command line, where everybody can read it")
+				}
+				return
+			}
+			flags := newFlags()
+			if err := flags.Parse([]string{"--" + s.flag() + "=" + text}); err != nil {
+				t.Fatal(err)
+			}
+			byFlag, problems := loadConfig(flags, func(string) (string, bool) { return "", false })
+			if len(problems) > 0 {
+				t.Fatal(problems)
+			}
+			a, _ := json.Marshal(c)
+			b, _ := json.Marshal(byFlag)
+			if !bytes.Equal(a, b) {
+				t.Errorf("environment and flag differ:\n%s\n%s", a, b)
+			}
+		})
+	}
+}
+
+// newFlags has a flag for every setting that may have one.
+func newFlags() *pflag.FlagSet {
+	flags := pflag.NewFlagSet("test", pflag.ContinueOnError)
+	addFlags(flags)
+	return flags
+}
+
+// The guide lists every setting as the binary knows it.
+func TestGuideListsEverySetting(t *testing.T) {
+	c := Defaults()
+	var b strings.Builder
+	b.WriteString("| setting | environment | flag | default | what |\n|---|---|---|---|---|\n")
+	for _, s := range c.settings() {
+		flag := "`--" + s.flag() + "`"
+		if s.secret {
+			flag = "none: secret"
+		}
+		value := s.text()
+		if value != "" {
+			value = "`" + value + "`"
+		}
+		fmt.Fprintf(&b, "| `%s` | `%s` | %s | %s | %s |\n", s.key, s.env(), flag, value, s.usage)
+	}
+	const path = "../../docs/guide/configuration.md"
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const begin, end = "<!-- settings: made by go test ./cmd/postern with UPDATE=1 -->\n", "<!-- end of settings -->"
+	head, rest, found := strings.Cut(string(text), begin)
+	table, tail, closed := strings.Cut(rest, end)
+	if !found || !closed {
+		t.Fatalf("%s has no place for the settings", path)
+	}
+	if table == b.String() {
+		return
+	}
+	if os.Getenv("UPDATE") == "" {
+		t.Fatalf("%s is not up to date: UPDATE=1 go test ./cmd/postern", path)
+	}
+	if err := os.WriteFile(path, []byte(head+begin+b.String()+end+tail), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestSpans(t *testing.T) {
+	for text, want := range map[string]int{"90s": 90, "15m": 900, "1h": 3600, "12h": 43200, "14d": 14 * 86400, "0s": 0} {
+		n, err := parseSpan(text)
+		if err != nil || n != want {
+			t.Errorf("%s: got %d, %v, want %d", text, n, err, want)
+		}
+		if back := span(n); back != text {
+			t.Errorf("%d seconds print as %s, want %s", n, back, text)
+		}
+	}
+	for _, text := range []string{"", "d", "-1d", "1.5d", "10", "1ms", "-5m", "999999999999d"} {
+		if n, err := parseSpan(text); err == nil {
+			t.Errorf("%q was taken as %d", text, n)
+		}
+	}
+}
+
+// A scope that nobody described counts as changing something unless its name
+// says plainly that it reads.
+func TestReads(t *testing.T) {
+	for scope, want := range map[string]bool{
+		"read:notes": true, "notes:read": true, "notes.readonly": true, "Notes_Read": true, "list": true,
+		"write:notes": false, "notes": false, "read-write": false, "thread:notes": false, "admin:read": false, "notes.read.all": false, "": false,
+	} {
+		if got := reads(scope); got != want {
+			t.Errorf("%s: got %v, want %v", scope, got, want)
+		}
+	}
+}
+
+func TestPrintableKeepsTheTerminalStraight(t *testing.T) {
+	if got := printable("a\x1b[31mb\u202ec\nd\u009be"); strings.ContainsAny(got, "\x1b\n\u202e\u009b") {
+		t.Errorf("got %q", got)
+	}
+}
+
+func TestColoursOnlyOnATerminal(t *testing.T) {
+	var b bytes.Buffer
+	plain := newTerminal(&b)
+	plain.table([]string{"A", "B"}, [][]string{{plain.green("1"), "2"}})
+	if got := b.String(); got != "  A   B\n  1   2\n" {
+		t.Errorf("got %q", got)
+	}
+	b.Reset()
+	coloured := terminal{Writer: &b, color: true}
+	coloured.table([]string{"A", "B"}, [][]string{{coloured.green("1"), "2"}})
+	if got := escapes.ReplaceAllString(b.String(), ""); got != "  A   B\n  1   2\n" || !strings.Contains(b.String(), "\x1b[32m") {
+		t.Errorf("got %q", b.String())
+	}
+}

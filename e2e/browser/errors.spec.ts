@@ -1,0 +1,50 @@
+import { App } from './app.ts';
+import { expect, look, test } from './person.ts';
+import { issuer } from './server.ts';
+
+test('an unknown app is told on our page, with a trace code and without a way on', async ({ page, app }, info) => {
+  await page.goto(app.request({ client_id: 'connected-app-test-0' }));
+  await expect(page.getByRole('heading', { name: 'We do not know the program that sent you here' })).toBeVisible();
+  await expect(page.locator('#trace')).toHaveText(/^[0-9A-Z]{3}-[0-9A-Z]{3}-[0-9A-Z]{3}$/);
+  await expect(page.getByRole('listitem').and(page.locator('[aria-current]'))).toHaveText('The app’s');
+  await expect(page.locator('main').getByRole('link')).toHaveCount(0);
+  expect(page.url().startsWith(issuer())).toBe(true);
+  await look(page, 'error-unknown-app', info);
+});
+
+test('a foreign redirect URI is told on our page, with both addresses and without a way there', async ({ page, app }, info) => {
+  const requests: string[] = [];
+  page.on('request', (r) => requests.push(r.url()));
+  await page.goto(app.request({ redirect_uri: 'https://attacker.example.test/cb' }));
+  await expect(page.getByRole('heading', { name: 'Notebook agent gave a return address it never registered' })).toBeVisible();
+  await expect(page.locator('main')).toContainText('attacker.example.test');
+  await expect(page.locator('main')).toContainText('127.0.0.1');
+  await expect(page.locator('#trace')).toHaveText(/^[0-9A-Z]{3}-[0-9A-Z]{3}-[0-9A-Z]{3}$/);
+  await expect(page.locator('main').getByRole('link')).toHaveCount(0);
+  await look(page, 'error-return-address', info);
+  expect(requests.filter((url) => !url.startsWith(issuer() + '/') && !url.startsWith('data:'))).toEqual([]);
+});
+
+test('a page that is not there says so', async ({ page }, info) => {
+  const response = await page.goto(issuer() + '/nothing-here');
+  expect(response!.status()).toBe(404);
+  await expect(page.getByRole('heading', { level: 1 })).toBeVisible();
+  await look(page, 'error-not-found', info);
+});
+
+test('the words of an app stay words', async ({ page }) => {
+  const app = await App.start({ client_name: '<img src=x onerror=alert(1)> {{.}}' });
+  await page.goto(app.request());
+  await expect(page.locator('main img')).toHaveCount(0);
+  await expect(page.locator('main')).toContainText('<img src=x onerror=alert(1)>');
+  await app.close();
+});
+
+test('no page can be put into a frame', async ({ page, app }) => {
+  await page.goto(app.request());
+  for (const address of [page.url(), app.request(), issuer() + '/connected-apps', issuer() + '/nothing-here']) {
+    const response = await page.request.get(address);
+    expect(response.headers()['x-frame-options'], address).toBe('DENY');
+    expect(response.headers()['content-security-policy'], address).toContain("frame-ancestors 'none'");
+  }
+});

@@ -1,0 +1,213 @@
+package store_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/store"
+	"github.com/postern-id/postern/internal/store/db"
+)
+
+// mark writes one row that tells who wrote it.
+func mark(ctx context.Context, q *db.Queries, projectID, who string) error {
+	return q.CreateEvent(ctx, db.CreateEventParams{ProjectID: projectID, ID: who, Kind: who})
+}
+
+func marks(t *testing.T, w *world) map[string]bool {
+	t.Helper()
+	all := map[string]bool{}
+	for _, kind := range rows(t, w.DB, "SELECT kind FROM event WHERE project_id = $1 AND id = kind", w.project.ID) {
+		all[kind] = true
+	}
+	return all
+}
+
+// Of many functions that write at once, each is kept or lost by itself.
+func TestWriteTogether(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db, "auth.example.com")
+		const n = 400
+		at(n, func(i int) { writeOne(t, w, i) })
+		got := marks(t, w)
+		for i := range n {
+			who := fmt.Sprint("w", i)
+			if want := i%5 < 2; got[who] != want {
+				t.Errorf("row of writer %d (%d) is there: %v", i, i%5, got[who])
+			}
+		}
+	})
+}
+
+var errOwn = errors.New("own")
+
+// writeOne writes a row in one of five ways.
+func writeOne(t *testing.T, w *world, i int) {
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	who := fmt.Sprint("w", i)
+	var after error
+	panics := false
+	switch i % 5 {
+	case 1:
+		after = store.Keep(errOwn)
+	case 2:
+		after = errOwn
+	case 3:
+		panics = true
+	case 4:
+		cancel()
+	}
+	defer func() {
+		if p := recover(); panics != (p != nil) || panics && !strings.Contains(fmt.Sprint(p), "on purpose") {
+			t.Errorf("writer %d: panic %v", i, p)
+		}
+	}()
+	err := w.Write(ctx, func(q *db.Queries) error {
+		if err := mark(ctx, q, w.project.ID, who); err != nil {
+			return err
+		}
+		if panics {
+			panic("on purpose")
+		}
+		return after
+	})
+	switch want := map[int]error{1: errOwn, 2: errOwn, 4: context.Canceled}[i%5]; {
+	case want == nil && err != nil, want != nil && !errors.Is(err, want):
+		t.Errorf("writer %d (%d): %v", i, i%5, err)
+	}
+}
+
+// A broken rule of the database ends the function that broke it and no other.
+func TestWriteBreakingARule(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db, "auth.example.com")
+		var kept atomic.Int64
+		at(100, func(i int) {
+			err := w.Write(t.Context(), func(q *dbQueries) error {
+				if err := mark(t.Context(), q, w.project.ID, fmt.Sprint("own", i)); err != nil {
+					return err
+				}
+				return mark(t.Context(), q, w.project.ID, "same")
+			})
+			if err == nil {
+				kept.Add(1)
+			}
+		})
+		if kept.Load() != 1 || len(marks(t, w)) != 2 {
+			t.Errorf("%d of 100 equal keys were written, rows %v", kept.Load(), marks(t, w))
+		}
+	})
+}
+
+type dbQueries = db.Queries
+
+// Where the writer's transaction is lost, nobody in it is told of success, and
+// the next one works.
+func TestWriteLosesItsTransaction(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, db *store.DB) {
+		if !db.SQLite() {
+			t.Skip("PostgreSQL has a transaction for each")
+		}
+		w := newWorld(t, db, "auth.example.com")
+		var succeeded atomic.Int64
+		at(50, func(i int) {
+			err := w.Write(t.Context(), func(q *dbQueries) error {
+				if err := mark(t.Context(), q, w.project.ID, fmt.Sprint("w", i)); err != nil {
+					return err
+				}
+				if i%10 == 0 {
+					return w.Rollback(t.Context())
+				}
+				return nil
+			})
+			if err == nil {
+				succeeded.Add(1)
+			}
+		})
+		if n := len(marks(t, w)); int64(n) != succeeded.Load() {
+			t.Errorf("%d writers heard of success, %d rows are there", succeeded.Load(), n)
+		}
+		must(t, w.Record(t.Context(), w.event(audit.SignedOut)))
+	})
+}
+
+// On PostgreSQL a transaction that lost against another runs again, three times
+// at most.
+func TestWriteAgain(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, db *store.DB) {
+		if db.SQLite() {
+			t.Skip("SQLite has one writer: nothing is lost against another")
+		}
+		w := newWorld(t, db, "auth.example.com")
+		for fails, want := range map[int]bool{3: true, 4: false} {
+			runs := 0
+			err := w.Write(t.Context(), func(q *dbQueries) error {
+				runs++
+				if err := mark(t.Context(), q, w.project.ID, fmt.Sprint("after", fails)); err != nil {
+					return err
+				}
+				if runs <= fails {
+					return fmt.Errorf("lost: %w", store.ErrRace)
+				}
+				return nil
+			})
+			if (err == nil) != want || marks(t, w)[fmt.Sprint("after", fails)] != want {
+				t.Errorf("after %d losses: %v in %d runs", fails, err, runs)
+			}
+		}
+	})
+}
+
+// Two transactions that lock the same rows in opposite order: PostgreSQL ends
+// one, which runs again.
+func TestWriteDeadlock(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, db *store.DB) {
+		a, b := newWorld(t, db, "a.example.com"), newWorld(t, db, "b.example.com")
+		var runs atomic.Int64
+		var both sync.WaitGroup
+		both.Add(2)
+		at(2, func(i int) {
+			first, second := a.project.ID, b.project.ID
+			if i == 1 {
+				first, second = second, first
+			}
+			err := db.Write(t.Context(), func(q *dbQueries) error {
+				if _, err := q.RaiseChange(t.Context(), first); err != nil {
+					return err
+				}
+				if runs.Add(1) <= 2 && !db.SQLite() { // wait until both hold their first
+					both.Done()
+					both.Wait()
+				}
+				_, err := q.RaiseChange(t.Context(), second)
+				return err
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+		for id, change := range mustChanges(t, db) {
+			if change != 3 {
+				t.Errorf("project %s changed to %d, want 3", id, change)
+			}
+		}
+	})
+}
+
+func mustChanges(t *testing.T, db *store.DB) map[string]int64 {
+	t.Helper()
+	changes, err := db.Changes(t.Context())
+	must(t, err)
+	return changes
+}

@@ -1,0 +1,58 @@
+package store_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/postern-id/postern/internal/store"
+)
+
+// generated returns the text of every statement that sqlc made, by its name.
+func generated(t *testing.T) map[string]string {
+	t.Helper()
+	files, err := filepath.Glob("db/*.sql.go")
+	must(t, err)
+	all := map[string]string{}
+	for _, name := range files {
+		file, err := parser.ParseFile(token.NewFileSet(), name, nil, 0)
+		must(t, err)
+		ast.Inspect(file, func(n ast.Node) bool {
+			if literal, ok := n.(*ast.BasicLit); ok && strings.HasPrefix(literal.Value, "`-- name: ") {
+				text, err := strconv.Unquote(literal.Value)
+				must(t, err)
+				all[strings.Fields(text)[2]] = text
+			}
+			return true
+		})
+	}
+	return all
+}
+
+// Every statement finds its rows by a key, or reads tables that have a few rows
+// for each project.
+func TestNoStatementScans(t *testing.T) {
+	t.Parallel()
+	db := open(t, store.Config{Path: sqliteCopy(t), Now: time.Now})
+	small := regexp.MustCompile(`^(Projects|ProjectIDs|ProjectHosts|Changes|ResourceServers|Polic(y|ies)|SigningKeys|` +
+		`DeleteRetiredSigningKeys|RaiseChange|RaiseChangeFrom|RaiseRevocation|SaveSettings|ClearOtherDefaults)$`)
+	oldest := regexp.MustCompile(`^Clean(Flows|Codes|Revocations)$`) // the first few rows by key
+	for name, text := range generated(t) {
+		args := make([]any, strings.Count(text, "$"))
+		for _, line := range rows(t, db, "EXPLAIN QUERY PLAN "+text, args...) {
+			wide := strings.Contains(line, "SCAN ") || strings.HasSuffix(line, "(project_id=?)")
+			if oldest.MatchString(name) && strings.Contains(line, "COVERING INDEX") {
+				continue
+			}
+			if wide && !small.MatchString(name) {
+				t.Errorf("%s: %s", name, line)
+			}
+		}
+	}
+}
