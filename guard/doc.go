@@ -38,7 +38,8 @@
 // What it will not do: sign people in on web pages (package websession does),
 // hand out the caller's token to be sent on to another service (an MCP server
 // must never do that), or keep state that another instance would need, except
-// for the streams that are open in this process.
+// for the sessions and streams that are open in this process and the count of
+// calls in the current minute.
 //
 // Sub-packages: mcpguard joins guard with the official MCP SDK, guardtest is
 // an issuer for tests.

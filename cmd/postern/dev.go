@@ -146,6 +146,9 @@ func (d *devRun) run(ctx context.Context, authority string) error {
 	return d.together(ctx, s, listeners, logFile)
 }
 
+// slow is after what time a developer wants to know what we wait for.
+const slow = 15 * time.Second
+
 // devDrain is short, for a developer waits.
 const devDrain = time.Second
 
@@ -172,7 +175,12 @@ func (d *devRun) together(ctx context.Context, s *server.Server, listeners []net
 			ended <- err
 		}()
 	}
-	if d.answering(ctx) {
+	patience := time.AfterFunc(slow, func() {
+		d.err.line("still waiting for %s to answer; what the command says is in %s", d.todoURL, filepath.Join(dev.FolderName, "dev.log"))
+	})
+	answering := d.answering(ctx)
+	patience.Stop()
+	if answering {
 		d.banner()
 		close(speak)
 		d.follow(ctx)

@@ -89,6 +89,9 @@ func (p *program) greet(ctx context.Context, c Config, opened *server.Storage) {
 	}
 	for _, one := range projects {
 		p.err.line("%s   %s", one.Name, one.Issuer)
+		if one.Secure() && c.TLS.Certificate == "" && len(c.BehindProxy) == 0 {
+			p.err.line("%s   this issuer is https, but nothing here speaks TLS and no proxy is named: set behind_proxy", p.err.amber("note"))
+		}
 	}
 	if len(projects) == 0 {
 		p.err.line("There is no project yet. In another terminal:")

@@ -244,21 +244,27 @@ func (p *postern) addTodo(t *testing.T, uri string, more ...string) resource {
 		"resource", "add", uri, "--offline",
 		"--scope", readTodos + "=Read your to-dos", "--write-scope", writeTodos + "=Add, complete and delete your to-dos",
 	}, more...)...)
-	p.awaitMetadata(t, uri)
+	p.awaitMetadata(t, naming(uri))
 	return added
 }
 
-// awaitMetadata waits until the metadata holds a text.
-func (p *postern) awaitMetadata(t *testing.T, text string) {
+// awaitMetadata waits until the metadata is as wanted: a server follows what
+// was changed beside it within a second.
+func (p *postern) awaitMetadata(t *testing.T, wanted func(metadata string) bool) {
 	t.Helper()
 	body := ""
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		var err error
-		if _, body, err = fetch(t.Context(), http.MethodGet, p.issuer+metadataPath, nil); err == nil && strings.Contains(body, text) {
+		if _, body, err = fetch(t.Context(), http.MethodGet, p.issuer+metadataPath, nil); err == nil && wanted(body) {
 			return
 		}
 	}
-	t.Fatalf("after 10 s the metadata is without %q: %s", text, body)
+	t.Fatalf("after 10 s the metadata is still %s", body)
+}
+
+// naming is metadata in which a text stands.
+func naming(text string) func(string) bool {
+	return func(metadata string) bool { return strings.Contains(metadata, text) }
 }
 
 const metadataPath = "/.well-known/oauth-authorization-server"

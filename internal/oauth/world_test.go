@@ -485,3 +485,26 @@ func (w *world) noSecretInLog(t *testing.T) {
 		t.Errorf("the log holds a secret: %.20s…", found)
 	}
 }
+
+// unique is what differs between two equal pages: ids, form tokens, codes.
+var unique = regexp.MustCompile(`[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[0-9a-f]{4}-[0-9a-f]{12}|name="csrf" value="[^"]*"|[0-9A-Z]{3}-[0-9A-Z]{3}-[0-9A-Z]{3}`)
+
+// part decodes the header (0) or the claims (1) of a JWT.
+func part(t *testing.T, token string, n int) map[string]any {
+	t.Helper()
+	pieces := strings.Split(token, ".")
+	if len(pieces) != 3 {
+		t.Fatalf("not a JWT: %.20s…", token)
+	}
+	raw, err := base64.RawURLEncoding.DecodeString(pieces[n])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var v map[string]any
+	if err := json.Unmarshal(raw, &v); err != nil {
+		t.Fatal(err)
+	}
+	return v
+}
+
+func claimsOf(t *testing.T, token string) map[string]any { t.Helper(); return part(t, token, 1) }

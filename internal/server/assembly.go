@@ -46,11 +46,13 @@ type assembly struct {
 // for something signed.
 const maxTokenLife = 24 * time.Hour
 
-// The flood limits (security.md §4.4): per address, in memory. A peer on this
-// computer is not limited: that is a test, or a proxy that was not named, and
-// one bucket for everybody would lock everybody out.
-func pageLimit() web.Limit    { return web.Limit{Count: 120, Per: time.Minute} }
-func machineLimit() web.Limit { return web.Limit{Count: 600, Per: time.Minute} }
+// The flood limits, each per address and in memory (decision 32). A peer on
+// this computer is not limited: that is a test, or a proxy that was not named,
+// and one bucket for everybody would lock everybody out.
+func pageLimit() web.Limit      { return web.Limit{Count: 120, Per: time.Minute} }
+func authorizeLimit() web.Limit { return web.Limit{Count: 60, Per: time.Minute} }
+func mailLimit() web.Limit      { return web.Limit{Count: 20, Per: time.Hour} }
+func machineLimit() web.Limit   { return web.Limit{Count: 600, Per: time.Minute} }
 
 const (
 	// waitingMails bounds the mails in line; more are refused.
@@ -125,7 +127,6 @@ func (a *assembly) handlers() error {
 	a.pages = web.Chain(web.Mux(mux(a.people(assets)), a.login.Error),
 		web.PageHeaders,
 		web.Bounds(a.login.Error),
-		a.limit(pageLimit(), a.login.Error),
 	)
 	a.machine = web.Chain(web.Mux(mux(a.machines()), refuseMachine),
 		web.MachineHeaders,

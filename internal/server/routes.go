@@ -69,13 +69,14 @@ func (a *assembly) machines() []Route {
 // start and which asks before it does anything.
 func (a *assembly) people(assets http.Handler) []Route {
 	l := a.login
-	fromAnywhere := func(h web.Handler) http.Handler { return web.Handle(h, l.Error) }
+	often, authorize, mails := a.limit(pageLimit(), l.Error), a.limit(authorizeLimit(), l.Error), a.limit(mailLimit(), l.Error)
+	fromAnywhere := func(h web.Handler) http.Handler { return often(web.Handle(h, l.Error)) }
 	page := func(h web.Handler) http.Handler { return web.SameOrigin(l.Error)(fromAnywhere(h)) }
 	routes := []Route{
-		{"GET", oauth.PathAuthorize, Anyone, false, page(l.Authorize)},
+		{"GET", oauth.PathAuthorize, Anyone, false, authorize(page(l.Authorize))},
 		{"GET", "/login", Anyone, false, page(l.SignIn)},
 		{"GET", "/flow/{flow}", Browser, false, page(l.Flow)},
-		{"POST", "/flow/{flow}/email", Browser, false, page(l.SendCode)},
+		{"POST", "/flow/{flow}/email", Browser, false, mails(page(l.SendCode))},
 		{"POST", "/flow/{flow}/code", Browser, false, page(l.RedeemCode)},
 		{"POST", "/flow/{flow}/consent", Browser, false, page(l.Consent)},
 		{"GET", "/connected-apps", Person, false, page(l.ConnectedApps)},

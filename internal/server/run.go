@@ -79,9 +79,12 @@ func (s *Server) Run(ctx context.Context, listeners []net.Listener) error {
 	}
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
+	// The work behind the requests goes on until the last one is answered.
+	working, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
 	var background, serving sync.WaitGroup
 	background.Go(func() {
-		if err := s.background(ctx); err != nil {
+		if err := s.background(working); err != nil {
 			stop(err)
 		}
 	})
@@ -106,6 +109,7 @@ func (s *Server) Run(ctx context.Context, listeners []net.Listener) error {
 		_ = h.Close() // Shutdown's error says it already
 	}
 	serving.Wait()
+	end()
 	background.Wait()
 	if cause := context.Cause(ctx); !errors.Is(cause, context.Canceled) {
 		return cause

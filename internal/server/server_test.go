@@ -271,8 +271,38 @@ func TestPagesTakeFormsOfOwnPagesOnly(t *testing.T) {
 	// OpenID Connect RP-Initiated Logout 1.0 §2 lets another site post here.
 	got = ask(t, s, "POST", oauth.PathLogout, strings.NewReader(""),
 		"Content-Type", "application/x-www-form-urlencoded", "Origin", "https://app.example.com", "Sec-Fetch-Site", "cross-site")
-	if got.status != http.StatusOK {
+	if got.status >= http.StatusBadRequest {
 		t.Errorf("logout by another site's form: got %d %s", got.status, got.body)
+	}
+}
+
+// A flood from one address is stopped; others, and who sits on this computer,
+// do not notice.
+func TestFloodsAreStoppedPerAddress(t *testing.T) {
+	s := servertest.New(t, servertest.Config{Proxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	from := func(address string) []string { return []string{"X-Forwarded-For", address} }
+	last := answer{}
+	for range 61 {
+		last = ask(t, s, "GET", oauth.PathAuthorize, nil, from("203.0.113.9")...)
+	}
+	if last.status != http.StatusTooManyRequests || last.header.Get("Retry-After") == "" {
+		t.Errorf("request 61 in a minute got %d, Retry-After %q", last.status, last.header.Get("Retry-After"))
+	}
+	if got := ask(t, s, "GET", oauth.PathAuthorize, nil, from("203.0.113.10")...); got.status == http.StatusTooManyRequests {
+		t.Error("another address is stopped too")
+	}
+	if got := ask(t, s, "GET", oauth.PathMetadata, nil, from("203.0.113.9")...); got.status != http.StatusOK {
+		t.Errorf("another endpoint is stopped too: %d", got.status)
+	}
+	s.Clock.Advance(time.Minute)
+	if got := ask(t, s, "GET", oauth.PathAuthorize, nil, from("203.0.113.9")...); got.status == http.StatusTooManyRequests {
+		t.Error("a minute later it is still stopped")
+	}
+	for range 130 {
+		last = ask(t, s, "GET", oauth.PathAuthorize, nil)
+	}
+	if last.status == http.StatusTooManyRequests {
+		t.Error("this computer is limited")
 	}
 }
 

@@ -12,12 +12,15 @@ func (d *DB) Write(ctx context.Context, fn func(q *db.Queries) error) error { re
 
 func (d *DB) Raw() db.DBTX { return d.reads() }
 
-// Deactivate locks a user out; nothing in this release does it yet.
-func (d *DB) Deactivate(ctx context.Context, projectID, id string) error {
-	return d.write(ctx, func(q *db.Queries) error {
-		_, err := q.Raw().ExecContext(ctx, `UPDATE "user" SET active = FALSE WHERE project_id = $1 AND id = $2`, projectID, id)
+// Change runs a statement on a connection of its own.
+func (d *DB) Change(ctx context.Context, statement string, args ...any) error {
+	one, err := d.alone()
+	if err != nil {
 		return err
-	})
+	}
+	defer one.Close()
+	_, err = one.ExecContext(ctx, statement, args...)
+	return err
 }
 
 // Rollback does what SQLite does by itself when the disk is full: it ends the

@@ -17,7 +17,7 @@ func (d *DB) CreateFlow(ctx context.Context, f signin.Flow) error {
 	return d.write(ctx, func(q *db.Queries) error {
 		return wrap("create flow", q.CreateFlow(ctx, db.CreateFlowParams{
 			ProjectID: f.ProjectID, ID: f.ID, BrowserHash: notNull(f.BrowserHash), ReturnTo: f.ReturnTo, Request: f.Request,
-			Email: f.Email, MethodID: f.MethodID, TraceID: f.TraceID,
+			Email: f.Email, MethodID: f.MethodID, CodeExpiresAt: micros(f.CodeExpiresAt), TraceID: f.TraceID,
 			CreatedAt: micros(f.CreatedAt), ExpiresAt: micros(f.ExpiresAt),
 		}))
 	})
@@ -31,7 +31,7 @@ func (d *DB) Flow(ctx context.Context, projectID, id string, now time.Time) (sig
 	}
 	return signin.Flow{
 		ID: f.ID, ProjectID: f.ProjectID, BrowserHash: f.BrowserHash, ReturnTo: f.ReturnTo, Request: f.Request,
-		Email: f.Email, MethodID: f.MethodID, TraceID: f.TraceID,
+		Email: f.Email, MethodID: f.MethodID, CodeExpiresAt: fromMicros(f.CodeExpiresAt), TraceID: f.TraceID,
 		CreatedAt: fromMicros(f.CreatedAt), ExpiresAt: fromMicros(f.ExpiresAt), Decided: f.DecidedAt != 0,
 	}, nil
 }
@@ -64,7 +64,7 @@ func (d *DB) CreateEmailCode(ctx context.Context, c signin.EmailCode, limit sign
 			return err
 		}
 		n, err := q.SetFlowMethod(ctx, db.SetFlowMethodParams{
-			Email: c.Email, MethodID: c.ID, ProjectID: c.ProjectID, ID: c.FlowID, Now: micros(c.CreatedAt),
+			Email: c.Email, MethodID: c.ID, CodeExpiresAt: micros(c.ExpiresAt), ProjectID: c.ProjectID, ID: c.FlowID, Now: micros(c.CreatedAt),
 		})
 		if err != nil {
 			return wrap("set method", err)
@@ -126,7 +126,7 @@ func limitKey(address, browser string) string {
 // Why a try was refused, for the event.
 const (
 	reasonDead     = "code no longer works"
-	reasonLocked   = "too many wrong codes for this address today"
+	reasonLocked   = "too many wrong codes today"
 	reasonWrong    = "wrong code"
 	reasonInactive = "user is not active"
 )

@@ -66,17 +66,18 @@ type Family struct {
 }
 
 type Flow struct {
-	ProjectID   string
-	ID          string
-	BrowserHash []byte
-	ReturnTo    string
-	Request     []byte
-	Email       string
-	MethodID    string
-	TraceID     string
-	CreatedAt   int64
-	ExpiresAt   int64
-	DecidedAt   int64
+	ProjectID     string
+	ID            string
+	BrowserHash   []byte
+	ReturnTo      string
+	Request       []byte
+	Email         string
+	MethodID      string
+	CodeExpiresAt int64
+	TraceID       string
+	CreatedAt     int64
+	ExpiresAt     int64
+	DecidedAt     int64
 }
 
 type Grant struct {

@@ -10,7 +10,7 @@ import (
 )
 
 const clearFlowMethod = `-- name: ClearFlowMethod :exec
-UPDATE flow SET email = '', method_id = '' WHERE project_id = $1 AND id = $2
+UPDATE flow SET email = '', method_id = '', code_expires_at = 0 WHERE project_id = $1 AND id = $2
 `
 
 func (q *Queries) ClearFlowMethod(ctx context.Context, projectID string, iD string) error {
@@ -49,21 +49,22 @@ func (q *Queries) CreateEmailCode(ctx context.Context, arg CreateEmailCodeParams
 }
 
 const createFlow = `-- name: CreateFlow :exec
-INSERT INTO flow (project_id, id, browser_hash, return_to, request, email, method_id, trace_id, created_at, expires_at, decided_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0)
+INSERT INTO flow (project_id, id, browser_hash, return_to, request, email, method_id, code_expires_at, trace_id, created_at, expires_at, decided_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, 0)
 `
 
 type CreateFlowParams struct {
-	ProjectID   string
-	ID          string
-	BrowserHash []byte
-	ReturnTo    string
-	Request     []byte
-	Email       string
-	MethodID    string
-	TraceID     string
-	CreatedAt   int64
-	ExpiresAt   int64
+	ProjectID     string
+	ID            string
+	BrowserHash   []byte
+	ReturnTo      string
+	Request       []byte
+	Email         string
+	MethodID      string
+	CodeExpiresAt int64
+	TraceID       string
+	CreatedAt     int64
+	ExpiresAt     int64
 }
 
 func (q *Queries) CreateFlow(ctx context.Context, arg CreateFlowParams) error {
@@ -75,6 +76,7 @@ func (q *Queries) CreateFlow(ctx context.Context, arg CreateFlowParams) error {
 		arg.Request,
 		arg.Email,
 		arg.MethodID,
+		arg.CodeExpiresAt,
 		arg.TraceID,
 		arg.CreatedAt,
 		arg.ExpiresAt,
@@ -128,7 +130,7 @@ func (q *Queries) EmailCodeAddress(ctx context.Context, arg EmailCodeAddressPara
 }
 
 const flow = `-- name: Flow :one
-SELECT project_id, id, browser_hash, return_to, request, email, method_id, trace_id, created_at, expires_at, decided_at
+SELECT project_id, id, browser_hash, return_to, request, email, method_id, code_expires_at, trace_id, created_at, expires_at, decided_at
 FROM flow WHERE project_id = $1 AND id = $2 AND expires_at > $3
 `
 
@@ -149,6 +151,7 @@ func (q *Queries) Flow(ctx context.Context, arg FlowParams) (Flow, error) {
 		&i.Request,
 		&i.Email,
 		&i.MethodID,
+		&i.CodeExpiresAt,
 		&i.TraceID,
 		&i.CreatedAt,
 		&i.ExpiresAt,
@@ -169,16 +172,17 @@ func (q *Queries) FlowDecidedAt(ctx context.Context, projectID string, iD string
 }
 
 const setFlowMethod = `-- name: SetFlowMethod :execrows
-UPDATE flow SET email = $1, method_id = $2
-WHERE project_id = $3 AND id = $4 AND expires_at > $5
+UPDATE flow SET email = $1, method_id = $2, code_expires_at = $3
+WHERE project_id = $4 AND id = $5 AND expires_at > $6
 `
 
 type SetFlowMethodParams struct {
-	Email     string
-	MethodID  string
-	ProjectID string
-	ID        string
-	Now       int64
+	Email         string
+	MethodID      string
+	CodeExpiresAt int64
+	ProjectID     string
+	ID            string
+	Now           int64
 }
 
 // SetFlowMethod is what makes one code of a flow work and all others dead.
@@ -186,6 +190,7 @@ func (q *Queries) SetFlowMethod(ctx context.Context, arg SetFlowMethodParams) (i
 	result, err := q.db.ExecContext(ctx, setFlowMethod,
 		arg.Email,
 		arg.MethodID,
+		arg.CodeExpiresAt,
 		arg.ProjectID,
 		arg.ID,
 		arg.Now,

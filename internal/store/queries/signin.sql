@@ -1,9 +1,9 @@
 -- name: CreateFlow :exec
-INSERT INTO flow (project_id, id, browser_hash, return_to, request, email, method_id, trace_id, created_at, expires_at, decided_at)
-VALUES (@project_id, @id, @browser_hash, @return_to, @request, @email, @method_id, @trace_id, @created_at, @expires_at, 0);
+INSERT INTO flow (project_id, id, browser_hash, return_to, request, email, method_id, code_expires_at, trace_id, created_at, expires_at, decided_at)
+VALUES (@project_id, @id, @browser_hash, @return_to, @request, @email, @method_id, @code_expires_at, @trace_id, @created_at, @expires_at, 0);
 
 -- name: Flow :one
-SELECT project_id, id, browser_hash, return_to, request, email, method_id, trace_id, created_at, expires_at, decided_at
+SELECT project_id, id, browser_hash, return_to, request, email, method_id, code_expires_at, trace_id, created_at, expires_at, decided_at
 FROM flow WHERE project_id = @project_id AND id = @id AND expires_at > @now;
 
 -- name: SetFlowRequest :execrows
@@ -11,11 +11,11 @@ UPDATE flow SET request = @request WHERE project_id = @project_id AND id = @id A
 
 -- SetFlowMethod is what makes one code of a flow work and all others dead.
 -- name: SetFlowMethod :execrows
-UPDATE flow SET email = @email, method_id = @method_id
+UPDATE flow SET email = @email, method_id = @method_id, code_expires_at = @code_expires_at
 WHERE project_id = @project_id AND id = @id AND expires_at > @now;
 
 -- name: ClearFlowMethod :exec
-UPDATE flow SET email = '', method_id = '' WHERE project_id = @project_id AND id = @id;
+UPDATE flow SET email = '', method_id = '', code_expires_at = 0 WHERE project_id = @project_id AND id = @id;
 
 -- name: DecideFlow :execrows
 UPDATE flow SET decided_at = @now

@@ -134,17 +134,18 @@ CREATE INDEX session_of_user ON session (project_id, user_id);
 CREATE INDEX session_expiry ON session (project_id, idle_expires_at);
 
 CREATE TABLE flow (
-    project_id   TEXT NOT NULL,
-    id           TEXT NOT NULL,
-    browser_hash BYTEA NOT NULL,
-    return_to    TEXT NOT NULL,
-    request      BYTEA,
-    email        TEXT NOT NULL,
-    method_id    TEXT NOT NULL, -- the one email_code that works, '' for none
-    trace_id     TEXT NOT NULL,
-    created_at   BIGINT NOT NULL,
-    expires_at   BIGINT NOT NULL,
-    decided_at   BIGINT NOT NULL,
+    project_id      TEXT NOT NULL,
+    id              TEXT NOT NULL,
+    browser_hash    BYTEA NOT NULL,
+    return_to       TEXT NOT NULL,
+    request         BYTEA,
+    email           TEXT NOT NULL,
+    method_id       TEXT NOT NULL, -- the one email_code that works, '' for none
+    code_expires_at BIGINT NOT NULL,
+    trace_id        TEXT NOT NULL,
+    created_at      BIGINT NOT NULL,
+    expires_at      BIGINT NOT NULL,
+    decided_at      BIGINT NOT NULL,
     PRIMARY KEY (project_id, id)
 );
 

@@ -1,0 +1,133 @@
+package server_test
+
+import (
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+	"log/slog"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/postern-id/postern/internal/mail"
+	"github.com/postern-id/postern/internal/oauth"
+	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/server"
+	"github.com/postern-id/postern/internal/servertest"
+)
+
+// certify writes a self-signed certificate for localhost with this serial
+// number.
+func certify(t *testing.T, dir string, serial int64) (chain, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(serial), DNSNames: []string{"localhost"}, NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, private.Public(), private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sec1, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, key = filepath.Join(dir, "chain.pem"), filepath.Join(dir, "key.pem")
+	for path, block := range map[string]*pem.Block{chain: {Type: "CERTIFICATE", Bytes: der}, key: {Type: "PRIVATE KEY", Bytes: sec1}} {
+		if err := os.WriteFile(path, pem.EncodeToMemory(block), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return chain, key
+}
+
+func TestTLS(t *testing.T) {
+	dir, clock := t.TempDir(), servertest.NewClock()
+	chain, key := certify(t, dir, 1)
+	storage, err := server.Data{Folder: t.TempDir(), Now: clock.Now}.Open(t.Context(), true)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer storage.Close()
+	listeners, err := server.Listen("127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	issuer := fmt.Sprintf("https://localhost:%d", listeners[0].Addr().(*net.TCPAddr).Port)
+	if _, _, err := project.NewSetup(storage.DB, clock.Now).Create(t.Context(), project.New{Name: "Notes", Issuer: issuer, Environment: project.Test}); err != nil {
+		t.Fatal(err)
+	}
+	s, err := server.Open(t.Context(), server.Config{
+		Storage: storage, Mail: mail.NewRecorder(1, clock.Now), Log: slog.New(slog.DiscardHandler), Now: clock.Now, Version: "test",
+		Certificate: chain, Key: key, Drain: time.Second,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx, listeners) }()
+	defer func() {
+		stop()
+		if err := <-done; err != nil {
+			t.Errorf("the server ended with %v", err)
+		}
+	}()
+	// get returns the serial number of the certificate that was shown.
+	get := func(version uint16) (int64, *http.Response, error) {
+		client := &http.Client{Transport: &http.Transport{
+			DisableKeepAlives: true,
+			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true, MaxVersion: version}, //nolint:gosec // the test compares the certificate itself
+		}}
+		response, err := client.Get(issuer + oauth.PathMetadata)
+		if err != nil {
+			return 0, nil, err
+		}
+		response.Body.Close()
+		return response.TLS.PeerCertificates[0].SerialNumber.Int64(), response, nil
+	}
+	serial, response, err := get(0)
+	if err != nil || serial != 1 || response.StatusCode != 200 || response.Header.Get("Strict-Transport-Security") == "" {
+		t.Fatalf("got certificate %d, %+v, %v", serial, response, err)
+	}
+	if _, _, err := get(tls.VersionTLS11); err == nil {
+		t.Error("TLS 1.1 was spoken")
+	}
+
+	certify(t, dir, 2)
+	later := time.Now().Add(time.Hour)
+	if err := os.Chtimes(chain, later, later); err != nil {
+		t.Fatal(err)
+	}
+	if serial, _, _ := get(0); serial != 1 {
+		t.Errorf("within a minute the files are not looked at, got certificate %d", serial)
+	}
+	clock.Advance(2 * time.Minute)
+	if serial, _, _ := get(0); serial != 2 {
+		t.Errorf("the renewed certificate is not served, got %d", serial)
+	}
+
+	if err := os.WriteFile(chain, []byte("not a certificate"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	clock.Advance(2 * time.Minute)
+	if serial, _, err := get(0); serial != 2 {
+		t.Errorf("with a broken file the old one stays, got %d, %v", serial, err)
+	}
+}
+
+func TestBrokenCertificateIsRefusedAtStart(t *testing.T) {
+	if err := server.CheckCertificate("nowhere.pem", "nowhere.pem"); err == nil {
+		t.Error("the check found nothing")
+	}
+}

@@ -1,0 +1,325 @@
+package store_test
+
+import (
+	"errors"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/oauth"
+	"github.com/postern-id/postern/internal/store"
+)
+
+// decided returns the scope rows of the world's grant as "scope" or "-scope".
+func (w *world) decided() []string {
+	w.t.Helper()
+	_, scopes, err := w.Grant(w.t.Context(), w.project.ID, w.user.ID, "", w.client.ID, notes)
+	if errors.Is(err, oauth.ErrNotFound) {
+		return nil
+	}
+	must(w.t, err)
+	var all []string
+	for _, s := range scopes {
+		name := s.Scope
+		if !s.Allowed {
+			name = "-" + name
+		}
+		all = append(all, name)
+	}
+	return all
+}
+
+func TestDecide(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db, "auth.example.com")
+		decide := func(d oauth.Decision) error {
+			return db.Decide(t.Context(), d, w.eventAt(audit.GrantAllowed, d.Code.CreatedAt))
+		}
+
+		t.Run("makes the grant", func(t *testing.T) {
+			if got := w.decided(); got != nil {
+				t.Fatalf("before: %v", got)
+			}
+			d := w.decision(now, "read:notes", "write:notes")
+			d.Scopes[1].Allowed = false
+			must(t, decide(d))
+			grant, scopes, err := db.Grant(t.Context(), w.project.ID, w.user.ID, "", w.client.ID, notes)
+			must(t, err)
+			if diff := cmp.Diff(d.Grant, grant); diff != "" {
+				t.Error(diff)
+			}
+			if diff := cmp.Diff(d.Scopes, scopes); diff != "" {
+				t.Error(diff)
+			}
+			if _, scopes, err := db.Grant(t.Context(), w.project.ID, w.user.ID, "", w.client.ID, "https://other.example.com"); err != nil || len(scopes) != 0 {
+				t.Errorf("for another resource: %v, %v", scopes, err)
+			}
+		})
+
+		t.Run("adds to the grant", func(t *testing.T) {
+			must(t, decide(w.decision(now.Add(time.Minute), "write:notes", "share:notes")))
+			if got, want := w.decided(), []string{"read:notes", "share:notes", "write:notes"}; !slices.Equal(got, want) {
+				t.Errorf("%v, want %v", got, want)
+			}
+		})
+
+		t.Run("remembered adds nothing", func(t *testing.T) {
+			d := w.decision(now, "read:notes")
+			d.Scopes = nil
+			must(t, decide(d))
+			if got := w.decided(); len(got) != 3 {
+				t.Errorf("%v", got)
+			}
+			if c, err := db.Code(t.Context(), w.project.ID, d.Code.ID); err != nil || c.GrantID == d.Grant.ID {
+				t.Errorf("%+v, %v", c, err)
+			}
+		})
+
+		t.Run("remembered needs what was allowed to be so still", func(t *testing.T) {
+			d := w.decision(now, "read:notes", "write:notes")
+			d.Scopes = nil
+			grant, _, err := db.Grant(t.Context(), w.project.ID, w.user.ID, "", w.client.ID, notes)
+			must(t, err)
+			must(t, db.DeclineScopes(t.Context(), w.project.ID, w.user.ID, grant.ID, []string{"write:notes"}, now.Add(day), w.event(audit.GrantNarrowed)))
+			if err := decide(d); !errors.Is(err, oauth.ErrDead) {
+				t.Errorf("with a declined scope: %v", err)
+			}
+			must(t, db.RevokeGrant(t.Context(), w.project.ID, w.user.ID, grant.ID, now.Add(day), w.event(audit.GrantRevoked)))
+			d = w.decision(now, "read:notes")
+			d.Scopes = nil
+			if err := decide(d); !errors.Is(err, oauth.ErrDead) {
+				t.Errorf("with the grant taken back: %v", err)
+			}
+			if got := w.decided(); got != nil {
+				t.Errorf("it revived the grant: %v", got)
+			}
+		})
+
+		t.Run("revives a grant without what was decided before", func(t *testing.T) {
+			at := now.Add(time.Hour)
+			must(t, decide(w.decision(at, "read:notes")))
+			if got := w.decided(); !slices.Equal(got, []string{"read:notes"}) {
+				t.Errorf("%v", got)
+			}
+			grant, _, err := db.Grant(t.Context(), w.project.ID, w.user.ID, "", w.client.ID, notes)
+			must(t, err)
+			if !grant.CreatedAt.Equal(at) || !grant.RevokedAt.IsZero() {
+				t.Errorf("%+v", grant)
+			}
+		})
+
+		t.Run("happens once in a flow", func(t *testing.T) {
+			f := w.flow(now)
+			d := w.decision(now, "read:notes")
+			d.FlowID = f.ID
+			must(t, decide(d))
+			if err := decide(d); !errors.Is(err, oauth.ErrUsed) {
+				t.Errorf("again: %v", err)
+			}
+			if err := db.Deny(t.Context(), w.project.ID, f.ID, now, w.event(audit.GrantDenied)); !errors.Is(err, oauth.ErrUsed) {
+				t.Errorf("denied afterwards: %v", err)
+			}
+			for id, at := range map[string]time.Time{"x": now, w.flow(now).ID: f.ExpiresAt} {
+				d := w.decision(at, "read:notes")
+				d.FlowID = id
+				if err := decide(d); !errors.Is(err, oauth.ErrDead) {
+					t.Errorf("flow %s at %v: %v", id, at, err)
+				}
+				if err := db.Deny(t.Context(), w.project.ID, id, at, w.event(audit.GrantDenied)); !errors.Is(err, oauth.ErrDead) {
+					t.Errorf("denied: flow %s at %v: %v", id, at, err)
+				}
+			}
+		})
+
+		t.Run("that is no leaves the grant alone", func(t *testing.T) {
+			must(t, db.Deny(t.Context(), w.project.ID, w.flow(now).ID, now, w.event(audit.GrantDenied)))
+			if got := w.decided(); !slices.Equal(got, []string{"read:notes"}) {
+				t.Errorf("%v", got)
+			}
+		})
+	})
+}
+
+// Allow pressed fifty times and Deny fifty times, all at once: one answer.
+func TestOneDecision(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db, "auth.example.com")
+		f := w.flow(now)
+		var won atomic.Int64
+		at(100, func(i int) {
+			var err error
+			if i%2 == 0 {
+				d := w.decision(now, "read:notes")
+				d.FlowID = f.ID
+				err = db.Decide(t.Context(), d, w.event(audit.GrantAllowed))
+			} else {
+				err = db.Deny(t.Context(), w.project.ID, f.ID, now, w.event(audit.GrantDenied))
+			}
+			if err == nil {
+				won.Add(1)
+			} else if !errors.Is(err, oauth.ErrUsed) {
+				t.Error(err)
+			}
+		})
+		got := events(t, db, w.project.ID)
+		if won.Load() != 1 || count(got, "grant.allowed")+count(got, "grant.denied") != 1 {
+			t.Errorf("%d won, events %v", won.Load(), got)
+		}
+		codes := rows(t, db, "SELECT count(*) FROM code WHERE project_id = $1", w.project.ID)
+		if want := count(got, "grant.allowed"); codes[0] != map[int]string{0: "0", 1: "1"}[want] {
+			t.Errorf("%s codes", codes[0])
+		}
+	})
+}
+
+// The first grant of a person for a client, fifty times at once, is one grant.
+func TestOneGrant(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db, "auth.example.com")
+		at(50, func(int) {
+			if err := db.Decide(t.Context(), w.decision(now, "read:notes"), w.event(audit.GrantAllowed)); err != nil {
+				t.Error(err)
+			}
+		})
+		if got := rows(t, db, `SELECT count(*) FROM "grant" WHERE project_id = $1`, w.project.ID); got[0] != "1" {
+			t.Errorf("%s grants", got[0])
+		}
+	})
+}
+
+func TestRevokeGrant(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db, "auth.example.com")
+		_, one := w.family(now, "read:notes")
+		_, two := w.family(now, "read:notes")
+		revoke := func(subject, id string) error {
+			return db.RevokeGrant(t.Context(), w.project.ID, subject, id, now.Add(day), w.event(audit.GrantRevoked))
+		}
+		if err := revoke("somebody else", one.GrantID); !errors.Is(err, oauth.ErrNotFound) {
+			t.Errorf("another's grant: %v", err)
+		}
+		if err := revoke(w.user.ID, "x"); !errors.Is(err, oauth.ErrNotFound) {
+			t.Errorf("unknown grant: %v", err)
+		}
+		if !w.alive(one.ID) {
+			t.Fatal("that ended the family")
+		}
+		for range 2 {
+			must(t, revoke(w.user.ID, one.GrantID))
+		}
+		if w.alive(one.ID) || w.alive(two.ID) {
+			t.Error("a family lives")
+		}
+		feed := w.feed()
+		slices.Sort(feed[:min(2, len(feed))])
+		if len(feed) != 3 || feed[2] != "3 grant "+one.GrantID {
+			t.Errorf("feed %v", feed)
+		}
+		if got := w.decided(); got != nil {
+			t.Errorf("the grant is still there: %v", got)
+		}
+		// Allowed again, the old families stay dead.
+		_, three := w.family(now.Add(time.Minute), "read:notes")
+		if w.alive(one.ID) || w.alive(two.ID) || !w.alive(three.ID) {
+			t.Errorf("families: %v %v %v", w.alive(one.ID), w.alive(two.ID), w.alive(three.ID))
+		}
+	})
+}
+
+func TestDeclineScopes(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db, "auth.example.com")
+		_, family := w.family(now, "read:notes", "write:notes")
+		code := w.allow(now, "read:notes", "write:notes")
+		decline := func(subject string) error {
+			return db.DeclineScopes(t.Context(), w.project.ID, subject, family.GrantID, []string{"write:notes", "share:notes"}, now.Add(day), w.event(audit.GrantNarrowed))
+		}
+		if err := decline("somebody else"); !errors.Is(err, oauth.ErrNotFound) {
+			t.Errorf("another's grant: %v", err)
+		}
+		must(t, decline(w.user.ID))
+		if got, want := w.decided(), []string{"read:notes", "-write:notes"}; !slices.Equal(got, want) {
+			t.Errorf("%v, want %v", got, want)
+		}
+		if w.alive(family.ID) {
+			t.Error("a family with the scope lives")
+		}
+		if err := w.redeemCode(w.redeem(code, now)); !errors.Is(err, oauth.ErrDead) {
+			t.Errorf("a code with the scope: %v", err)
+		}
+		if feed := w.feed(); !slices.Equal(feed, []string{"1 family " + family.ID}) {
+			t.Errorf("feed %v", feed)
+		}
+		must(t, db.RevokeGrant(t.Context(), w.project.ID, w.user.ID, family.GrantID, now.Add(day), w.event(audit.GrantRevoked)))
+		if err := decline(w.user.ID); !errors.Is(err, oauth.ErrNotFound) {
+			t.Errorf("of a grant that was taken back: %v", err)
+		}
+	})
+}
+
+func TestConnectedApps(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db, "auth.example.com")
+		app := func(name string, at time.Time, scopes ...string) (*world, oauth.RefreshToken, oauth.Family) {
+			other := *w
+			other.client = w.newClient(name)
+			must(t, db.CreateClient(t.Context(), other.client, nil, w.event(audit.ClientCreated)))
+			token, family := other.family(at, scopes...)
+			return &other, token, family
+		}
+		old, oldToken, oldFamily := app("old", now, "write:notes", "read:notes")
+		rotation := old.rotation(oldToken, now.Add(time.Hour))
+		_, err := old.rotate(rotation)
+		must(t, err)
+		_, _, fresh := app("fresh", now.Add(time.Minute), "read:notes")
+		_, _, gone := app("gone", now, "read:notes")
+		_, _, longGone := app("long gone", now, "read:notes")
+		lone, _, loneFamily := app("no family left", now.Add(2*time.Minute), "read:notes")
+		must(t, db.RevokeFamily(t.Context(), w.project.ID, loneFamily.ID, now.Add(day), w.event(audit.TokenRevoked)))
+		for f, at := range map[string]time.Time{gone.GrantID: now, longGone.GrantID: now.Add(-31 * day)} {
+			must(t, db.RevokeGrant(t.Context(), w.project.ID, w.user.ID, f, now.Add(day), w.eventAt(audit.GrantRevoked, at)))
+		}
+
+		apps, err := db.ConnectedApps(t.Context(), w.project.ID, w.user.ID, "", now.Add(-30*day))
+		must(t, err)
+		var names []string
+		for _, a := range apps {
+			names = append(names, a.Client.Metadata.ClientName)
+		}
+		if diff := cmp.Diff([]string{"no family left", "fresh", "old", "gone"}, names); diff != "" {
+			t.Fatal(diff)
+		}
+		if a := apps[0]; !a.ExpiresAt.IsZero() || !a.IdleExpiresAt.IsZero() || a.Client.ID != lone.client.ID {
+			t.Errorf("%+v", a)
+		}
+		if a := apps[1]; !a.ExpiresAt.Equal(fresh.ExpiresAt) || !a.IdleExpiresAt.Equal(now.Add(time.Minute).Add(14*day)) {
+			t.Errorf("%+v", a)
+		}
+		a := apps[2]
+		if !a.ExpiresAt.Equal(oldFamily.ExpiresAt) || !a.IdleExpiresAt.Equal(rotation.Successor.ExpiresAt) || !a.Grant.LastUsedAt.Equal(rotation.Now) {
+			t.Errorf("%+v", a)
+		}
+		if len(a.Scopes) != 2 || a.Scopes[0].Scope != "read:notes" || a.Scopes[1].Scope != "write:notes" {
+			t.Errorf("scopes %+v", a.Scopes)
+		}
+		if diff := cmp.Diff(old.client, a.Client); diff != "" {
+			t.Error(diff)
+		}
+		if a := apps[3]; a.Grant.RevokedAt.IsZero() || !a.ExpiresAt.IsZero() {
+			t.Errorf("%+v", a)
+		}
+		if apps, err := db.ConnectedApps(t.Context(), w.project.ID, "somebody else", "", now); err != nil || len(apps) != 0 {
+			t.Errorf("%v, %v", apps, err)
+		}
+	})
+}
