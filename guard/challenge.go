@@ -66,6 +66,7 @@ const (
 func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	g.cfg.Logger.Info("guard: refused", "method", r.Method, "path", r.URL.Path, "reason", err)
 	status, code, said, challenge := http.StatusInternalServerError, "server_error", "", ""
+	told := g.called(r).challenges
 	var scope *scopeError
 	var syntax *syntaxError
 	var rate *rateError
@@ -74,13 +75,13 @@ func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		syntax.answer(w)
 		return
 	case errors.Is(err, ErrNoToken):
-		status, code, said, challenge = http.StatusUnauthorized, "unauthorized", saidNone, g.challenges.none
+		status, code, said, challenge = http.StatusUnauthorized, "unauthorized", saidNone, told.none
 	case errors.Is(err, errMalformed):
-		status, code, said, challenge = http.StatusBadRequest, "invalid_request", saidMalformed, g.challenges.malformed
+		status, code, said, challenge = http.StatusBadRequest, "invalid_request", saidMalformed, told.malformed
 	case errors.Is(err, ErrInvalidToken):
-		status, code, said, challenge = http.StatusUnauthorized, "invalid_token", saidInvalid, g.challenges.invalid
+		status, code, said, challenge = http.StatusUnauthorized, "invalid_token", saidInvalid, told.invalid
 	case errors.As(err, &scope):
-		status, code, said, challenge = http.StatusForbidden, "insufficient_scope", saidScope, g.challenges.insufficient(scope.ask)
+		status, code, said, challenge = http.StatusForbidden, "insufficient_scope", saidScope, told.insufficient(scope.ask)
 	case errors.Is(err, ErrUnavailable):
 		status, code, said = http.StatusServiceUnavailable, "temporarily_unavailable", "The authorization server cannot be asked now. Try again."
 		w.Header().Set("Retry-After", "5")

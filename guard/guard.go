@@ -32,6 +32,15 @@ type Config struct {
 	// the metadata's place comes from (RFC 9728 §3.1).
 	Resource string
 
+	// Aliases are other addresses of this same resource, such as an older
+	// transport at "https://notes.example.com/sse", all at the origin of
+	// Resource. Clients refuse metadata whose resource is not the URL they use,
+	// so each has a metadata document and challenges of its own. A token whose
+	// audience names any of the addresses is accepted at all of them. With
+	// Introspection the issuer decides which tokens it speaks of: it has to know
+	// these addresses as one resource server's.
+	Aliases []string
+
 	// Name and Documentation are shown to people by clients
 	// (resource_name and resource_documentation of RFC 9728 §2).
 	Name          string
@@ -134,18 +143,17 @@ type Introspection struct {
 // Guard protects one resource. It is made by [New] and is safe for use by
 // many goroutines.
 type Guard struct {
-	cfg         Config
-	resource    *url.URL
-	metadataURL string // where the protected-resource metadata is
-	policy      *policy
-	challenges  challenges
-	issuer      *issuer
-	keys        *keySet
-	verified    *cache[*Principal]
-	asked       flights[tokenHash, *Principal] // introspections under way
-	streams     *streams
-	limit       limiter
-	state       cipher.AEAD
+	cfg       Config
+	resource  *url.URL
+	addresses []address // of the resource; Config.Resource is the first
+	policy    *policy
+	issuer    *issuer
+	keys      *keySet
+	verified  *cache[*Principal]
+	asked     flights[tokenHash, *Principal] // introspections under way
+	streams   *streams
+	limit     limiter
+	state     cipher.AEAD
 }
 
 // New checks the configuration and returns a Guard. It fails, naming every
@@ -153,12 +161,9 @@ type Guard struct {
 // names a scope that Config.Scopes does not declare. It does not reach for
 // the issuer: that happens with the first token.
 func New(cfg Config) (*Guard, error) {
-	resource, resourceErr := checkURL("Resource", cfg.Resource)
 	_, issuerErr := checkURL("Issuer", cfg.Issuer)
-	if resource != nil && resource.Path == "/" {
-		resourceErr = errors.New(`Resource: leave out the trailing slash of a URL without a path`)
-	}
 	policy, policyErr := newPolicy(cfg)
+	addresses, resourceErr := newAddresses(cfg, policy)
 	state, stateErr := newSealer(cfg.StateKey)
 	problems := []error{issuerErr, resourceErr, policyErr, stateErr}
 	if in := cfg.Introspection; in != nil && (in.ID == "" || in.Secret == "") {
@@ -193,18 +198,17 @@ func New(cfg Config) (*Guard, error) {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	g := &Guard{
-		cfg:         cfg,
-		resource:    resource,
-		metadataURL: resource.Scheme + "://" + resource.Host + resourceMetadataPath + resource.EscapedPath(),
-		policy:      policy,
-		issuer:      &issuer{url: cfg.Issuer, client: cfg.HTTPClient, now: cfg.Now},
-		verified:    newCache[*Principal](maxVerified),
-		limit:       limiter{now: cfg.Now, perMinute: cfg.CallsPerMinute},
-		state:       state,
-		streams:     &streams{now: cfg.Now, poll: clockPoll, bound: map[handle]*stream{}},
+		cfg:       cfg,
+		resource:  addresses[0].url,
+		addresses: addresses,
+		policy:    policy,
+		issuer:    &issuer{url: cfg.Issuer, client: cfg.HTTPClient, now: cfg.Now},
+		verified:  newCache[*Principal](maxVerified),
+		limit:     limiter{now: cfg.Now, perMinute: cfg.CallsPerMinute},
+		state:     state,
+		streams:   &streams{now: cfg.Now, poll: clockPoll, bound: map[handle]*stream{}},
 	}
 	g.keys = &keySet{issuer: g.issuer, now: cfg.Now, log: cfg.Logger}
-	g.challenges = newChallenges(g.metadataURL, policy.initial)
 	return g, nil
 }
 

@@ -3,7 +3,6 @@ package guard
 import (
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"net/http"
 )
 
@@ -34,9 +33,9 @@ type scopeDetails struct {
 // Metadata serves the well-known documents. Mount it on "/.well-known/" of
 // the resource's origin:
 //
-//   - the protected-resource metadata (RFC 9728) at the path form of the
-//     resource, /.well-known/oauth-protected-resource/<path>; the bare form
-//     answers only when the resource has no path of its own, for a document
+//   - the protected-resource metadata (RFC 9728) of the resource and of each
+//     alias at its path form, /.well-known/oauth-protected-resource/<path>; the
+//     bare form answers only for one without a path of its own, for a document
 //     there must name the origin as its resource (RFC 9728 §3.3);
 //   - a copy of the issuer's metadata at
 //     /.well-known/oauth-authorization-server, for clients of the MCP revision
@@ -45,23 +44,14 @@ type scopeDetails struct {
 //
 // Everything else is 404. Every origin may read it.
 func (g *Guard) Metadata() http.Handler {
-	doc := resourceMetadata{
-		Resource: g.cfg.Resource, AuthorizationServers: []string{g.cfg.Issuer},
-		BearerMethods: []string{"header"}, Name: g.cfg.Name, Documentation: g.cfg.Documentation,
+	documents := map[string][]byte{}
+	for _, a := range g.addresses {
+		documents[resourceMetadataPath+a.path] = a.document
 	}
-	for _, s := range g.cfg.Scopes {
-		doc.ScopesSupported = append(doc.ScopesSupported, s.Name)
-		doc.ScopeDetails = append(doc.ScopeDetails, scopeDetails{s.Name, s.Description, s.Write})
-	}
-	body, err := json.Marshal(doc)
-	if err != nil {
-		panic("guard: " + err.Error()) // strings and booleans always marshal
-	}
-	place := resourceMetadataPath + g.resource.EscapedPath()
-
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		path := r.URL.EscapedPath()
-		if path != place && path != issuerMetadataPath {
+		document, ok := documents[path]
+		if !ok && path != issuerMetadataPath {
 			writeJSON(w, http.StatusNotFound, map[string]string{"error": "not_found"})
 			return
 		}
@@ -79,8 +69,8 @@ func (g *Guard) Metadata() http.Handler {
 			writeJSON(w, http.StatusMethodNotAllowed, map[string]string{"error": "invalid_request"})
 			return
 		}
-		if path == place {
-			serveDocument(w, r, body)
+		if ok {
+			serveDocument(w, r, document)
 			return
 		}
 		issuer, err := g.issuer.document(r.Context())

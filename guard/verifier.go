@@ -319,14 +319,13 @@ func (g *Guard) judgeClaims(c *claims, now time.Time) error {
 	return nil
 }
 
-// isAudience reports whether the token is for this resource, spelled exactly
-// as configured; only the empty path may be written either way
-// (RFC 3986 §6.2.3).
+// isAudience reports whether the token is for this resource, by any of its
+// addresses, spelled exactly as configured; only the empty path may be written
+// either way (RFC 3986 §6.2.3).
 func (g *Guard) isAudience(audience []string) bool {
-	if slices.Contains(audience, g.cfg.Resource) {
-		return true
-	}
-	return g.resource.Path == "" && slices.Contains(audience, g.cfg.Resource+"/")
+	return slices.ContainsFunc(g.addresses, func(a address) bool {
+		return slices.Contains(audience, a.name) || a.path == "" && slices.Contains(audience, a.name+"/")
+	})
 }
 
 func (g *Guard) principal(c *claims, token string, k *key) *Principal {

@@ -128,14 +128,13 @@ func await(ts *testscript.TestScript, _ bool, args []string) {
 }
 
 func resourceServer(ts *testscript.TestScript, _ bool, args []string) {
-	var s *httptest.Server
-	s = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		root := len(args) > 0 && args[0] == "at-root"
 		if want := map[bool]string{false: "/.well-known/oauth-protected-resource/mcp", true: "/.well-known/oauth-protected-resource"}[root]; r.URL.Path != want {
 			http.NotFound(w, r)
 			return
 		}
-		resource := s.URL + "/mcp"
+		resource := "http://" + r.Host + "/mcp"
 		if len(args) > 0 && args[0] == "not-it" {
 			resource = "https://other.example.com/mcp"
 		}

@@ -27,15 +27,17 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	root.SetOut(stdout)
 	root.SetErr(stderr)
 	err := root.ExecuteContext(ctx)
-	if err == nil || errors.Is(err, errReported) {
-		return exitStatus(err)
-	}
 	var u *usage
-	if !errors.As(err, &u) && strings.HasPrefix(err.Error(), "unknown command") {
-		err = &usage{wrong("postern help", "%s", strings.Split(err.Error(), "\n")[0]).(*fault)}
-	}
-	if errors.As(err, &u) {
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, errReported):
+		return 1
+	case errors.As(err, &u):
 		p.err.report(u.fault)
+		return 2
+	case strings.HasPrefix(err.Error(), "unknown command"): // cobra's own error, with suggestions below it
+		p.err.report(wrong("postern help", "%s", strings.Split(err.Error(), "\n")[0]))
 		return 2
 	}
 	p.err.report(err)
@@ -44,13 +46,6 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 
 // errReported ends a command that has told everything itself.
 var errReported = errors.New("reported")
-
-func exitStatus(err error) int {
-	if err != nil {
-		return 1
-	}
-	return 0
-}
 
 // usage is a command line that makes no sense.
 type usage struct{ *fault }

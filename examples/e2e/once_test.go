@@ -26,6 +26,8 @@ func startClient(t *testing.T, db database) (*client, resource, *person) {
 
 // 100 refreshes of one token at once: one rotation, 100 equal answers. When the
 // successor has been used, the first token is theft and ends the family.
+//
+// Proves: MCP-AS-47.
 func TestParallelRefreshes(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, db database) {
 		c, r, ada := startClient(t, db)
@@ -63,6 +65,8 @@ func TestParallelRefreshes(t *testing.T) {
 
 // 100 redemptions of one code at once: one of them gets tokens, and these end,
 // for somebody else had the code too (RFC 6749 §4.1.2).
+//
+// Proves: MCP-AS-20.
 func TestParallelRedemptions(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, db database) {
 		c, r, ada := startClient(t, db)
@@ -97,6 +101,8 @@ func TestParallelRedemptions(t *testing.T) {
 }
 
 // A wrong verifier does not use a code up (decision 8).
+//
+// Proves: MCP-AS-43.
 func TestWrongVerifier(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, db database) {
 		c, _, ada := startClient(t, db)
@@ -113,6 +119,8 @@ func TestWrongVerifier(t *testing.T) {
 // The server is killed while clients refresh. Nobody is locked out: a client
 // that has no answer asks again with what it has and goes on; one that has an
 // answer and asks again gets the same one.
+//
+// Proves: MCP-AS-47.
 func TestKilledWhileRefreshing(t *testing.T) {
 	const clients, rounds = 4, 3
 	eachDatabase(t, func(t *testing.T, db database) {

@@ -95,6 +95,8 @@ func TestServeFromNothing(t *testing.T) {
 
 // What a request says about its own address decides nothing: not the issuer in
 // documents, not where a person is sent, not where a cookie lives.
+//
+// Proves: MCP-AS-3.
 func TestForgedHost(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, db database) {
 		c, _, _ := startClient(t, db)

@@ -303,7 +303,7 @@ const over = time.Minute + 31*time.Second
 // A token ends while its stream is open. The next operation is 401, one under
 // way changes nothing any more, and the stream ends.
 //
-// Proves: MCP-RS-4
+// Proves: MCP-RS-6, MCP-RS-10.
 func TestTokenEndsInAnOpenStream(t *testing.T) {
 	onEachLine(t, func(t *testing.T, n *notebook, issuer *guardtest.Issuer, mint func(string, time.Duration) string, path string) {
 		token := mint("ada", time.Minute)
@@ -327,6 +327,8 @@ func TestTokenEndsInAnOpenStream(t *testing.T) {
 }
 
 // The grant is revoked while its stream is open.
+//
+// Proves: MCP-RS-6, MCP-RS-12.
 func TestGrantRevokedInAnOpenStream(t *testing.T) {
 	onEachLine(t, func(t *testing.T, n *notebook, issuer *guardtest.Issuer, mint func(string, time.Duration) string, path string) {
 		token := mint("ada", time.Hour)
@@ -362,6 +364,8 @@ func TestRefreshedTokenGoesOn(t *testing.T) {
 // A stream belongs to who opened it: another person's token on it is refused,
 // and so is no token. Where nothing is held open, another's token has its own
 // list.
+//
+// Proves: MCP-RS-23.
 func TestAnotherPersonsToken(t *testing.T) {
 	onEachLine(t, func(t *testing.T, n *notebook, issuer *guardtest.Issuer, mint func(string, time.Duration) string, path string) {
 		ada, bob := mint("ada", time.Hour), mint("bob", time.Hour)
@@ -385,6 +389,8 @@ func TestAnotherPersonsToken(t *testing.T) {
 
 // The real server and a guard that introspects: an access token whose time is
 // not over ends when the person takes the grant back.
+//
+// Proves: MCP-AS-29, MCP-RS-12.
 func TestTakingBackEndsAccessTokens(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, db database) {
 		p := serveProject(t, db)

@@ -13,6 +13,8 @@ import (
 
 // An MCP client that knows nothing but the server's address gets in, on every
 // way that there is; and every door it goes through can be shut again.
+//
+// Proves: MCP-AS-29, MCP-AS-30, MCP-AS-38, MCP-AS-39, MCP-RS-2.
 func TestWalk(t *testing.T) {
 	t.Run("dev", func(t *testing.T) {
 		documents := newPublisher(t)
@@ -112,7 +114,7 @@ func walk(t *testing.T, who *person, a *app, how registration, address, path str
 // A person unticks what changes something. The tool that needs it is refused
 // with the scope to ask for, the person is asked for that alone, and it works.
 //
-// Proves: MCP-RS-11
+// Proves: MCP-RS-8.
 func TestStepUp(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, db database) {
 		p := serveProject(t, db)
@@ -135,12 +137,15 @@ func TestStepUp(t *testing.T) {
 				if err := call(t, session, "createTodo", map[string]any{"todoText": "one"}, &created); err == nil {
 					t.Error("a reader added a to-do")
 				}
+				if path == "/sse" { // whose client gives up on the first refusal
+					session = a.mustConnect(address + path)
+				}
 				if got := todos(t, session); len(got) != 0 {
 					t.Errorf("the list has %q", got)
 				}
-				token, _ := a.wallet.now()
+				token, _ := a.wallet.now() // which is good at both addresses
 				status, challenge, _ := post(t, address+"/mcp", token.AccessToken, createTodo("one"))
-				if path == "/mcp" && (status != http.StatusForbidden || !strings.Contains(challenge, `error="insufficient_scope"`) || !strings.Contains(challenge, `scope="write:todos"`)) {
+				if status != http.StatusForbidden || !strings.Contains(challenge, `error="insufficient_scope"`) || !strings.Contains(challenge, `scope="write:todos"`) {
 					t.Errorf("a reader's call: %d %s", status, challenge)
 				}
 

@@ -161,6 +161,7 @@ func newGuard(set settings) (*guard.Guard, error) {
 	return guard.New(guard.Config{
 		Issuer:   set.issuer,
 		Resource: set.url.String() + "/mcp",
+		Aliases:  []string{set.url.String() + "/sse"},
 		Name:     "Todo",
 		Scopes: []guard.Scope{
 			{Name: readTodos, Description: "Read your to-dos"},

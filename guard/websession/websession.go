@@ -18,7 +18,7 @@
 //	mux.Handle("GET /api/todos", sessions.API(g.Require(guard.AllOf("read:todos"), list)))
 //
 // [Sessions] runs the authorization code flow with PKCE on the server
-// (OAuth 2.1 §4.1); the browser never holds a token, only an opaque HttpOnly
+// (RFC 6749 §4.1); the browser never holds a token, only an opaque HttpOnly
 // cookie. Three wrappers read it: [Sessions.API] for REST routes, which never
 // redirects; [Sessions.Page] for pages that need a person, which sends others
 // to sign in and back; [Sessions.Optional] for pages for everybody.

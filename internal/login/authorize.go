@@ -164,7 +164,7 @@ func doubtful(p *project.Project, request oauth.AuthorizeRequest, refusal *oauth
 	case host == "":
 		return clientUnknown(request.ClientID)
 	case !p.Settings.MetadataDocuments:
-		return documentsOff(host, refusal.Description)
+		return documentsOff(host)
 	case errors.Is(refusal, web.ErrFetch):
 		return documentUnreadable(host)
 	}

@@ -183,12 +183,6 @@ func (l *Pages) SendCode(w http.ResponseWriter, r *http.Request) error {
 // sendCode sends a code, or says what is wrong with the address or how long to
 // wait.
 func (l *Pages) sendCode(r *http.Request, st step, email string) (bad bool, wait time.Duration, err error) {
-	network := web.ClientIP(r)
-	if !network.IsLoopback() && !l.methods.Known(st.project, st.flow.Mark, email) {
-		if wait, ok := l.mails.Allow(web.AddressKey(network)); !ok {
-			return false, wait, nil
-		}
-	}
 	err = l.methods.SendCode(r.Context(), st.project, st.flow, email, func(code string, until time.Time) (string, string, error) {
 		return l.pages.codeMail(codeMailView{
 			Project: st.project.Name, Code: code, Until: moment{until, l.now()}, Client: st.clientView(l.now()),

@@ -66,19 +66,10 @@ type Pages struct {
 	people  *identity.People
 	methods *signin.Methods
 	csrf    web.CSRF
-	mails   *web.Limiter // codes sent at the request of one network
 	now     func() time.Time
 	mailbox string
 	pages   *pages
 }
-
-// mailsPerNetwork keeps one stranger from sending mail to many addresses; how
-// many one address gets is package signin's. An office behind one address can
-// still start its day (docs/decisions/0007).
-func mailsPerNetwork() web.Limit { return web.Limit{Count: 60, Per: time.Hour} }
-
-// limitedNetworks is how many networks are remembered at most.
-const limitedNetworks = 50_000
 
 // New parses the templates and returns Pages.
 func New(c Config) (*Pages, error) {
@@ -91,8 +82,7 @@ func New(c Config) (*Pages, error) {
 	}
 	return &Pages{
 		oauth: c.OAuth, people: c.People, methods: c.Methods, csrf: c.CSRF,
-		mails: web.NewLimiter(mailsPerNetwork(), limitedNetworks, c.Now),
-		now:   c.Now, mailbox: c.Mailbox, pages: pages,
+		now: c.Now, mailbox: c.Mailbox, pages: pages,
 	}, nil
 }
 

@@ -373,7 +373,8 @@ func (p page) text() string {
 	if i := strings.Index(body, "<main"); i >= 0 {
 		body = body[i:]
 	}
-	return blank.ReplaceAllString(html.UnescapeString(tag.ReplaceAllString(body, " ")), " ")
+	words := blank.ReplaceAllString(html.UnescapeString(tag.ReplaceAllString(body, " ")), " ")
+	return strings.NewReplacer(" .", ".", " ,", ",").Replace(words)
 }
 
 // form is the action and the token of a page's first form.
@@ -489,12 +490,13 @@ func (b *browser) connect(clientID, redirectURI string, change ...string) tokens
 // wantText fails where a page has another status, or lacks one of the texts.
 func wantText(t *testing.T, p page, status int, texts ...string) {
 	t.Helper()
+	at := p.at[:min(len(p.at), 100)]
 	if p.status != status {
-		t.Errorf("%s: %d, want %d: %s", p.at, p.status, status, p.text())
+		t.Errorf("%s: %d, want %d: %s", at, p.status, status, p.text())
 	}
 	for _, text := range texts {
 		if !strings.Contains(p.text(), text) {
-			t.Errorf("%s: no %q in: %s", p.at, text, p.text())
+			t.Errorf("%s: no %q in: %s", at, text, p.text())
 		}
 	}
 }

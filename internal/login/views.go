@@ -621,23 +621,25 @@ func documentUnreadable(host string) web.ErrorPage {
 	}
 }
 
-// documentUnusable: what was found there breaks a rule, in a sentence of ours.
-func documentUnusable(host, what string) web.ErrorPage {
+// documentUnusable: what was found there breaks a rule, which its maker knows by
+// the protocol's words.
+func documentUnusable(host, rule string) web.ErrorPage {
 	e := documentUnreadable(host)
 	e.Headline = "We cannot use what {host} says about itself"
-	e.What = "The program that sent you here must publish who it is at that address. " + strings.TrimRight(what, ". ") + ". Nothing was shared."
+	e.What = "The program that sent you here must publish who it is at that address. We found there: {asked} Nothing was shared."
+	e.Asked = rule
 	return e
 }
 
 // documentsOff: the project takes no client by its metadata document.
-func documentsOff(host, what string) web.ErrorPage {
+func documentsOff(host string) web.ErrorPage {
 	return web.ErrorPage{
 		Status:   http.StatusBadRequest,
 		Headline: "{project} does not let {host} connect this way",
-		What:     strings.TrimRight(what, ". ") + ". Nothing was shared.",
+		What:     "The program that sent you here says who it is at that address, and {project} takes nobody’s word for it. Nothing was shared.",
 		Turn:     web.Administrators,
-		Next:     "Ask the people who run {project}. They can look up this trace code.",
-		Host:     host,
+		Next:     "Ask the people who run {project}. They can turn it on: {asked}",
+		Host:     host, Asked: "postern project set cimd on",
 	}
 }
 

@@ -124,6 +124,10 @@ func (s *Server) mintID(ctx context.Context, p *project.Project, f Family, clien
 
 const idTokenLife = 5 * time.Minute
 
+// nodesApart is how many seconds the clock of the node that issued a token may
+// be ahead of ours; a node further from the database's clock is not ready.
+const nodesApart = 10
+
 // errNotOurToken says that a text is not an access token of this project that
 // is in time.
 var errNotOurToken = errors.New("oauth: not a valid access token of this project")
@@ -147,7 +151,7 @@ func (s *Server) readAccessToken(ctx context.Context, p *project.Project, compac
 		return accessClaims{}, errNotOurToken
 	}
 	now := s.now().Unix()
-	if c.Issuer != p.Issuer || c.TokenUse != tokenUseAccess || c.Subject == "" || c.SID == "" || c.JTI == "" || now < c.NotBefore || now >= c.ExpiresAt {
+	if c.Issuer != p.Issuer || c.TokenUse != tokenUseAccess || c.Subject == "" || c.SID == "" || c.JTI == "" || now+nodesApart < c.NotBefore || now >= c.ExpiresAt {
 		return accessClaims{}, errNotOurToken
 	}
 	return c, nil

@@ -140,8 +140,7 @@ func (s *Server) Begin(ctx context.Context, p *project.Project, r AuthorizeReque
 	pending, err := check(p, r, client, redirectURI)
 	var refusal *Error
 	if errors.As(err, &refusal) {
-		_ = s.refusedAuthorize(ctx, p, client.ID, err)
-		return Pending{}, s.Refuse(p, client, redirectURI, r.State, refusal)
+		err = s.refusedAuthorize(ctx, p, client.ID, s.Refuse(p, client, redirectURI, r.State, refusal))
 	}
 	return pending, err
 }
@@ -254,7 +253,11 @@ func check(p *project.Project, r AuthorizeRequest, c Client, redirectURI string)
 	if err != nil {
 		return Pending{}, err
 	}
-	if scopes = offered(target, scopes); len(scopes) == 0 {
+	switch scopes = offered(target, scopes); {
+	case useful(scopes):
+	case useful(asked):
+		return Pending{}, invalidScope("None of the scopes is one of this resource.")
+	default:
 		return Pending{}, invalidScope("No scope was asked for, and this server has no default for the resource.")
 	}
 	name := target.resource.Name

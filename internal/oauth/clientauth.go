@@ -58,15 +58,8 @@ func readCredentials(r *http.Request, form url.Values) (credentials, error) {
 	if !strings.EqualFold(scheme, "Basic") {
 		return credentials{}, invalidClient("Authenticate with Basic, with client_secret in the body, or with client_id alone.")
 	}
-	raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(encoded))
-	id, password, found := strings.Cut(string(raw), ":")
-	if err != nil || !found || !utf8.Valid(raw) {
-		return credentials{}, invalidClient("The Basic credentials cannot be read.")
-	}
-	if id, err = url.QueryUnescape(id); err != nil {
-		return credentials{}, invalidClient("The Basic credentials cannot be read.")
-	}
-	if password, err = url.QueryUnescape(password); err != nil {
+	id, password, ok := basicCredentials(encoded)
+	if !ok {
 		return credentials{}, invalidClient("The Basic credentials cannot be read.")
 	}
 	if form.Has("client_secret") {
@@ -76,6 +69,22 @@ func readCredentials(r *http.Request, form url.Values) (credentials, error) {
 		return credentials{}, invalidRequest("client_id in the body is not the one in the header.")
 	}
 	return credentials{id: id, secret: password, method: authBasic}, nil
+}
+
+// basicCredentials decodes what stands behind the scheme: base64, a colon, and
+// in both halves the form encoding. What comes out is text.
+func basicCredentials(encoded string) (id, password string, ok bool) {
+	raw, err := base64.StdEncoding.DecodeString(strings.TrimSpace(encoded))
+	id, password, found := strings.Cut(string(raw), ":")
+	if err != nil || !found {
+		return "", "", false
+	}
+	for _, half := range []*string{&id, &password} {
+		if *half, err = url.QueryUnescape(*half); err != nil || !utf8.ValidString(*half) || strings.Contains(*half, "\x00") {
+			return "", "", false
+		}
+	}
+	return id, password, id != ""
 }
 
 // authenticateClient finds the client of a request and checks its secret by

@@ -42,18 +42,15 @@ type Consent struct {
 // StepUp reports whether something was allowed earlier and more is asked now.
 func (c Consent) StepUp() bool { return len(c.Kept) > 0 }
 
-// silent are scopes without a box: they do nothing by themselves.
-func silent(scope string) bool { return scope == "offline_access" }
-
 // Consent decides what a person has to be asked (decisions 13 and 29). A scope
 // that was declined is asked again: the request may be the step-up of the tool
-// that needs it.
+// that needs it. Nothing is added to what the client asks for now.
 func (s *Server) Consent(ctx context.Context, p *project.Project, pending Pending, who Person) (Consent, error) {
 	allowed, err := s.allowedEarlier(ctx, p, pending, who)
 	if err != nil {
 		return Consent{}, err
 	}
-	grantable, active, err := s.subjects.Narrow(ctx, p.ID, who.Subject, who.Organization, union(pending.Scopes, allowed))
+	grantable, active, err := s.subjects.Narrow(ctx, p.ID, who.Subject, who.Organization, pending.Scopes)
 	if err != nil {
 		return Consent{}, err
 	}
@@ -61,9 +58,9 @@ func (s *Server) Consent(ctx context.Context, p *project.Project, pending Pendin
 		return Consent{}, s.Refuse(p, pending.Client, pending.RedirectURI, pending.Request.State,
 			&Error{Code: "access_denied", Description: "This person cannot use connected apps here."})
 	}
-	again := pending.Request.Asks("consent")
+	quiet := !pending.Request.Asks("consent")
 	careful := p.Settings.PreselectReadOnly && pending.Client.Creation == Dynamic
-	var all, fresh []Choice
+	var all, fresh, kept []Choice
 	for _, name := range pending.Scopes {
 		if silent(name) {
 			continue
@@ -72,28 +69,32 @@ func (s *Server) Consent(ctx context.Context, p *project.Project, pending Pendin
 		choice.Grantable = slices.Contains(grantable, name)
 		choice.Ticked = choice.Grantable && (choice.Scope.ReadOnly || !careful)
 		all = append(all, choice)
-		if !slices.Contains(allowed, name) {
+		switch {
+		case !slices.Contains(allowed, name):
 			fresh = append(fresh, choice)
+		case choice.Grantable:
+			kept = append(kept, choice)
 		}
 	}
+	something := slices.ContainsFunc(all, func(c Choice) bool { return c.Grantable })
 	switch {
-	case !again && pending.Client.Type.FirstParty() && pending.Client.BypassConsent:
+	case quiet && something && bypasses(p, pending):
 		return Consent{Choices: all, Skip: true}, nil
-	case !again && len(all) > 0 && len(fresh) == 0 && pending.Client.ProvesItself(pending.RedirectURI):
+	case quiet && something && len(fresh) == 0 && pending.Client.ProvesItself(pending.RedirectURI):
 		return Consent{Choices: all, Skip: true, remembered: true}, nil
-	case !again && len(fresh) > 0 && len(fresh) < len(all):
-		c := Consent{Choices: fresh}
-		for _, name := range allowed {
-			if slices.Contains(grantable, name) {
-				kept := newChoice(p, name)
-				kept.Grantable = true
-				c.Kept = append(c.Kept, kept)
-			}
-		}
-		return c, nil
+	case quiet && len(fresh) > 0 && len(fresh) < len(all):
+		return Consent{Choices: fresh, Kept: kept}, nil
 	default:
 		return Consent{Choices: all}, nil
 	}
+}
+
+// bypasses reports whether the project lets its own program do without a
+// consent page. Not at an address that any program on a computer can take
+// (decision 13), but for a server of development, which is one itself.
+func bypasses(p *project.Project, pending Pending) bool {
+	c, uri := pending.Client, pending.RedirectURI
+	return c.Type.FirstParty() && c.BypassConsent && (c.ProvesItself(uri) || !p.Secure() && DestinationOf(uri).Loopback)
 }
 
 func union(a, b []string) []string {

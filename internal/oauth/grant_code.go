@@ -34,7 +34,7 @@ func (s *Server) exchangeCode(ctx context.Context, r tokenRequest) ([]byte, erro
 		return nil, s.refuseGrant(ctx, r, "", "unknown code")
 	case code.ClientID != r.client.ID:
 		return nil, s.refuseGrant(ctx, r, code.Subject, "code of another client")
-	case !now.Before(code.ExpiresAt):
+	case code.RedeemedAt.IsZero() && !now.Before(code.ExpiresAt): // a used one is a replay, however late
 		return nil, s.refuseGrant(ctx, r, code.Subject, "code ran out")
 	case r.redirect != "" && r.redirect != code.RedirectURI:
 		return nil, s.refuseGrant(ctx, r, code.Subject, "other redirect URI")
@@ -44,7 +44,7 @@ func (s *Server) exchangeCode(ctx context.Context, r tokenRequest) ([]byte, erro
 		}
 		return nil, s.refuseGrant(ctx, r, code.Subject, "wrong verifier")
 	}
-	if err := r.checkResource(code.Resource); err != nil {
+	if err := s.checkResource(ctx, r, code.Subject, code.Resource); err != nil {
 		return nil, err
 	}
 	scopes, err := s.narrow(ctx, r, code.Subject, code.Organization, code.Scopes)

@@ -36,16 +36,14 @@ func (s *Server) exchangeRefresh(ctx context.Context, r tokenRequest) ([]byte, e
 	case token.AuthMethod != r.method:
 		return nil, s.refuseGrant(ctx, r, family.Subject, "other client authentication")
 	}
-	if err := r.checkResource(family.Resource); err != nil {
+	if err := s.checkResource(ctx, r, family.Subject, family.Resource); err != nil {
 		return nil, err
-	}
-	if _, registered := r.project.Resource(family.Resource); family.Resource != "" && !registered && !r.project.Settings.UnregisteredResources {
-		return nil, s.refuseGrant(ctx, r, family.Subject, "resource is no longer registered")
 	}
 	scopes, err := s.narrow(ctx, r, family.Subject, family.Organization, family.Scopes)
 	if err != nil {
 		return nil, err
 	}
+	family.Nonce = "" // it answered the first request (OpenID Connect Core §12.2)
 	body, successor, err := s.mint(ctx, r, family, scopes, token.Generation+1)
 	if err != nil {
 		return nil, err

@@ -56,19 +56,28 @@ func describe(p *project.Project, name string) (project.Scope, bool) {
 	return p.Scope(name)
 }
 
+// silent are scopes without a box on the consent page: they do nothing by
+// themselves.
+func silent(scope string) bool { return scope == "offline_access" }
+
+// useful reports whether some scope of a list permits anything.
+func useful(scopes []string) bool {
+	return slices.ContainsFunc(scopes, func(name string) bool { return !silent(name) })
+}
+
 // requestedScopes decides what a request asks for: its own scopes if every one
 // is known, else the resource's defaults, else the project's (decision 27). An
 // unregistered resource of development brings scopes nobody defined; those are
 // taken as named.
 func requestedScopes(p *project.Project, target target, asked []string) ([]string, error) {
-	if len(asked) == 0 {
+	if !useful(asked) {
 		switch {
 		case len(target.resource.DefaultScopes) > 0:
-			return target.resource.DefaultScopes, nil
+			return union(target.resource.DefaultScopes, asked), nil
 		case len(target.resource.Scopes) > 0:
-			return target.resource.Scopes, nil
+			return union(target.resource.Scopes, asked), nil
 		default:
-			return p.Settings.DefaultScopes, nil
+			return union(p.Settings.DefaultScopes, asked), nil
 		}
 	}
 	for _, name := range asked {

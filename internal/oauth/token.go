@@ -95,34 +95,42 @@ func parseToken(p *project.Project, client Client, method string, form url.Value
 }
 
 // checkResource checks that a token request stays inside what was granted (RFC
-// 8707 §2.2): it names the granted resource, or none.
-func (r tokenRequest) checkResource(granted string) error {
+// 8707 §2.2): it names the granted resource, or none. A resource that the
+// operator removed since gets no more tokens.
+func (s *Server) checkResource(ctx context.Context, r tokenRequest, subject, granted string) error {
 	for _, asked := range r.resources {
 		if granted == "" || strings.TrimSuffix(asked, "/") != strings.TrimSuffix(granted, "/") {
 			return invalidTarget("The grant is not for this resource. Start a new authorization for it.")
 		}
 	}
+	if _, registered := r.project.Resource(granted); !registered && granted != "" && !r.project.Settings.UnregisteredResources {
+		return s.refuseGrant(ctx, r, subject, "resource is no longer registered")
+	}
 	return nil
 }
 
 // narrow returns the scopes of a new access token: what is asked, inside what
-// was granted (RFC 6749 §6), inside what the person may grant today.
+// was granted (RFC 6749 §6), inside what the person may grant today. Asking for
+// too much is refused without a word against the grant, which a client would
+// throw away.
 func (s *Server) narrow(ctx context.Context, r tokenRequest, subject, organization string, granted []string) ([]string, error) {
 	for _, name := range r.scopes {
 		if !slices.Contains(granted, name) {
 			return nil, invalidScope("The scope '%s' was not granted.", name)
 		}
 	}
-	wanted := granted
-	if len(r.scopes) > 0 {
-		wanted = r.scopes
-	}
-	scopes, active, err := s.subjects.Narrow(ctx, r.project.ID, subject, organization, wanted)
-	if err != nil {
+	grantable, active, err := s.subjects.Narrow(ctx, r.project.ID, subject, organization, granted)
+	switch {
+	case err != nil:
 		return nil, err
-	}
-	if !active || len(scopes) == 0 {
+	case !active || !useful(grantable):
 		return nil, s.refuseGrant(ctx, r, subject, "the person can no longer grant any of it")
+	case len(r.scopes) == 0:
+		return grantable, nil
+	}
+	scopes := slices.DeleteFunc(slices.Clone(r.scopes), func(name string) bool { return !slices.Contains(grantable, name) })
+	if !useful(scopes) {
+		return nil, invalidScope("The person can no longer grant any of these scopes.")
 	}
 	return scopes, nil
 }

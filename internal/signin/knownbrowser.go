@@ -28,11 +28,6 @@ func (m *Methods) Mark(p *project.Project, email string) string {
 	return base64.RawURLEncoding.EncodeToString(append(number, m.markCode(p, number, email)...))
 }
 
-// Known reports whether mark was made for this project and address.
-func (m *Methods) Known(p *project.Project, mark, email string) bool {
-	return m.knownAs(p, mark, email) != ""
-}
-
 // knownAs is the number in a mark, as text, "" when the mark is not of this
 // project and address.
 func (m *Methods) knownAs(p *project.Project, mark, email string) string {

@@ -31,10 +31,8 @@ func (d *DB) Rollback(ctx context.Context) error {
 }
 
 var (
-	Keep          = keep
-	AtLeast       = atLeast
-	StorableText  = storable
-	SchemaFiles   = schemaFiles
-	ErrRace       = errRace
-	SQLitePragmas = sqlitePragmas
+	Keep        = keep
+	AtLeast     = atLeast
+	SchemaFiles = schemaFiles
+	ErrRace     = errRace
 )

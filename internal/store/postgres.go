@@ -5,6 +5,7 @@ import (
 	"database/sql"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -137,6 +138,7 @@ func (p *postgresDB) finish(ctx context.Context, tx *sql.Tx) error {
 		changes[c.table] = append(changes[c.table], change)
 	}
 	for table, list := range changes {
+		//nolint:gosec // names from the catalogue, quoted
 		statement := "ALTER TABLE " + pgx.Identifier{table}.Sanitize() + " " + strings.Join(list, ", ")
 		if _, err := tx.ExecContext(ctx, statement); err != nil {
 			return err
@@ -194,10 +196,9 @@ func rowMissing(err error) bool {
 }
 
 // tableTaken reports whether two connections made the same table at once:
-// duplicate_table, or the same found a moment later in the catalogue.
+// duplicate_table, or its row type or name found in the catalogue.
 func tableTaken(err error) bool {
-	code := pgCode(err)
-	return code == "42P07" || code == "23505"
+	return slices.Contains([]string{"42P07", "42710", "23505"}, pgCode(err))
 }
 
 // impossibleText reports whether PostgreSQL refused a text that is not UTF-8 or

@@ -36,10 +36,6 @@ type sqliteDB struct {
 // grouped commits make that cheap.
 const sqlitePragmas = "_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)&_txlock=immediate"
 
-// sqliteOldest is the first version without the loss of data that two
-// connections could cause in write-ahead mode.
-var sqliteOldest = [3]int{3, 51, 3}
-
 func openSQLite(ctx context.Context, c Config) (*sqliteDB, error) {
 	path, err := filepath.Abs(c.Path)
 	if err != nil {
@@ -100,13 +96,16 @@ func (s *sqliteDB) open(more string, conns int) (*sql.DB, error) {
 	return pool, nil
 }
 
+// checkVersion refuses the versions that can lose data when two connections
+// write and checkpoint in write-ahead mode at once.
 func (s *sqliteDB) checkVersion(ctx context.Context) error {
+	oldest := [3]int{3, 51, 3}
 	var text string
 	if err := s.readers.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&text); err != nil {
 		return fmt.Errorf("open %s: %w", s.path, err)
 	}
-	if !atLeast(text, sqliteOldest) {
-		return fmt.Errorf("SQLite %s can lose data in write-ahead mode; %d.%d.%d or later is needed", text, sqliteOldest[0], sqliteOldest[1], sqliteOldest[2])
+	if !atLeast(text, oldest) {
+		return fmt.Errorf("SQLite %s can lose data in write-ahead mode; %d.%d.%d or later is needed", text, oldest[0], oldest[1], oldest[2])
 	}
 	return nil
 }
@@ -171,6 +170,7 @@ func (s *sqliteDB) close() error {
 	errs = append(errs, s.readers.Close())
 	if s.lock != nil {
 		errs = append(errs, s.lock.Close())
+		s.lock = nil
 	}
 	return errors.Join(errs...)
 }
@@ -214,7 +214,7 @@ func (s *statements) PrepareContext(ctx context.Context, query string) (*sql.Stm
 	if stmt, ok := s.known[query]; ok {
 		return stmt, nil
 	}
-	stmt, err := s.on.PrepareContext(ctx, query)
+	stmt, err := s.on.PrepareContext(ctx, query) //nolint:sqlclosecheck // kept; close closes it
 	if err == nil {
 		s.known[query] = stmt
 	}
@@ -222,7 +222,7 @@ func (s *statements) PrepareContext(ctx context.Context, query string) (*sql.Stm
 }
 
 func (s *statements) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	stmt, err := s.PrepareContext(ctx, query)
+	stmt, err := s.PrepareContext(ctx, query) //nolint:sqlclosecheck // kept; close closes it
 	if err != nil {
 		return nil, err
 	}
@@ -230,7 +230,7 @@ func (s *statements) ExecContext(ctx context.Context, query string, args ...any)
 }
 
 func (s *statements) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	stmt, err := s.PrepareContext(ctx, query)
+	stmt, err := s.PrepareContext(ctx, query) //nolint:sqlclosecheck // kept; close closes it
 	if err != nil {
 		return nil, err
 	}
@@ -238,7 +238,7 @@ func (s *statements) QueryContext(ctx context.Context, query string, args ...any
 }
 
 func (s *statements) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	stmt, err := s.PrepareContext(ctx, query)
+	stmt, err := s.PrepareContext(ctx, query) //nolint:sqlclosecheck // kept; close closes it
 	if err != nil {
 		return s.on.QueryRowContext(ctx, query, args...) // fails the same way, in the form asked for
 	}
