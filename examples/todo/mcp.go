@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -22,7 +23,7 @@ func newMCP(service *Service, g *guard.Guard) (streamable, sse http.Handler) {
 		// The tools never change, and nobody is told when a list does.
 		Capabilities: &mcp.ServerCapabilities{Tools: &mcp.ToolCapabilities{}, Resources: &mcp.ResourceCapabilities{}},
 	})
-	server.AddReceivingMiddleware(mcpguard.Middleware(g), listResources(service))
+	server.AddReceivingMiddleware(mcpguard.Middleware(g), tellCalls, listResources(service))
 
 	type nothing struct{}
 	type todoText struct {
@@ -101,6 +102,22 @@ func newMCP(service *Service, g *guard.Guard) (streamable, sse http.Handler) {
 			PropagateRequestCancellation: true,
 		}),
 		mcp.NewSSEHandler(get, &mcp.SSEOptions{DisableLocalhostProtection: true})
+}
+
+// tellCalls prints one line for each tool that a client called; "postern dev"
+// shows them.
+func tellCalls(next mcp.MethodHandler) mcp.MethodHandler {
+	return func(ctx context.Context, method string, req mcp.Request) (mcp.Result, error) {
+		result, err := next(ctx, method, req)
+		if call, ok := req.(*mcp.CallToolRequest); ok {
+			outcome := "done"
+			if answer, ok := result.(*mcp.CallToolResult); err != nil || ok && answer.IsError {
+				outcome = "failed"
+			}
+			fmt.Printf("call %s by %s, %s\n", call.Params.Name, guard.FromContext(ctx).ClientID, outcome)
+		}
+		return result, err
+	}
 }
 
 const resourcePrefix = "todoapp://todos/"

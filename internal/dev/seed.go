@@ -40,14 +40,13 @@ func (s Seed) Plant(ctx context.Context) (Seeded, error) {
 		return Seeded{}, fmt.Errorf("dev: project: %w", err)
 	}
 	resource := s.TodoURL + "/mcp"
-	if known, ok := p.Resource(resource); !ok || !known.Default {
-		scopes := []project.Scope{
-			{Name: "read:todos", Description: "Read your to-dos", ReadOnly: true},
-			{Name: "write:todos", Description: "Add, complete and delete your to-dos"},
-		}
-		known.URI, known.Name, known.Default = resource, "Todo", true
-		if _, _, err := s.Projects.AddResource(ctx, p, known, scopes, false); err != nil {
-			return Seeded{}, fmt.Errorf("dev: resource server: %w", err)
+	// Clients of the older transport ask for a token of the address they use.
+	for _, uri := range []string{resource, s.TodoURL + "/sse"} {
+		if known, ok := p.Resource(uri); !ok || known.Default != (uri == resource) {
+			known.URI, known.Name, known.Default = uri, "Todo", uri == resource
+			if _, _, err := s.Projects.AddResource(ctx, p, known, todoScopes(), false); err != nil {
+				return Seeded{}, fmt.Errorf("dev: resource server: %w", err)
+			}
 		}
 	}
 	seeded := Seeded{Resource: resource}
@@ -68,6 +67,13 @@ func (s Seed) Plant(ctx context.Context) (Seeded, error) {
 	}
 	seeded.Project, err = s.Projects.Find(ctx, p.ID)
 	return seeded, err
+}
+
+func todoScopes() []project.Scope {
+	return []project.Scope{
+		{Name: "read:todos", Description: "Read your to-dos", ReadOnly: true},
+		{Name: "write:todos", Description: "Add, complete and delete your to-dos"},
+	}
 }
 
 func (s Seed) project(ctx context.Context) (*project.Project, error) {

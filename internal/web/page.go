@@ -136,11 +136,14 @@ type ErrorPage struct {
 	Step  string    // the step it happened at, such as "authorize"
 }
 
-// HeadlineHTML, WhatHTML and NextHTML are the page's sentences with their holes
-// filled.
+// HeadlineHTML is Headline with its holes filled.
 func (e ErrorPage) HeadlineHTML() template.HTML { return e.fill(e.Headline) }
-func (e ErrorPage) WhatHTML() template.HTML     { return e.fill(e.What) }
-func (e ErrorPage) NextHTML() template.HTML     { return e.fill(e.Next) }
+
+// WhatHTML is What with its holes filled.
+func (e ErrorPage) WhatHTML() template.HTML { return e.fill(e.What) }
+
+// NextHTML is Next with its holes filled.
+func (e ErrorPage) NextHTML() template.HTML { return e.fill(e.Next) }
 
 func (e ErrorPage) fill(sentence string) template.HTML {
 	name := func(s, otherwise string) string {
