@@ -114,7 +114,7 @@ func tellCalls(next mcp.MethodHandler) mcp.MethodHandler {
 			if answer, ok := result.(*mcp.CallToolResult); err != nil || ok && answer.IsError {
 				outcome = "failed"
 			}
-			fmt.Printf("call %s by %s, %s\n", call.Params.Name, guard.FromContext(ctx).ClientID, outcome)
+			fmt.Printf("call %q by %s, %s\n", call.Params.Name, guard.FromContext(ctx).ClientID, outcome)
 		}
 		return result, err
 	}

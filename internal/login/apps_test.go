@@ -20,8 +20,9 @@ func (p page) grants() []string {
 // change presses a button beside a grant on My connected apps.
 func (b *browser) change(action, grant string) page {
 	b.w.t.Helper()
-	_, csrf := b.form(b.get("/connected-apps"))
-	return b.send(http.MethodPost, "/connected-apps", fill(csrf, "action", action, "grant", grant))
+	_, hidden := b.form(b.get("/connected-apps"))
+	hidden.Set("grant", grant)
+	return b.send(http.MethodPost, "/connected-apps", fill(hidden, "action", action))
 }
 
 // Proves: MCP-AS-29.
@@ -118,7 +119,7 @@ func TestConnectedApps(t *testing.T) {
 		})
 		t.Run("without a session it asks who is there", func(t *testing.T) {
 			stranger := w.on(t).browser()
-			got := stranger.send(http.MethodPost, "/connected-apps", fill("x", "action", "take_back", "grant", notebook))
+			got := stranger.send(http.MethodPost, "/connected-apps", fill(url.Values{"csrf": {"x"}}, "action", "take_back", "grant", notebook))
 			wantText(t, stranger.follow(got), 200, "Sign in to Notes")
 		})
 	})
@@ -195,7 +196,7 @@ func TestLogout(t *testing.T) {
 				t.Error("another site signed the person out")
 			}
 			for _, fetchSite := range []string{"cross-site", "same-site"} {
-				if got := b.send(http.MethodPost, "/sign-out", fill("x", "action", "sign_out"), "Origin", "https://evil.example", "Sec-Fetch-Site", fetchSite); got.status != http.StatusForbidden {
+				if got := b.send(http.MethodPost, "/sign-out", fill(url.Values{"csrf": {"x"}}, "action", "sign_out"), "Origin", "https://evil.example", "Sec-Fetch-Site", fetchSite); got.status != http.StatusForbidden {
 					t.Errorf("/sign-out from %s: %d", fetchSite, got.status)
 				}
 			}

@@ -412,8 +412,9 @@ func TestDecisionIsAboutThePage(t *testing.T) {
 	w.Clock.Advance(time.Second)
 	b.allow(b.authorize(request(w.operator.ID, callback))) // everything, in another tab
 	got := b.allow(narrow, "read:notes")
-	if got.answer() != nil || got.status != http.StatusForbidden {
-		t.Errorf("%d to %v: the unticked permission came back", got.status, got.answer())
+	wantText(t, got, 400, "This link is too old", "Go back to Notebook and connect again.")
+	if got.answer() != nil {
+		t.Errorf("to %v: the unticked permission came back", got.answer())
 	}
 	t.Run("M10: a document that changes under the page is another page", func(t *testing.T) {
 		w := w.on(t)

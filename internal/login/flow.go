@@ -73,9 +73,8 @@ func (st step) binding() []string {
 	return []string{"flow", st.flow.ID, st.who.session.ID}
 }
 
-// shown ties the form of a decision to what its page showed as well: to the
-// client as it is pinned, and to what was asked. A decision about another page
-// than this one is none.
+// shown is what a consent page is about: this flow and person, the client as it
+// is pinned, and what is asked. A decision about another page is none.
 func (st step) shown(consent oauth.Consent) []string {
 	binding := append(st.binding(), "consent", hex.EncodeToString(st.pending.Client.MetadataHash), strconv.FormatBool(consent.Skip))
 	for _, choice := range consent.Choices {
@@ -293,18 +292,24 @@ func (l *Pages) Consent(w http.ResponseWriter, r *http.Request) error {
 		http.Redirect(w, r, flowPath+st.flow.ID, http.StatusSeeOther)
 		return nil
 	}
+	values, ok, err := l.form(w, r, st.binding(), "allow")
+	if !ok {
+		return err
+	}
+	if values.Get("action") == "switch" {
+		return l.switchPerson(w, r, st)
+	}
 	consent, ok, err := l.ask(w, r, &st)
 	if !ok {
 		return err
 	}
-	values, ok, err := l.form(w, r, st.shown(consent), "allow")
-	if !ok {
-		return err
+	if !l.csrf.Check(values.Get("page"), st.shown(consent)...) {
+		// Another window decided, or another of this person's decisions changed
+		// what there is to ask.
+		return l.fail(w, r, "consent", linkTooOld(st.pending.Client.Name()))
 	}
 	v := l.consentView(st, consent)
 	switch values.Get("action") {
-	case "switch":
-		return l.switchPerson(w, r, st)
 	case "allow":
 		return l.allow(w, r, st, consent, values["allow"])
 	case "deny":

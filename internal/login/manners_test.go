@@ -60,7 +60,6 @@ func TestHeadersOfEveryPage(t *testing.T) {
 	action, csrf := b.form(consent)
 	stranger := w.browser()
 	login := stranger.get("/login")
-	_, code := stranger.form(login)
 	pages := map[string]page{
 		"sign in":                   login,
 		"bad address":               stranger.submit(login, "email", "x"),
@@ -91,7 +90,6 @@ func TestHeadersOfEveryPage(t *testing.T) {
 		"a redirect into a sign-in": stranger.send(http.MethodGet, "/connected-apps", ""),
 		"HEAD":                      stranger.send(http.MethodHead, "/login", ""),
 	}
-	_ = code
 	flood := w.browser()
 	flood.peer = "203.0.113.9"
 	for range 200 {
@@ -150,24 +148,31 @@ func TestForms(t *testing.T) {
 		_, ofSignOut := b.form(b.get("/sign-out"))
 		grant := b.get("/connected-apps").grants()[0]
 
+		token := csrf.Get("csrf")
 		tokens := map[string]string{
-			"none": "", "wrong": csrf[1:] + "A", "cut": csrf[:len(csrf)-1], "longer": csrf + "A", "of another flow": ofOtherFlow,
-			"of another person": ofOtherPerson,
+			"none": "", "wrong": token[1:] + "A", "cut": token[:len(token)-1], "longer": token + "A",
+			"of another flow": ofOtherFlow.Get("csrf"), "of another person": ofOtherPerson.Get("csrf"), "of the page": csrf.Get("page"),
 		}
-		for _, form := range []struct{ path, own, fields string }{
-			{action, csrf, "action=allow&allow=read:notes"},
-			{action, csrf, "action=deny"},
-			{action, csrf, "action=switch"},
-			{flow + "/email", csrf, "email=" + bea},
-			{flow + "/code", csrf, "code=123456"},
-			{"/connected-apps", ofApps, "action=take_back&grant=" + grant},
-			{"/connected-apps", ofApps, "action=sign_out_everywhere"},
-			{"/sign-out", ofSignOut, "action=sign_out"},
+		for _, form := range []struct {
+			path   string
+			hidden url.Values
+			fields []string
+		}{
+			{action, csrf, []string{"action", "allow", "allow", "read:notes"}},
+			{action, csrf, []string{"action", "deny"}},
+			{action, csrf, []string{"action", "switch"}},
+			{flow + "/email", csrf, []string{"email", bea}},
+			{flow + "/code", csrf, []string{"code", "123456"}},
+			{"/connected-apps", ofApps, []string{"action", "take_back"}},
+			{"/connected-apps", ofApps, []string{"action", "sign_out_everywhere"}},
+			{"/sign-out", ofSignOut, []string{"action", "sign_out"}},
 		} {
-			t.Run(form.path[strings.LastIndex(form.path, "/"):]+" "+strings.SplitN(form.fields, "&", 2)[0], func(t *testing.T) {
+			t.Run(form.path[strings.LastIndex(form.path, "/"):]+" "+form.fields[1], func(t *testing.T) {
 				b.w = w.on(t)
 				for name, token := range tokens {
-					if got := b.send(http.MethodPost, form.path, form.fields+"&csrf="+url.QueryEscape(token)); got.status != http.StatusForbidden || got.answer() != nil {
+					hidden := maps.Clone(form.hidden)
+					hidden.Set("csrf", token)
+					if got := b.send(http.MethodPost, form.path, fill(hidden, form.fields...)); got.status != http.StatusForbidden || got.answer() != nil {
 						t.Errorf("a token: %s: %d %s", name, got.status, got.text())
 					}
 				}
@@ -180,12 +185,24 @@ func TestForms(t *testing.T) {
 					"another port of ours":  {"Origin", "http://localhost:1", "Sec-Fetch-Site", ""},
 					"a header that it made": {"Origin", "https://evil.example", "Sec-Fetch-Site", "nonsense"},
 				} {
-					if got := b.send(http.MethodPost, form.path, form.fields+"&csrf="+form.own, headers...); got.status != http.StatusForbidden || got.answer() != nil {
+					if got := b.send(http.MethodPost, form.path, fill(form.hidden, form.fields...), headers...); got.status != http.StatusForbidden || got.answer() != nil {
 						t.Errorf("from %s: %d %s", name, got.status, got.text())
 					}
 				}
 			})
 		}
+		t.Run("a decision about another page is none", func(t *testing.T) {
+			b.w = w.on(t)
+			hidden := maps.Clone(csrf)
+			for _, page := range []string{"", token, ofOtherFlow.Get("page"), ofOtherPerson.Get("page")} {
+				hidden.Set("page", page)
+				for _, decision := range []string{"allow", "deny"} {
+					if got := b.send(http.MethodPost, action, fill(hidden, "action", decision, "allow", "read:notes")); got.status != 400 || got.answer() != nil {
+						t.Errorf("%s: %d to %v", decision, got.status, got.answer())
+					}
+				}
+			}
+		})
 		t.Run("and nothing changed", func(t *testing.T) {
 			b.w = w.on(t)
 			if !slices.Contains(b.get("/connected-apps").grants(), grant) || w.sent(bea) != 1 {
@@ -204,17 +221,16 @@ func TestGetChangesNothing(t *testing.T) {
 	b := w.signedIn(ada)
 	b.connect(w.dynamic, loopback)
 	p := b.authorize(request(w.operator.ID, callback))
-	grant := b.get("/connected-apps").grants()[0]
 	action, csrf := b.form(p)
 	flow := strings.TrimSuffix(action, "/consent")
 	_, ofSignOut := b.form(b.get("/sign-out"))
 	_, ofApps := b.form(b.get("/connected-apps"))
 	before, cookies := w.rows(), maps.Clone(b.cookies)
 	for _, address := range []string{
-		flow, flow + "?action=allow&allow=read:notes&csrf=" + csrf, flow + "/consent?action=allow&allow=read:notes&csrf=" + csrf,
-		flow + "/email?email=" + bea + "&csrf=" + csrf, flow + "/code?code=123456&csrf=" + csrf,
-		"/connected-apps?action=take_back&grant=" + grant + "&csrf=" + ofApps, "/connected-apps?action=sign_out_everywhere&csrf=" + ofApps,
-		"/sign-out?action=sign_out&csrf=" + ofSignOut, "/oauth/logout?action=sign_out&csrf=" + ofSignOut, "/oauth/logout?client_id=" + w.operator.ID,
+		flow, flow + "?" + fill(csrf, "action", "allow", "allow", "read:notes"), flow + "/consent?" + fill(csrf, "action", "allow", "allow", "read:notes"),
+		flow + "/email?" + fill(csrf, "email", bea), flow + "/code?" + fill(csrf, "code", "123456"),
+		"/connected-apps?" + fill(ofApps, "action", "take_back"), "/connected-apps?" + fill(ofApps, "action", "sign_out_everywhere"),
+		"/sign-out?" + fill(ofSignOut, "action", "sign_out"), "/oauth/logout?" + fill(ofSignOut, "action", "sign_out"), "/oauth/logout?client_id=" + w.operator.ID,
 		"/", "/login", "/oauth/authorize?" + request(w.operator.ID, callback).Encode(), "/oauth/authorize?" + request(w.dynamic, loopback).Encode(),
 	} {
 		for _, method := range []string{http.MethodGet, http.MethodHead} {

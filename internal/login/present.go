@@ -74,7 +74,8 @@ func (l *Pages) consentView(st step, consent oauth.Consent) consentView {
 		life.LoneAccessToken = r.AccessToken
 	}
 	v := consentView{
-		Site: site(st.project), form: form{Post: flowPath + st.flow.ID + "/consent", CSRF: l.csrf.Token(st.shown(consent)...)},
+		Site: site(st.project), form: form{Post: flowPath + st.flow.ID + "/consent", CSRF: l.csrf.Token(st.binding()...)},
+		Page:   l.csrf.Token(st.shown(consent)...),
 		Client: clientViewOf(pending.Client, l.now()), Answer: answerTo(pending.RedirectURI, pending.Client.Host()),
 		Email: st.who.user.Email, Apps: appsPath,
 		AtMost: time.Duration(life.LoneAccessToken) * time.Second,

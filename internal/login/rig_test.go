@@ -359,12 +359,12 @@ func (b *browser) authorize(q url.Values) page {
 }
 
 var (
-	formTag  = regexp.MustCompile(`(?s)<form[^>]*action="([^"]*)"[^>]*>(.*?)</form>`)
-	csrfTag  = regexp.MustCompile(`name="csrf" value="([^"]*)"`)
-	boxTag   = regexp.MustCompile(`<input type="checkbox" name="allow" value="([^"]*)"[^>]*?( disabled)?( checked)?>`)
-	tag      = regexp.MustCompile(`<[^>]*>`)
-	blank    = regexp.MustCompile(`\s+`)
-	grantTag = regexp.MustCompile(`name="grant" value="([^"]*)"`)
+	formTag   = regexp.MustCompile(`(?s)<form[^>]*action="([^"]*)"[^>]*>(.*?)</form>`)
+	hiddenTag = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
+	boxTag    = regexp.MustCompile(`<input type="checkbox" name="allow" value="([^"]*)"[^>]*?( disabled)?( checked)?>`)
+	tag       = regexp.MustCompile(`<[^>]*>`)
+	blank     = regexp.MustCompile(`\s+`)
+	grantTag  = regexp.MustCompile(`name="grant" value="([^"]*)"`)
 )
 
 // text is what a person reads.
@@ -377,32 +377,37 @@ func (p page) text() string {
 	return strings.NewReplacer(" .", ".", " ,", ",").Replace(words)
 }
 
-// form is the action and the token of a page's first form.
-func (b *browser) form(p page) (action, csrf string) {
+// form is the action and the hidden fields of a page's first form.
+func (b *browser) form(p page) (action string, hidden url.Values) {
 	b.w.t.Helper()
 	f := formTag.FindStringSubmatch(p.body)
 	if f == nil {
 		b.w.t.Fatalf("%s (%d) has no form: %s", p.at, p.status, p.text())
 	}
-	token := csrfTag.FindStringSubmatch(f[2])
-	if token == nil {
-		b.w.t.Fatalf("%s: a form without a token", p.at)
+	return html.UnescapeString(f[1]), hiddenIn(f[2])
+}
+
+func hiddenIn(form string) url.Values {
+	hidden := url.Values{}
+	for _, field := range hiddenTag.FindAllStringSubmatch(form, -1) {
+		hidden.Add(field[1], html.UnescapeString(field[2]))
 	}
-	return html.UnescapeString(f[1]), token[1]
+	return hidden
 }
 
 // submit sends a page's first form with these fields, pairs of name and value,
 // and returns the answer before any redirect.
 func (b *browser) submit(p page, fields ...string) page {
 	b.w.t.Helper()
-	action, csrf := b.form(p)
-	return b.send(http.MethodPost, action, fill(csrf, fields...))
+	action, hidden := b.form(p)
+	return b.send(http.MethodPost, action, fill(hidden, fields...))
 }
 
-func fill(csrf string, fields ...string) string {
-	form := url.Values{"csrf": {csrf}}
+// fill is the body of a form with these fields besides the hidden ones.
+func fill(hidden url.Values, fields ...string) string {
+	form := maps.Clone(hidden)
 	for i := 0; i < len(fields); i += 2 {
-		form.Add(fields[i], fields[i+1])
+		form[fields[i]] = append(slices.Clone(form[fields[i]]), fields[i+1])
 	}
 	return form.Encode()
 }

@@ -660,7 +660,7 @@ func (b *browser) submit2(p page, action string, fields ...string) page {
 	b.w.t.Helper()
 	for _, f := range formTag.FindAllStringSubmatch(p.body, -1) {
 		if strings.Contains(f[2], `value="`+action+`"`) || strings.Contains(f[0], `id="`+action+`"`) {
-			return b.send(http.MethodPost, f[1], fill(csrfTag.FindStringSubmatch(f[2])[1], append(fields, "action", action)...))
+			return b.send(http.MethodPost, f[1], fill(hiddenIn(f[2]), append(fields, "action", action)...))
 		}
 	}
 	b.w.t.Fatalf("%s has no form with %q", p.at, action)

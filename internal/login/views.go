@@ -26,7 +26,8 @@ import (
 //	sign in         email
 //	one-time code   code             Continue sends no action;
 //	                                 resend, other_address
-//	consent         allow, repeated  one scope for each ticked box; read_only and
+//	consent         page             as given: what the decision is about
+//	                allow, repeated  one scope for each ticked box; read_only and
 //	                                 everything want the page again with other
 //	                                 ticks, deny and allow decide
 //	                (own form)       switch: "Not you?", sign in as somebody else
@@ -300,6 +301,7 @@ func (g permissionGroup) Place() string {
 type consentView struct {
 	web.Site
 	form
+	Page    string // stands for everything that is asked here
 	Client  clientView
 	Answer  answerView
 	Email   string
