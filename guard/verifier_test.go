@@ -116,7 +116,7 @@ func TestBrokenTokens(t *testing.T) {
 			start := time.Now()
 			_, err := g.Verify(t.Context(), token)
 			wantError(t, "Verify", err, guard.ErrInvalidToken)
-			if took := time.Since(start); took > 100*time.Millisecond {
+			if took := time.Since(start); took > 2*time.Second {
 				t.Errorf("took %v", took)
 			}
 		})

@@ -39,11 +39,16 @@ when the server is ready, and ends with it. It finds in its environment:
   TODO_CLIENT_ID   the example's own client
   DEMO_CLIENT_ID   a registered MCP client with a loopback redirect URI
 
-POSTERN_PORT (4000) and TODO_PORT (3000) choose other ports.`,
+POSTERN_PORT (4000) and TODO_PORT (3000) choose other ports. POSTERN_DATABASE with
+a PostgreSQL URL, and POSTERN_MASTER_KEY beside it, keep the data there instead.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
+			c, err := load(cmd)
+			if err != nil {
+				return err
+			}
 			d := &devRun{program: p, command: args, lines: make(chan devLine, 1000)}
-			return d.run(cmd.Context(), authority)
+			return d.run(cmd.Context(), c, authority)
 		},
 	}
 	c.Flags().StringVar(&authority, "dev-ca", "", "file with certificates (PEM) to trust when metadata documents are read")
@@ -81,7 +86,7 @@ func (d *devRun) tell(l devLine) {
 	}
 }
 
-func (d *devRun) run(ctx context.Context, authority string) error {
+func (d *devRun) run(ctx context.Context, c Config, authority string) error {
 	port, err := portOf("POSTERN_PORT", "4000")
 	if err != nil {
 		return err
@@ -119,12 +124,17 @@ func (d *devRun) run(ctx context.Context, authority string) error {
 		return wrong("make "+dev.FolderName+" writable", "%s", plain(err))
 	}
 	defer logFile.Close()
-	data := server.Data{Folder: dev.FolderName, Now: d.now}
+	data := server.Data{
+		Folder: dev.FolderName, Database: c.Database, MasterKey: c.MasterKey, MasterKeyFile: c.MasterKeyFile, Now: d.now,
+	}
 	opened, err := data.Open(ctx, true)
 	if err != nil {
 		return storageFault(err, data)
 	}
 	defer opened.Close()
+	if err := opened.DB.Migrate(ctx); err != nil {
+		return storageFault(err, data)
+	}
 	d.clients = oauth.NewSetup(opened.DB, d.now)
 	seed := dev.Seed{Projects: project.NewSetup(opened.DB, d.now), Clients: d.clients, Issuer: d.issuer, TodoURL: d.todoURL}
 	if d.seeded, err = seed.Plant(ctx); err != nil {

@@ -111,7 +111,7 @@ func (p *program) probes(c Config, data server.Data, issuers *[]string) []doctor
 	if data.Folder == c.Data { // not the data of "postern dev", which needs no settings
 		all = append(all, doctor.Probe{Check: "settings", Fix: "postern config check", Look: func(ctx context.Context) (string, error) {
 			if problems := p.safe(ctx, c); len(problems) > 0 {
-				return "", fmt.Errorf("%d problems, the first: %s", len(problems), problems[0])
+				return "", fmt.Errorf("the first of %d: %s", len(problems), problems[0])
 			}
 			return "complete and safe", nil
 		}}, doctor.Probe{Check: "mail", Fix: "compare mail.host, mail.port and mail.security with what your mail provider says", Look: func(ctx context.Context) (string, error) {
@@ -162,7 +162,7 @@ func (p *program) lookAtDatabase(ctx context.Context, data server.Data, issuers 
 	if db.SQLite() {
 		kind = "SQLite"
 	}
-	return fmt.Sprintf("%s, schema version %d, %d projects", kind, have, len(all)), nil
+	return fmt.Sprintf("%s, schema version %d, projects: %d", kind, have, len(all)), nil
 }
 
 // lookAtMail connects to the mail server and reads its greeting. It logs in

@@ -207,11 +207,11 @@ func serveProject(t *testing.T, db database) *postern {
 // dev starts "postern dev" with the example, which trusts certificates of
 // authority (a PEM file) when it reads metadata documents. It returns the
 // server and the address of the example.
-func dev(t *testing.T, authority string) (*postern, string) {
+func dev(t *testing.T, db database, authority string) (*postern, string) {
 	t.Helper()
 	port, todoPort := freePort(t), freePort(t)
 	p := &postern{issuer: "http://localhost:" + port, dir: t.TempDir()}
-	p.env = environment("POSTERN_PORT="+port, "TODO_PORT="+todoPort)
+	p.env = environment(append([]string{"POSTERN_PORT=" + port, "TODO_PORT=" + todoPort}, db.env...)...)
 	p.codes = p.mailbox
 	p.process = start(t, p.dir, p.env, "postern", "dev", "--dev-ca", authority, "--", filepath.Join(binaries, "todo"))
 	p.await(t, p.issuer+"/readyz")

@@ -17,9 +17,11 @@ import (
 // Proves: MCP-AS-29, MCP-AS-30, MCP-AS-38, MCP-AS-39, MCP-RS-2.
 func TestWalk(t *testing.T) {
 	t.Run("dev", func(t *testing.T) {
-		documents := newPublisher(t)
-		p, address := dev(t, documents.authority)
-		walkAll(t, p, address, documents, byDocument, byRegistration, byPreregistered)
+		eachDatabase(t, func(t *testing.T, db database) {
+			documents := newPublisher(t)
+			p, address := dev(t, db, documents.authority)
+			walkAll(t, p, address, documents, byDocument, byRegistration, byPreregistered)
+		})
 	})
 	eachDatabase(t, func(t *testing.T, db database) {
 		p := serveProject(t, db)

@@ -449,11 +449,11 @@ func TestHintsTellNothing(t *testing.T) {
 		}
 		return unique.ReplaceAllString(p.Body, "…")
 	}
-	known := page("login_hint", ada)
-	if !strings.Contains(known, ada) {
+	known := page("login_hint", ida)
+	if !strings.Contains(known, ida) {
 		t.Error("the hint is not in the page")
 	}
-	if unknown := page("login_hint", "eve@example.test"); strings.ReplaceAll(known, ada, "") != strings.ReplaceAll(unknown, "eve@example.test", "") {
+	if unknown := page("login_hint", "eve@example.test"); strings.ReplaceAll(known, ida, "") != strings.ReplaceAll(unknown, "eve@example.test", "") {
 		t.Error("A35 the pages for somebody known and somebody unknown differ")
 	}
 	if page() != page("id_token_hint", mine.ID) {

@@ -185,6 +185,7 @@ func (s *Server) Allow(ctx context.Context, p *project.Project, flowID string, p
 			decide(name, true)
 		}
 	}
+	granted = slices.DeleteFunc(slices.Clone(pending.Scopes), func(name string) bool { return !slices.Contains(granted, name) })
 	if consent.remembered {
 		rows = nil // nobody decided anything today
 	}

@@ -165,14 +165,14 @@ func TestConsentRemembered(t *testing.T) {
 				{"first", nil, "read:todos write:todos", "read:todos write:todos"},
 				{"the same", nil, "none", "read:todos write:todos"},
 				{"fewer", []string{"scope", "read:todos"}, "none", "read:todos"},
-				{"step-up with the union", []string{"scope", "read:todos write:todos delete:todos"}, "delete:todos", "delete:todos read:todos write:todos"},
+				{"step-up with the union", []string{"scope", "read:todos write:todos delete:todos"}, "delete:todos", "read:todos write:todos delete:todos"},
 				{"all of it", []string{"scope", "read:todos write:todos delete:todos"}, "none", "read:todos write:todos delete:todos"},
 				{"asked for on purpose", []string{"prompt", "consent"}, "read:todos write:todos", "read:todos write:todos"},
 				{"another resource", []string{"resource", notes, "scope", "read:notes"}, "read:notes", "read:notes"},
 			},
 			"a step-up that leaves something out gets no more than it asks for": {
 				{"first", nil, "read:todos write:todos", "read:todos write:todos"},
-				{"one old, one new", []string{"scope", "read:todos delete:todos"}, "delete:todos", "delete:todos read:todos"},
+				{"one old, one new", []string{"scope", "read:todos delete:todos"}, "delete:todos", "read:todos delete:todos"},
 			},
 			"a step-up that names only what is new": {
 				{"first", []string{"scope", "read:todos"}, "read:todos", "read:todos"},

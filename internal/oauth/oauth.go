@@ -120,16 +120,16 @@ func (s *Server) parseBody(r *http.Request, limit int64, repeatable ...string) (
 			for _, item := range v {
 				text, ok := item.(string)
 				if !ok {
-					return nil, invalidRequest("The member %q must hold strings.", printable(name))
+					return nil, invalidRequest("The member '%s' must hold strings.", printable(name))
 				}
 				form.Add(name, text)
 			}
 			if len(form[name]) > 1 && !contains(repeatable, name) {
-				return nil, invalidRequest("The parameter %q was sent more than once.", printable(name))
+				return nil, invalidRequest("The parameter '%s' was sent more than once.", printable(name))
 			}
 		case nil:
 		default:
-			return nil, invalidRequest("The member %q must be a string.", printable(name))
+			return nil, invalidRequest("The member '%s' must be a string.", printable(name))
 		}
 	}
 	return form, nil

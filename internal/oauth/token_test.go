@@ -61,7 +61,7 @@ func TestTokenResponse(t *testing.T) {
 					t.Errorf("no %s in %v", name, claims)
 				}
 			}
-			if sub, _ := claims["sub"].(string); !strings.HasPrefix(sub, "user-test-") || strings.Contains(i.Access, ada) {
+			if sub, _ := claims["sub"].(string); !strings.HasPrefix(sub, "user-test-") || strings.Contains(i.Access, ida) {
 				t.Errorf("sub %v", claims["sub"])
 			}
 			if again := claimsOf(t, w.tokens(t, w.public).Access); again["jti"] == claims["jti"] {
@@ -80,7 +80,7 @@ func TestTokenResponse(t *testing.T) {
 			i := w.tokens(t, w.public, "scope", "openid email read:todos", "nonce", "n-0S6_WzA2Mj")
 			claims := claimsOf(t, i.ID)
 			for name, want := range map[string]any{
-				"iss": w.Issuer, "aud": w.public.ID, "nonce": "n-0S6_WzA2Mj", "email": ada, "email_verified": true, "token_use": "id",
+				"iss": w.Issuer, "aud": w.public.ID, "nonce": "n-0S6_WzA2Mj", "email": ida, "email_verified": true, "token_use": "id",
 				"sub": claimsOf(t, i.Access)["sub"],
 			} {
 				if claims[name] != want {

@@ -30,18 +30,17 @@ const (
 	todo     = "https://todo.example.test/mcp"  // the default resource
 	notes    = "https://notes.example.test/mcp" // another, of profile compatible
 	callback = "https://client.example.test/cb" // of every client
-	ada      = "ada@example.test"
+	ida      = "ida@example.test"
 )
 
 // world is a whole server with two resource servers, clients of each kind and
-// Ada, who is signed in. What every refusal must leave alone is checked by
+// Ida, who is signed in. What every refusal must leave alone is checked by
 // refuses.
 type world struct {
 	*servertest.Server
-	db      *sql.DB
-	browser *servertest.Browser // Ada's
-	todoID  string              // of the resource server, with its secret
-	todoKey string
+	db        *sql.DB
+	browser   *servertest.Browser  // Ida's
+	resources map[string][2]string // URI → id and secret of the resource server
 
 	public, rival, basic, post oauth.Client
 	keys                       map[string]string // client id → secret
@@ -61,7 +60,7 @@ func eachWorld(t *testing.T, test func(t *testing.T, w *world), settings ...func
 func newWorld(t *testing.T, c servertest.Config) *world {
 	t.Helper()
 	db := rowsOf(t, &c)
-	w := &world{Server: servertest.New(t, c), keys: map[string]string{}}
+	w := &world{Server: servertest.New(t, c), keys: map[string]string{}, resources: map[string][2]string{}}
 	w.db = db()
 	for _, r := range []struct {
 		resource project.Resource
@@ -79,20 +78,19 @@ func newWorld(t *testing.T, c servertest.Config) *world {
 		for _, s := range r.scopes {
 			r.resource.Scopes = append(r.resource.Scopes, s.Name)
 		}
+		w.Clock.Advance(time.Second) // resources are listed in the order in which they were added
 		added, key, err := w.Projects.AddResource(t.Context(), w.Project, r.resource, r.scopes, true)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if added.URI == todo {
-			w.todoID, w.todoKey = added.ID, key.Text
-		}
+		w.resources[added.URI] = [2]string{added.ID, key.Text}
 	}
 	w.Follow(t)
 	w.public = w.client(t, oauth.NewClient{Name: "Public", Type: oauth.ThirdPartyPublic})
 	w.rival = w.client(t, oauth.NewClient{Name: "Rival", Type: oauth.ThirdPartyPublic})
 	w.basic = w.client(t, oauth.NewClient{Name: "Basic", Type: oauth.ThirdParty, AuthMethod: "client_secret_basic"})
 	w.post = w.client(t, oauth.NewClient{Name: "Post", Type: oauth.ThirdParty, AuthMethod: "client_secret_post"})
-	w.browser = w.signedIn(t, ada)
+	w.browser = w.signedIn(t, ida)
 	t.Cleanup(func() { w.noSecretInLog(t) })
 	return w
 }
@@ -202,7 +200,7 @@ func request(clientID string, changes ...string) url.Values {
 	}, changes...)
 }
 
-// code has Ada allow a request, and returns the code.
+// code has Ida allow a request, and returns the code.
 func (w *world) code(t *testing.T, request url.Values) string {
 	t.Helper()
 	answer := w.answer(t, w.browser, request)
@@ -468,6 +466,9 @@ func (w *world) carries(t *testing.T, to *url.URL, redirectURI, name, value stri
 			t.Errorf("%s is %q, want %q once: %s", param, q[param], want, to)
 		}
 	}
+	if text := q.Get("error_description"); text != "" && !plainText.MatchString(text) {
+		t.Errorf("RFC 6749 §4.1.2.1 does not allow %q", text)
+	}
 	if name != "code" && q.Has("code") {
 		t.Errorf("a refusal carries a code: %s", to)
 	}
@@ -480,8 +481,14 @@ func refusedToken(t *testing.T, a answer, status int, code string) {
 	if got := a.header.Get("Content-Type"); got != "application/json" {
 		t.Errorf("Content-Type %q", got)
 	}
+	if text, _ := a.json()["error_description"].(string); !plainText.MatchString(text) {
+		t.Errorf("RFC 6749 §5.2 does not allow %q", text)
+	}
 	innocent(t, a.header, a.body)
 }
+
+// plainText is what an error_description may be.
+var plainText = regexp.MustCompile(`^[\x20\x21\x23-\x5B\x5D-\x7E]+$`)
 
 // noSecretInLog checks every line that the server logged.
 func (w *world) noSecretInLog(t *testing.T) {

@@ -132,6 +132,11 @@ func (s Settings) Check() []string {
 	bound("lifetimes.email_code", l.EmailCode, 60, 1800)
 	bound("lifetimes.session_idle", l.SessionIdle, 300, 30*86400)
 	bound("lifetimes.session_absolute", l.SessionAbsolute, 300, 90*86400)
+	for _, port := range s.DocumentPorts {
+		if port < 1 || port > 65535 {
+			problems = append(problems, fmt.Sprintf("document_ports has %d; choose 1 to 65535", port))
+		}
+	}
 	for _, scheme := range s.PrivateUseSchemes {
 		if !privateScheme(scheme) {
 			problems = append(problems, fmt.Sprintf("private_use_schemes has %q; use a lower-case scheme of letters, digits, '.', '+' and '-', other than http, https, javascript, data and file", scheme))

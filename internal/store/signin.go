@@ -50,10 +50,7 @@ func (d *DB) SetFlowRequest(ctx context.Context, projectID, id string, request [
 // ClearFlowEmail forgets the address of a flow and ends its code.
 func (d *DB) ClearFlowEmail(ctx context.Context, projectID, id string) error {
 	return d.write(ctx, func(q *db.Queries) error {
-		if err := q.ClearFlowMethod(ctx, projectID, id); err != nil {
-			return wrap("clear flow", err)
-		}
-		return wrap("clear flow", q.DeleteEmailCodes(ctx, projectID, id))
+		return wrap("clear flow", q.ClearFlowMethod(ctx, projectID, id))
 	})
 }
 
@@ -71,9 +68,6 @@ func (d *DB) CreateEmailCode(ctx context.Context, c signin.EmailCode, limit sign
 		}
 		if n == 0 {
 			return signin.ErrNotFound
-		}
-		if err := q.DeleteEmailCodes(ctx, c.ProjectID, c.FlowID); err != nil {
-			return wrap("end codes", err)
 		}
 		err = q.CreateEmailCode(ctx, db.CreateEmailCodeParams{
 			ProjectID: c.ProjectID, ID: c.ID, FlowID: c.FlowID, Email: c.Email, EmailFolded: c.EmailFolded,

@@ -103,15 +103,6 @@ func (q *Queries) DecideFlow(ctx context.Context, arg DecideFlowParams) (int64, 
 	return result.RowsAffected()
 }
 
-const deleteEmailCodes = `-- name: DeleteEmailCodes :exec
-DELETE FROM email_code WHERE project_id = $1 AND flow_id = $2
-`
-
-func (q *Queries) DeleteEmailCodes(ctx context.Context, projectID string, flowID string) error {
-	_, err := q.db.ExecContext(ctx, deleteEmailCodes, projectID, flowID)
-	return err
-}
-
 const emailCodeAddress = `-- name: EmailCodeAddress :one
 SELECT email_folded FROM email_code WHERE project_id = $1 AND id = $2 AND flow_id = $3
 `

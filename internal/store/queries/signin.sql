@@ -28,9 +28,6 @@ SELECT decided_at FROM flow WHERE project_id = @project_id AND id = @id;
 INSERT INTO email_code (project_id, id, flow_id, email, email_folded, mac, tries, created_at, expires_at, used_at)
 VALUES (@project_id, @id, @flow_id, @email, @email_folded, @mac, 0, @created_at, @expires_at, 0);
 
--- name: DeleteEmailCodes :exec
-DELETE FROM email_code WHERE project_id = @project_id AND flow_id = @flow_id;
-
 -- name: EmailCodeAddress :one
 SELECT email_folded FROM email_code WHERE project_id = @project_id AND id = @id AND flow_id = @flow_id;
 
