@@ -29,7 +29,7 @@ test('the MCP Inspector connects through sign-in and consent and calls a tool', 
     await page.getByRole('button', { name: 'Allow' }).click();
     await page.getByText('Tools', { exact: true }).click();
     await page.getByRole('button', { name: 'createTodo' }).click();
-    await page.getByLabel('todoText', { exact: true }).fill('Buy milk');
+    await page.getByRole('textbox', { name: 'todoText' }).fill('Buy milk');
     await page.getByRole('button', { name: 'Execute Tool' }).click();
     await expect(page.getByText('"Added."').first()).toBeVisible();
     await page.screenshot({ path: 'test-results/pages/inspector-called.png' });

@@ -61,8 +61,10 @@ func newWorld(t *testing.T, c servertest.Config) *world {
 		project.Scope{Name: "read:notes", Description: "Read your notes", ReadOnly: true},
 		project.Scope{Name: "write:notes", Description: "Add and edit notes"},
 		project.Scope{Name: "delete:notes", Description: "Delete notes"})
-	w.operator, _ = w.AddClient(t, oauth.NewClient{Name: "Notebook", Type: oauth.ThirdPartyPublic, RedirectURIs: []string{callback, callback + "2"},
-		PostLogoutRedirectURIs: []string{"https://client.example.test/bye", "cursor://notebook/bye"}})
+	w.operator, _ = w.AddClient(t, oauth.NewClient{
+		Name: "Notebook", Type: oauth.ThirdPartyPublic, RedirectURIs: []string{callback, callback + "2"},
+		PostLogoutRedirectURIs: []string{"https://client.example.test/bye", "cursor://notebook/bye"},
+	})
 	w.first, _ = w.AddClient(t, oauth.NewClient{Name: "Notes desktop", Type: oauth.FirstPartyPublic, RedirectURIs: []string{callback}, BypassConsent: true})
 	w.dynamic = w.register(map[string]any{"client_name": "MCP Inspector", "redirect_uris": []string{loopback}})
 	return w

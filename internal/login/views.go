@@ -488,11 +488,13 @@ func (v codeMailView) Spaced() string {
 	return v.Code[:3] + " " + v.Code[3:]
 }
 
-// Sender and Asker are the names of the project and of the connected app,
-// cleaned: neither can begin a line of its own. Mail programs make links of
-// whatever looks like an address, and anybody can register a name and have a
-// mail sent: a name that nobody vouches for loses what addresses are made of.
+// Sender is the name of the project, cleaned: it cannot begin a line of its own.
 func (v codeMailView) Sender() string { return web.ClientText(v.Project) }
+
+// Asker is the name of the connected app, cleaned as well. Mail programs make
+// links of whatever looks like an address, and anybody can register a name and
+// have a mail sent: a name that nobody vouches for loses what addresses are made
+// of.
 func (v codeMailView) Asker() string {
 	if v.Client.Known() {
 		return web.ClientText(v.Client.Name)

@@ -22,7 +22,7 @@ const evil = "https://evil.example.test/cb"
 // of our own, whoever is signed in: nothing is sent anywhere, nothing is kept.
 //
 // Proves: MCP-AS-12, MCP-AS-17, RFC6749-3.1-b, RFC6749-3.1.2-a, RFC6749-3.1.2.3-a, RFC6749-3.1.2.4-a,
-// RFC6749-4.1.2.1-a, RFC9700-2.1-a, RFC9700-4.1.3-a
+// RFC6749-4.1.2.1-a, RFC9700-2.1-a, RFC9700-4.1.3-a, RFC9700-4.2.4-a, RFC9700-4.16-a
 func TestAuthorizeShownNotSent(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
 		at := func(registered, asked string) url.Values {
@@ -233,7 +233,7 @@ func many(n int) string {
 
 // What holds is answered at the redirect URI: with a code, state and iss.
 //
-// Proves: MCP-AS-12, RFC6749-3.1-a, RFC6749-3.1-c, RFC6749-3.1-d, RFC6749-4.1.2-d, RFC9207-2-a, RFC9207-3-a, RFC8707-2-d,
+// Proves: MCP-AS-12, RFC6749-3.1-a, RFC6749-3.1-c, RFC6749-3.1-d, RFC6749-3.1.2-b, RFC6749-4.1.2-d, RFC9207-2-a, RFC9207-3-a, RFC8707-2-d,
 // RFC6749-3.3-b, RFC9068-3-b
 func TestAuthorizeAnswers(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
@@ -437,15 +437,18 @@ func TestSpoofedHost(t *testing.T) {
 	})
 }
 
-// Row: A35. Nobody learns from a page whether somebody is known here.
+// Row: A35. Who is not signed in is asked to, and learns from no page whether
+// somebody is known here.
+//
+// Proves: RFC6749-3.1-e
 func TestHintsTellNothing(t *testing.T) {
 	w := newWorld(t, servertest.Config{})
 	w.Ready(t)
 	mine := w.tokens(t, w.public, "scope", "openid read:todos")
 	page := func(changes ...string) string {
 		p := w.Browser(t).Authorize(t, request(w.public.ID, changes...))
-		if p.Status != http.StatusOK {
-			t.Fatalf("got %d", p.Status)
+		if p.Status != http.StatusOK || !strings.Contains(p.Body, `name="email"`) {
+			t.Fatalf("got %d, want the page that asks who it is", p.Status)
 		}
 		return unique.ReplaceAllString(p.Body, "…")
 	}

@@ -17,7 +17,7 @@ import (
 // Row: A02, B06. What is decided is what was asked: a posted form changes
 // neither address, client nor scopes, and decides once.
 //
-// Proves: MCP-AS-17, MCP-AS-26, RFC9700-4.12-a
+// Proves: MCP-AS-17, MCP-AS-26, RFC6749-10.12-a, RFC9700-4.7.1-a, RFC9700-4.12-a
 func TestConsentDecidesWhatWasAsked(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
 		forged := url.Values{
@@ -51,6 +51,21 @@ func TestConsentDecidesWhatWasAsked(t *testing.T) {
 				t.Errorf("%d events of the refusal", n)
 			}
 		})
+		t.Run("B01 a form without our token, or with another page's", func(t *testing.T) {
+			c := w.client(t, oauth.NewClient{Name: "Pressed", Type: oauth.ThirdPartyPublic})
+			page := w.browser.Authorize(t, request(c.ID))
+			other := w.browser.Authorize(t, request(c.ID))
+			form := url.Values{"action": {"allow"}, "allow": {"read:todos"}}
+			w.refuses(t, "", func() {
+				for _, csrf := range []string{"", "x", hidden.FindStringSubmatch(other.Body)[2]} {
+					p := w.browser.Post(t, page.URL.Path+"/consent", with(form, "csrf", csrf))
+					if p.Status != http.StatusForbidden || p.Header.Get("Refresh") != "" || secretText.MatchString(p.Body) {
+						t.Errorf("got %d", p.Status)
+					}
+				}
+			})
+			w.browser.Allow(t, page)
+		})
 		t.Run("B15 deny for a client that registered itself waits for a click", func(t *testing.T) {
 			page := w.browser.Authorize(t, request(w.self(t, evil), "redirect_uri", evil))
 			page = w.browser.Submit(t, page, "action", url.Values{"action": {"deny"}})
@@ -77,7 +92,7 @@ func TestConsentDecidesWhatWasAsked(t *testing.T) {
 
 var headline = regexp.MustCompile(`(?s)<h1.*?</h1>`)
 
-var csrfField = regexp.MustCompile(`name="csrf" value="([^"]+)"`)
+var hidden = regexp.MustCompile(`<input type="hidden" name="([^"]+)" value="([^"]*)"`)
 
 // Row: B05. However often Allow arrives, one code is made.
 func TestConsentRace(t *testing.T) {
@@ -94,11 +109,11 @@ func TestConsentRace(t *testing.T) {
 			header.Add("Cookie", c.Name+"="+c.Value)
 		}
 		header["Cookie"] = []string{strings.Join(header["Cookie"], "; ")}
-		csrf := csrfField.FindAllStringSubmatch(page.Body, -1)
-		if len(csrf) == 0 {
-			t.Fatalf("no form:\n%s", page.Body)
+		values := url.Values{"action": {"allow"}, "allow": {"read:todos", "write:todos"}}
+		for _, field := range hidden.FindAllStringSubmatch(page.Body, -1) {
+			values.Set(field[1], field[2])
 		}
-		form := url.Values{"csrf": {csrf[0][1]}, "action": {"allow"}, "allow": {"read:todos", "write:todos"}}.Encode()
+		form := values.Encode()
 		won := 0
 		for _, a := range w.together(t, 50, func(int) (answer, error) {
 			return w.try(t, http.MethodPost, page.URL.Path+"/consent", header, form)
@@ -107,8 +122,7 @@ func TestConsentRace(t *testing.T) {
 				won++
 				continue
 			}
-			// Between the decision and its mark a form shows what is no longer asked: 403.
-			if a.code != http.StatusBadRequest && a.code != http.StatusForbidden || a.header.Get("Refresh") != "" || secretText.MatchString(a.body) {
+			if a.code != http.StatusBadRequest || a.header.Get("Refresh") != "" || a.header.Get("Location") != "" || secretText.MatchString(a.body) {
 				t.Errorf("a second decision got %d %s", a.code, headline.FindString(a.body))
 			}
 		}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"hash/crc32"
 	"math/big"
 	"net/http"
@@ -24,7 +25,7 @@ import (
 // refresh token iff it registered for one.
 //
 // Proves: MCP-AS-1, MCP-AS-41, MCP-AS-48, MCP-AS-49, MCP-AS-50, RFC6749-3.2-a, RFC6749-3.3-a, RFC6749-5.1-a, RFC6749-5.1-b,
-// RFC9068-2.1-a, RFC9068-2.1-b, RFC9068-2.2-a, RFC9068-2.2.1-a, RFC9068-2.2.3-a, RFC9068-3-a, RFC8707-2.2-b, RFC9700-2.3-a
+// RFC9068-2.1-a, RFC9068-2.1-b, RFC9068-2.1-c, RFC9068-2.2-a, RFC9068-2.2.1-a, RFC9068-2.2.3-a, RFC9068-3-a, RFC8707-2.2-b, RFC9700-2.3-a
 func TestTokenResponse(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
 		w.Ready(t)
@@ -130,7 +131,7 @@ func (w *world) without(t *testing.T, c oauth.Client, grant string) oauth.Client
 // resource. What is refused does not use it up.
 //
 // Proves: MCP-AS-20, MCP-AS-43, MCP-AS-45, MCP-AS-46, RFC6749-4.1.2-a, RFC6749-4.1.2-b, RFC6749-4.1.2-c, RFC6749-4.1.3-a,
-// RFC6749-4.1.3-b, RFC6749-5.2-a, RFC6749-10.5-a, RFC7636-4.1-a, RFC7636-4.5-a, RFC7636-4.6-a, RFC8707-2.2-a, RFC9700-2.1.1-c,
+// RFC6749-4.1.3-b, RFC6749-5.2-a, RFC6749-10.5-a, RFC7636-4.1-a, RFC7636-4.4-a, RFC7636-4.5-a, RFC7636-4.6-a, RFC8707-2.2-a, RFC9700-2.1.1-c,
 // RFC9700-4.8.2-a
 func TestCode(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
@@ -430,6 +431,18 @@ func TestClientAuthentication(t *testing.T) {
 			header.Set("Authorization", "b"+strings.TrimPrefix(basicAuth(basic.ID, w.keys[basic.ID]), "B"))
 			got(t, w.send(t, http.MethodPost, oauth.PathToken, header, redeem(w.code(t, request(basic.ID))).Encode()))
 		})
+		t.Run("T15 both halves form-encoded, down to the last letter", func(t *testing.T) {
+			var id, key strings.Builder
+			for _, c := range []byte(basic.ID) {
+				fmt.Fprintf(&id, "%%%02x", c)
+			}
+			for _, c := range []byte(w.keys[basic.ID]) {
+				fmt.Fprintf(&key, "%%%02X", c)
+			}
+			header := isForm.Clone()
+			header.Set("Authorization", raw(id.String()+":"+key.String()))
+			got(t, w.send(t, http.MethodPost, oauth.PathToken, header, redeem(w.code(t, request(basic.ID))).Encode()))
+		})
 		t.Run("T32 an unknown client and a wrong secret get one answer", func(t *testing.T) {
 			bodies := map[string]bool{}
 			for _, auth := range []string{
@@ -479,7 +492,7 @@ func TestClientSecretGuesses(t *testing.T) {
 
 // What is no token request at all.
 //
-// Proves: MCP-AS-41, RFC6749-2.3.1-d, RFC6749-3.2-a, RFC6749-3.2-b, RFC6749-5.2-b, RFC6749-4.2-a, RFC6749-4.3-a, RFC9700-2.4-a
+// Proves: MCP-AS-41, RFC6749-2.3.1-d, RFC6749-3.2-a, RFC6749-3.2-b, RFC6749-3.2-c, RFC6749-5.2-b, RFC6749-5.2-c, RFC6749-4.2-a, RFC6749-4.3-a, RFC9700-2.4-a
 func TestTokenRequestForm(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
 		single := w.without(t, w.public, "refresh_token")

@@ -423,6 +423,14 @@ func refusedPage(t *testing.T, p servertest.Page, says ...string) {
 	if p.Status != http.StatusBadRequest || !strings.HasPrefix(p.Header.Get("Content-Type"), "text/html") {
 		t.Errorf("got %d %s, want a page with 400", p.Status, p.Header.Get("Content-Type"))
 	}
+	for name, want := range map[string]string{"X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer", "Cache-Control": "no-store"} {
+		if p.Header.Get(name) != want {
+			t.Errorf("%s is %q, want %q", name, p.Header.Get(name), want)
+		}
+	}
+	if !strings.Contains(p.Header.Get("Content-Security-Policy"), "frame-ancestors 'none'") {
+		t.Errorf("Content-Security-Policy is %q", p.Header.Get("Content-Security-Policy"))
+	}
 	for _, name := range []string{"Location", "Refresh"} {
 		if to := p.Header.Get(name); to != "" {
 			t.Errorf("%s leads to %s", name, to)

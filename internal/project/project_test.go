@@ -3,6 +3,7 @@ package project_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -138,8 +139,10 @@ func TestSettingsCheck(t *testing.T) {
 		t.Errorf("the defaults: %q", problems)
 	}
 	bad := project.Defaults()
-	bad.Lifetimes = project.Lifetimes{Code: 9, AccessToken: 86401, LoneAccessToken: 59, RefreshIdle: 299, RefreshAbsolute: 731 * 86400,
-		ReplayWindow: 301, EmailCode: 1801, SessionIdle: 0, SessionAbsolute: -1}
+	bad.Lifetimes = project.Lifetimes{
+		Code: 9, AccessToken: 86401, LoneAccessToken: 59, RefreshIdle: 299, RefreshAbsolute: 731 * 86400,
+		ReplayWindow: 301, EmailCode: 1801, SessionIdle: 0, SessionAbsolute: -1,
+	}
 	bad.PrivateUseSchemes = []string{"cursor", "Cursor", "javascript", "data", "https", "vscode+x.1-2", "1password", "", "a b", "blob"}
 	bad.DocumentPorts = []int{8443, 0, 65536 + 25}
 	problems := strings.Join(bad.Check(), "\n")
@@ -348,7 +351,9 @@ func TestSetup(t *testing.T) {
 			t.Fatal(err)
 		}
 		changed, err := d.Poll(t.Context())
-		if err != nil || !cmp.Equal(changed, []string{p.ID, third.ID}) {
+		want := []string{p.ID, third.ID}
+		slices.Sort(want)
+		if err != nil || !cmp.Equal(changed, want) {
 			t.Errorf("changed: %q, %v", changed, err)
 		}
 		after, _ := d.ByID(p.ID)

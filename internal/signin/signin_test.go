@@ -196,6 +196,12 @@ func TestOpen(t *testing.T) {
 	elsewhere := *r.project
 	elsewhere.ID = "project-test-other"
 	forged := secret.New(secret.Flow, r.now)
+	guessed := secret.New(secret.Flow, r.now) // its id is a flow's, its random part is not
+	if err := r.store.CreateFlow(t.Context(), signin.Flow{
+		ID: guessed.ID, ProjectID: r.project.ID, BrowserHash: forged.Hash[:], CreatedAt: r.now, ExpiresAt: r.now.Add(signin.FlowLifetime),
+	}); err != nil {
+		t.Fatal(err)
+	}
 	for name, ask := range map[string]struct {
 		project    *project.Project
 		id, cookie string
@@ -205,6 +211,7 @@ func TestOpen(t *testing.T) {
 		"another flow with this cookie": {r.project, other.ID, browser.Text},
 		"a cookie that was cut":         {r.project, f.ID, browser.Text[:len(browser.Text)-1]},
 		"a cookie of the right form":    {r.project, f.ID, forged.Text},
+		"a cookie with another secret":  {r.project, guessed.ID, guessed.Text},
 		"another project":               {&elsewhere, f.ID, browser.Text},
 		"a secret of another kind":      {r.project, f.ID, secret.New(secret.HostedSession, r.now).Text},
 		"no flow":                       {r.project, "", browser.Text},

@@ -25,8 +25,8 @@ type group struct {
 	connect func(context.Context) (*sql.Conn, error)
 
 	mu      sync.Mutex
-	waiting []*job // never empty while somebody leads and others wait
-	leading bool
+	waiting []*job
+	leading bool // while nobody leads, nobody waits
 
 	// Used by who leads only.
 	conn   *sql.Conn
@@ -109,7 +109,7 @@ func (g *group) transaction(ctx context.Context, batch []*job) error {
 	if err := g.exec(ctx, "BEGIN IMMEDIATE"); err != nil {
 		return err
 	}
-	q := db.New(uninterrupted{g.cached})
+	q := db.New(within{ctx, g.cached})
 	for _, j := range batch {
 		if j.err = j.ctx.Err(); j.err != nil {
 			continue
@@ -156,23 +156,4 @@ func (g *group) close() {
 	_ = g.conn.Raw(func(any) error { return driver.ErrBadConn })
 	_ = g.conn.Close()
 	g.conn, g.cached = nil, nil
-}
-
-// uninterrupted runs statements to their end.
-type uninterrupted struct{ on *statements }
-
-func (u uninterrupted) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
-	return u.on.PrepareContext(context.WithoutCancel(ctx), query)
-}
-
-func (u uninterrupted) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
-	return u.on.ExecContext(context.WithoutCancel(ctx), query, args...)
-}
-
-func (u uninterrupted) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
-	return u.on.QueryContext(context.WithoutCancel(ctx), query, args...)
-}
-
-func (u uninterrupted) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
-	return u.on.QueryRowContext(context.WithoutCancel(ctx), query, args...)
 }

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"database/sql/driver"
 	"errors"
 	"fmt"
 	"slices"
@@ -64,13 +65,25 @@ func (p *postgresDB) write(ctx context.Context, fn func(q *db.Queries) error) er
 	}
 }
 
+// transactionTime bounds how long a server that does not answer is waited for.
+const transactionTime = 30 * time.Second
+
 func (p *postgresDB) transaction(ctx context.Context, fn func(q *db.Queries) error) error {
-	tx, err := p.pool.BeginTx(ctx, nil)
+	conn, err := p.pool.Conn(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	// The driver closes a connection whose statement is cancelled: people who
+	// leave in the middle would cost the others theirs.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), transactionTime)
+	defer cancel()
+	tx, err := conn.BeginTx(ctx, nil)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = tx.Rollback() }() // nothing to do after a commit
-	commit, result := outcome(fn(db.New(tx)))
+	commit, result := outcome(fn(db.New(within{ctx, tx})))
 	if !commit {
 		return result
 	}
@@ -80,11 +93,11 @@ func (p *postgresDB) transaction(ctx context.Context, fn func(q *db.Queries) err
 	return result
 }
 
-// lostRace: serialization_failure, deadlock_detected, or what a function says
-// is the same.
+// lostRace: serialization_failure, deadlock_detected, what a function says is
+// the same, or a connection that was closed before anything was sent.
 func lostRace(err error) bool {
 	code := pgCode(err)
-	return code == "40001" || code == "40P01" || errors.Is(err, errRace)
+	return code == "40001" || code == "40P01" || errors.Is(err, errRace) || errors.Is(err, driver.ErrBadConn)
 }
 
 func (p *postgresDB) dialect() goose.Dialect { return goose.DialectPostgres }

@@ -70,8 +70,9 @@ type engine interface {
 	reads() db.DBTX
 	// write runs fn in a transaction and returns after its commit, or returns
 	// fn's error after nothing changed. An error made by keep is different: the
-	// transaction is committed all the same. fn may run more than once, and must
-	// not call write.
+	// transaction is committed all the same. A transaction that has begun is
+	// finished, even if ctx ends. fn may run more than once, and must not call
+	// write.
 	write(ctx context.Context, fn func(q *db.Queries) error) error
 
 	dialect() goose.Dialect
@@ -190,6 +191,29 @@ func outcome(err error) (commit bool, result error) {
 // errRace says that another transaction came in between in a way that the
 // database reports as a broken rule: write tries again.
 var errRace = errors.New("another transaction came in between")
+
+// within runs statements under a context of its own instead of the caller's,
+// which may end in the middle of a transaction.
+type within struct {
+	ctx context.Context
+	on  db.DBTX
+}
+
+func (w within) PrepareContext(_ context.Context, query string) (*sql.Stmt, error) {
+	return w.on.PrepareContext(w.ctx, query)
+}
+
+func (w within) ExecContext(_ context.Context, query string, args ...any) (sql.Result, error) {
+	return w.on.ExecContext(w.ctx, query, args...)
+}
+
+func (w within) QueryContext(_ context.Context, query string, args ...any) (*sql.Rows, error) {
+	return w.on.QueryContext(w.ctx, query, args...)
+}
+
+func (w within) QueryRowContext(_ context.Context, query string, args ...any) *sql.Row {
+	return w.on.QueryRowContext(w.ctx, query, args...)
+}
 
 // wrap adds what was done to an error of the database.
 func wrap(doing string, err error) error {

@@ -63,7 +63,10 @@ func (l RequestLine) write(current *line, answer *response, r *http.Request, sta
 		slog.String("agent", cut(r.UserAgent(), 120)),
 	)
 	level := slog.LevelInfo
-	if answer.status >= 500 || answer.status == 0 {
+	switch {
+	case answer.status == http.StatusServiceUnavailable: // not ready, or more than we take: said to whoever asked
+		level = slog.LevelWarn
+	case answer.status >= 500 || answer.status == 0:
 		level = slog.LevelError
 	}
 	l.Log.LogAttrs(r.Context(), level, "request", append(attrs, current.attrs...)...)
