@@ -8,6 +8,7 @@ export default defineConfig({
   globalSetup: './server.ts',
   outputDir: 'test-results',
   timeout: 60_000,
+  expect: { timeout: 10_000 },
   workers: 2,
   fullyParallel: true,
   forbidOnly: !!process.env.CI,

@@ -1,6 +1,7 @@
 package oauth_test
 
 import (
+	"crypto/rand"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -299,6 +300,24 @@ func TestAuthorizeAnswers(t *testing.T) {
 				}
 			}
 		})
+		for name, prompt := range map[string][]string{
+			"prompt=login asks who it is, whoever is signed in": {"prompt", "login"},
+			"so does a proof older than max_age":                {"max_age", "1"},
+		} {
+			t.Run(name, func(t *testing.T) {
+				b := w.signedIn(t, rand.Text()+"@example.test")
+				w.Clock.Advance(2 * time.Second)
+				page := b.Authorize(t, request(w.public.ID, prompt...))
+				if !strings.Contains(page.Body, `name="email"`) {
+					t.Fatalf("got %d, want the page that asks who it is", page.Status)
+				}
+				to := b.Allow(t, b.SignIn(t, page, rand.Text()+"@example.test"))
+				i := got(t, w.token(t, w.public, redeem(to.Query().Get("code"))))
+				if at := claimsOf(t, i.Access)["auth_time"]; at != float64(w.Clock.Now().Unix()) {
+					t.Errorf("auth_time is %v", at)
+				}
+			})
+		}
 		t.Run("A34 without state there is none in the answer", func(t *testing.T) {
 			to := w.browser.Authorize(t, request(w.public.ID, "state", "")).Answer(t)
 			if to.Query().Has("state") || to.Query().Get("iss") != w.Issuer {

@@ -146,7 +146,7 @@ func (s *Server) renewDocument(ctx context.Context, p *project.Project, id, host
 	result, err, _ := s.documents.reading.Do(p.ID+" "+id, func() (any, error) {
 		ctx := context.WithoutCancel(ctx)
 		address, _ := ctx.Value(addressKey{}).(string)
-		if !s.documents.begin(p.ID, strings.ToLower(host), address) {
+		if !s.documents.begin(p.ID, strings.ToLower(host), network(address)) {
 			return Client{}, &Error{Code: "too_many_requests", Description: "Too many client documents were read in this minute. Try again in a minute.", cause: errUnread}
 		}
 		body, fresh, err := fetchDocument(ctx, s.fetch(p), id)

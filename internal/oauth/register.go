@@ -25,18 +25,23 @@ const (
 )
 
 // registrationLimits are the counters of a registration (RFC 7591 §5, decision
-// 9). The address is a whole IPv6 network of 64 bits, for one customer has that
-// many.
+// 9).
 func registrationLimits(address string) []Counter {
-	if a, err := netip.ParseAddr(address); err == nil && a.Is6() && !a.Is4In6() {
-		if network, err := a.WithZone("").Prefix(64); err == nil {
-			address = network.String()
-		}
-	}
 	return []Counter{
-		{Kind: "register_address", Key: address, Limit: 60, Window: time.Hour},
+		{Kind: "register_address", Key: network(address), Limit: 60, Window: time.Hour},
 		{Kind: "register_project", Limit: 500, Window: 24 * time.Hour},
 	}
+}
+
+// network is what limits count an address under: a whole IPv6 network of 64
+// bits, for one customer has that many addresses.
+func network(address string) string {
+	if a, err := netip.ParseAddr(address); err == nil && a.Is6() && !a.Is4In6() {
+		if prefix, err := a.WithZone("").Prefix(64); err == nil {
+			return prefix.String()
+		}
+	}
+	return address
 }
 
 // declared is a client's description of itself as a stranger wrote it, in a

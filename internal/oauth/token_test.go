@@ -110,6 +110,28 @@ func TestTokenResponse(t *testing.T) {
 	})
 }
 
+// Row: A22. Where no resource is registered a token is for the project alone.
+//
+// Proves: RFC9068-3-b
+func TestTokenWithoutResource(t *testing.T) {
+	eachWorld(t, func(t *testing.T, w *world) {
+		for _, uri := range []string{todo, notes} {
+			if err := w.Projects.RemoveResource(t.Context(), w.Project, uri); err != nil {
+				t.Fatal(err)
+			}
+		}
+		w.Follow(t)
+		w.Ready(t)
+		i := w.tokens(t, w.public, "resource", "", "scope", "openid read:todos")
+		if aud, _ := claimsOf(t, i.Access)["aud"].([]any); len(aud) != 1 || aud[0] != w.Project.ID {
+			t.Errorf("aud is %v", claimsOf(t, i.Access)["aud"])
+		}
+		w.refusedAnswer(t, w.browser.Authorize(t, request(w.public.ID)), callback, "invalid_target")
+		w.refusedAnswer(t, w.browser.Authorize(t, request(w.public.ID, "resource", "", "scope", "")), callback, "invalid_scope")
+		refusedToken(t, w.token(t, w.public, refresh(i.Refresh, "resource", todo)), http.StatusBadRequest, "invalid_target")
+	})
+}
+
 // without is a client like another one, registered by itself for fewer grant
 // types.
 func (w *world) without(t *testing.T, c oauth.Client, grant string) oauth.Client {
