@@ -21,7 +21,7 @@ test('a person sees what an app may do, makes it read only, and takes it back', 
   await expect(row).toContainText('Unverified');
   await look(page, 'apps', info);
 
-  await row.getByRole('button', { name: /^Make read only\s*: Notebook agent$/ }).click();
+  await row.getByRole('button', { name: /^Make read only for Notebook agent$/ }).click();
   await expect(page.getByRole('status')).toContainText('Notebook agent can only read now.');
   await expect(row).not.toContainText('Add, complete');
   await expect(row.getByRole('button', { name: /Make read only/ })).toHaveCount(0);
@@ -37,7 +37,7 @@ test('a person sees what an app may do, makes it read only, and takes it back', 
   await again.close();
 
   await page.goto(issuer() + '/connected-apps');
-  await row.getByRole('button', { name: /^Take back\s*: Notebook agent$/ }).click();
+  await row.getByRole('button', { name: /^Take back from Notebook agent$/ }).click();
   await expect(page.getByRole('status')).toContainText('Access taken back from Notebook agent.');
   await page.getByText('Show them').click();
   await expect(page.getByText('Taken back today')).toBeVisible();

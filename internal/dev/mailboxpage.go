@@ -31,7 +31,7 @@ type letter struct {
 func lettersOf(mails []mail.Recorded) []letter {
 	all := make([]letter, len(mails))
 	for i, m := range mails {
-		all[i] = letter{ID: strconv.FormatInt(m.ID, 10), To: m.To, Subject: m.Subject, Text: m.Text, At: m.SentAt}
+		all[i] = letter{ID: strconv.FormatInt(m.ID, 10), To: m.To, Subject: m.Subject, Text: m.Text, At: m.SentAt, Waiting: m.Waiting}
 	}
 	return all
 }

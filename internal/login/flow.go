@@ -182,7 +182,7 @@ func (l *Pages) SendCode(w http.ResponseWriter, r *http.Request) error {
 // sendCode sends a code, or says what is wrong with the address or how long to
 // wait.
 func (l *Pages) sendCode(r *http.Request, st step, email string) (bad bool, wait time.Duration, err error) {
-	err = l.methods.SendCode(r.Context(), st.project, st.flow, email, func(code string, until time.Time) (string, string, error) {
+	err = l.methods.SendCode(r.Context(), st.project, st.flow, email, st.project.Issuer+flowPath+st.flow.ID, func(code string, until time.Time) (string, string, error) {
 		return l.pages.codeMail(codeMailView{
 			Project: st.project.Name, Code: code, Until: moment{until, l.now()}, Client: st.clientView(l.now()),
 		})

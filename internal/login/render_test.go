@@ -591,7 +591,7 @@ func TestPagesSay(t *testing.T) {
 		{"signin-verified", []string{"To connect MCP Inspector from claude.ai"}, []string{"unverified"}},
 		{"signin-alone", nil, []string{"To connect"}},
 		{"signin-bad", []string{"Enter an e-mail address, such as you@company.com."}, nil},
-		{"signin-wait", []string{"You asked for several codes. Wait 40 seconds and try again."}, nil},
+		{"signin-wait", []string{"A code went out a moment ago. Wait 40 seconds and try again."}, nil},
 		{"code", []string{"Check your mail", "We sent a code to ravi@menon.example.", "Works until 23:51 UTC. Pasting the code is fine.", "Send another code", "Use a different address"}, []string{"mailbox"}},
 		{"code-dev", []string{"New code sent. The old one no longer works.", "Open the mailbox"}, nil},
 		{"code-wrong", []string{"That code does not match. You have 4 tries left."}, nil},

@@ -91,7 +91,7 @@ func TestOneCode(t *testing.T) {
 		})
 		t.Run("a new one ends the old one", func(t *testing.T) {
 			b, p, old := ask(w.on(t))
-			wantText(t, b.submit(p, "action", "resend"), 429, "You asked for several codes. Wait 20 seconds and try again.", "Works until "+w.Clock.Now().Add(10*time.Minute).Format("15:04"))
+			wantText(t, b.submit(p, "action", "resend"), 429, "A code went out a moment ago. Wait 20 seconds and try again.", "Works until "+w.Clock.Now().Add(10*time.Minute).Format("15:04"))
 			w.Clock.Advance(time.Minute)
 			p = b.submit(p, "action", "resend")
 			wantText(t, p, 200, "New code sent. The old one no longer works.", "Works until "+w.Clock.Now().Add(10*time.Minute).Format("15:04"))
@@ -242,7 +242,7 @@ func TestMailLimits(t *testing.T) {
 				t.Errorf("mail %d: %d %s", i, got.status, got.text())
 			}
 			if i%20 == 1 {
-				wantText(t, got, 429, "You asked for several codes. Wait")
+				wantText(t, got, 429, "A code went out a moment ago. Wait")
 			}
 			w.Clock.Advance(time.Second)
 		}

@@ -25,6 +25,7 @@ type Mail struct {
 	Text    string    `json:"text"` // required
 	HTML    string    `json:"html"` // the same, for programs that show it; may be empty
 	Until   time.Time `json:"-"`    // when it is of no use any more; a queue gives up then
+	Waiting string    `json:"-"`    // address of the page that waits for it, for a mailbox of development; never sent
 }
 
 // Sender sends messages. It returns ErrAddress for an address that no message

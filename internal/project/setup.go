@@ -22,8 +22,8 @@ type SetupStore interface {
 	// SaveSettings replaces name and settings of a project if its change counter
 	// still is change, or returns ErrConflict.
 	SaveSettings(ctx context.Context, projectID string, change int64, name string, s Settings, e audit.Event) error
-	// AddResource keeps a resource server, or replaces the one with the same URI
-	// but for its id and secret. The scopes are defined in the policy document, or described anew there; those
+	// AddResource keeps a resource server, or replaces the one with the same URI,
+	// whose id stays, and whose secret stays unless r has one. The scopes are defined in the policy document, or described anew there; those
 	// it has and that are not named here stay. If r.Default is set, no other is.
 	AddResource(ctx context.Context, projectID string, r Resource, scopes []Scope, e audit.Event) error
 	// RemoveResource removes a resource server, or returns ErrNotFound. Its scopes
@@ -149,6 +149,10 @@ func (s *Setup) AddResource(ctx context.Context, p *Project, r Resource, scopes 
 	}
 	now := s.now()
 	r.ID, r.CreatedAt = secret.NewID(now, "resource-server", string(p.Environment)), now
+	kind := audit.ResourceAdded
+	if known, ok := p.Resource(r.URI); ok {
+		r.ID, r.CreatedAt, kind = known.ID, known.CreatedAt, audit.ResourceChanged
+	}
 	if r.Profile == "" {
 		r.Profile = RFC9068
 	}
@@ -165,7 +169,7 @@ func (s *Setup) AddResource(ctx context.Context, p *Project, r Resource, scopes 
 		k := secret.New(secret.ResourceServer, now)
 		r.SecretID, r.SecretHash, key = k.ID, k.Hash[:], &k
 	}
-	return r, key, s.store.AddResource(ctx, p.ID, r, scopes, s.event(p.ID, audit.ResourceAdded, r.ID))
+	return r, key, s.store.AddResource(ctx, p.ID, r, scopes, s.event(p.ID, kind, r.ID))
 }
 
 // RemoveResource removes a resource server. Tokens for it live until they

@@ -36,9 +36,9 @@ func Fold(email string) string {
 }
 
 // SendCode sends a new code to an address; earlier ones of the flow stop
-// working. write makes the mail. The answer is the same whether anybody has
-// the address. Errors: ErrAddress, *TooSoon.
-func (m *Methods) SendCode(ctx context.Context, p *project.Project, f Flow, email string, write func(code string, until time.Time) (subject, text string, err error), e audit.Event) error {
+// working. write makes the mail; waiting is the address of the page that asks
+// for the code. The answer is the same whether anybody has the address. Errors: ErrAddress, *TooSoon.
+func (m *Methods) SendCode(ctx context.Context, p *project.Project, f Flow, email, waiting string, write func(code string, until time.Time) (subject, text string, err error), e audit.Event) error {
 	email = strings.TrimSpace(email)
 	if mail.CheckAddress(email) != nil {
 		return ErrAddress
@@ -58,7 +58,7 @@ func (m *Methods) SendCode(ctx context.Context, p *project.Project, f Flow, emai
 	if err := m.store.CreateEmailCode(ctx, row, mailLimit, e); err != nil {
 		return err
 	}
-	if err := m.mail.Send(ctx, mail.Mail{To: email, Subject: subject, Text: text, Until: until}); err != nil {
+	if err := m.mail.Send(ctx, mail.Mail{To: email, Subject: subject, Text: text, Until: until, Waiting: waiting}); err != nil {
 		return fmt.Errorf("signin: send mail: %w", err)
 	}
 	return nil

@@ -105,7 +105,7 @@ func (r *rig) event(kind audit.Kind) audit.Event {
 
 // send sends a code and returns it.
 func (r *rig) send(f signin.Flow, email string) (code string, err error) {
-	err = r.SendCode(r.t.Context(), r.project, f, email, func(c string, _ time.Time) (string, string, error) {
+	err = r.SendCode(r.t.Context(), r.project, f, email, "", func(c string, _ time.Time) (string, string, error) {
 		code = c
 		return "Your code", "Your code is " + c, nil
 	}, r.event(audit.CodeSent))
@@ -254,7 +254,7 @@ func TestSendCode(t *testing.T) {
 	}
 	broken := errors.New("the template is broken")
 	r.now = r.now.Add(time.Minute)
-	err = r.SendCode(t.Context(), r.project, f, ada, func(string, time.Time) (string, string, error) { return "", "", broken }, r.event(audit.CodeSent))
+	err = r.SendCode(t.Context(), r.project, f, ada, "", func(string, time.Time) (string, string, error) { return "", "", broken }, r.event(audit.CodeSent))
 	if f := r.open(f, browser, ""); !errors.Is(err, broken) || len(r.mails.Mails()) != 1 || f.MethodID != kept.ID {
 		t.Errorf("a mail that cannot be written: %v", err)
 	}

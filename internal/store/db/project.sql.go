@@ -155,7 +155,9 @@ INSERT INTO resource_server (project_id, id, uri, uri_key, name, scopes, default
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 ON CONFLICT (project_id, uri_key) DO UPDATE SET
     uri = excluded.uri, name = excluded.name, scopes = excluded.scopes, default_scopes = excluded.default_scopes,
-    profile = excluded.profile, access_token = excluded.access_token, is_default = excluded.is_default
+    profile = excluded.profile, access_token = excluded.access_token, is_default = excluded.is_default,
+    secret_id = CASE WHEN excluded.secret_id = '' THEN resource_server.secret_id ELSE excluded.secret_id END,
+    secret_hash = CASE WHEN excluded.secret_id = '' THEN resource_server.secret_hash ELSE excluded.secret_hash END
 RETURNING id
 `
 

@@ -31,7 +31,9 @@ INSERT INTO resource_server (project_id, id, uri, uri_key, name, scopes, default
 VALUES (@project_id, @id, @uri, @uri_key, @name, @scopes, @default_scopes, @profile, @access_token, @secret_id, @secret_hash, @is_default, @created_at)
 ON CONFLICT (project_id, uri_key) DO UPDATE SET
     uri = excluded.uri, name = excluded.name, scopes = excluded.scopes, default_scopes = excluded.default_scopes,
-    profile = excluded.profile, access_token = excluded.access_token, is_default = excluded.is_default
+    profile = excluded.profile, access_token = excluded.access_token, is_default = excluded.is_default,
+    secret_id = CASE WHEN excluded.secret_id = '' THEN resource_server.secret_id ELSE excluded.secret_id END,
+    secret_hash = CASE WHEN excluded.secret_id = '' THEN resource_server.secret_hash ELSE excluded.secret_hash END
 RETURNING id;
 
 -- name: ClearOtherDefaults :exec
