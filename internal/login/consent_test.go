@@ -404,7 +404,7 @@ func TestRememberedConsent(t *testing.T) {
 }
 
 // What is decided is what was shown: another tab may not make a narrower
-// decision wider.
+// decision wider. Proves: MCP-AS-36.
 func TestDecisionIsAboutThePage(t *testing.T) {
 	w := newWorld(t, configOf(nil))
 	b := w.signedIn(ada)

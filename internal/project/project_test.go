@@ -15,6 +15,7 @@ import (
 	"github.com/postern-id/postern/internal/store"
 )
 
+// Proves: MCP-AS-11.
 func TestCheckIssuer(t *testing.T) {
 	for issuer, want := range map[string]bool{
 		"https://auth.example.com":      true,

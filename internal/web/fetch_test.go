@@ -123,7 +123,7 @@ func TestFetchInDevelopment(t *testing.T) {
 	})
 }
 
-// Row: S01, S03.
+// Row: S01, S03. Proves: MCP-AS-33.
 func TestFetchRefusesSpecialAddresses(t *testing.T) {
 	client := fetcher(t, nil)
 	for _, host := range []string{
