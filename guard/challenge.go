@@ -17,6 +17,7 @@ var (
 	errOrigin       = errors.New("guard: foreign origin or host")
 	errNoSession    = errors.New("guard: no such session")
 	errTooMany      = errors.New("guard: too many open sessions")
+	errTaken        = errors.New("guard: the event stream's endpoint is another stream's")
 	errMediaType    = errors.New("guard: not application/json")
 	errBodyTooLarge = errors.New("guard: body too large")
 )

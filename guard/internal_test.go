@@ -115,6 +115,10 @@ func TestStreamBounds(t *testing.T) {
 	if err != errTooMany || len(ss.bound) != maxStreams {
 		t.Errorf("%v with %d sessions", err, len(ss.bound))
 	}
+	now = now.Add(26 * time.Hour)
+	if err := ss.bind(handle{true, "the next day"}, newStream(&Principal{Expires: now.Add(time.Hour)})); err != nil {
+		t.Errorf("all sessions have ended a day ago, and yet: %v", err)
+	}
 }
 
 // TestParseKeys proves which keys of a set are used (RFC 7517 §4): signing

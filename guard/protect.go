@@ -91,7 +91,8 @@ func (g *Guard) serve(h http.Handler, w http.ResponseWriter, r *http.Request, s 
 	w.Header().Set("X-Accel-Buffering", "no")
 
 	session := r.Header.Get(sessionHeader)
-	if session == "" && r.Header.Get("Mcp-Protocol-Version") < perRequest {
+	// A GET opens an event stream whatever revision its header names.
+	if session == "" && (r.Method == http.MethodGet || r.Header.Get("Mcp-Protocol-Version") < perRequest) {
 		watch := &watcher{ResponseWriter: w, streams: g.streams, stream: s, request: r}
 		defer watch.close()
 		w = watch

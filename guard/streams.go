@@ -60,29 +60,38 @@ type streams struct {
 	bound  map[handle]*stream
 	events int // handles of event streams among them
 	sweep  int // number of handles at which ended ones are looked for
+	swept  time.Time
 }
 
-// bind gives a stream a name. It fails when too many are open.
+// bind gives a stream a name. It fails when too many are open, and when an
+// event stream's name is another one's already: who sent a message could not be
+// told from it.
 func (ss *streams) bind(h handle, s *stream) error {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	if len(ss.bound) >= max(ss.sweep, 1024) {
+	now := ss.now()
+	if len(ss.bound) >= max(ss.sweep, 1024) && now.Sub(ss.swept) >= time.Minute {
 		// A session may be taken up again with a refreshed token some time
 		// after the old one has ended, but not for ever. To forget one is
 		// safe: it is then unknown, and the client starts another.
-		long := ss.now().Add(-24 * time.Hour)
+		long := now.Add(-24 * time.Hour)
 		for h, s := range ss.bound {
 			if h.session && s.newest.Load().Expires.Before(long) {
 				delete(ss.bound, h)
 			}
 		}
-		ss.sweep = 2 * len(ss.bound)
+		ss.sweep, ss.swept = min(2*len(ss.bound), maxStreams), now
 	}
 	if len(ss.bound) >= maxStreams {
 		return errTooMany
 	}
-	if _, taken := ss.bound[h]; !taken && !h.session {
-		ss.events++
+	if other, taken := ss.bound[h]; !h.session {
+		if taken && other != s {
+			return errTaken
+		}
+		if !taken {
+			ss.events++
+		}
 	}
 	ss.bound[h] = s
 	return nil
@@ -112,7 +121,7 @@ func (ss *streams) find(r *http.Request, p *Principal) (*stream, error) {
 		}
 		found = append(found, s)
 	}
-	if r.Method == http.MethodPost && ss.events > 0 {
+	if r.Method != http.MethodGet && ss.events > 0 {
 		query, path := endpointParts(r.URL)
 		for _, id := range slices.Concat(query, path) {
 			if s, ok := ss.bound[handle{false, id}]; ok {
@@ -249,7 +258,7 @@ const maxEvent = 16 << 10
 // readEvents looks for the event "endpoint", which an event stream of revision
 // 2024-11-05 sends before any message.
 func (w *watcher) readEvents(b []byte) {
-	w.event = append(w.event, bytes.ReplaceAll(b, []byte("\r\n"), []byte("\n"))...)
+	w.event = bytes.ReplaceAll(append(w.event, b...), []byte("\r\n"), []byte("\n"))
 	for !w.announced {
 		event, rest, complete := bytes.Cut(w.event, []byte("\n\n"))
 		if !complete {
@@ -259,7 +268,7 @@ func (w *watcher) readEvents(b []byte) {
 		w.readEvent(string(event))
 	}
 	if len(w.event) > maxEvent {
-		w.event = w.event[len(w.event)-1:] // perhaps half of the end
+		w.event = w.event[len(w.event)-2:] // perhaps half of the end
 	}
 }
 

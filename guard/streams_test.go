@@ -372,6 +372,77 @@ func TestEndpointForms(t *testing.T) {
 	}
 }
 
+// eventStream opens an event stream that announces its endpoint in the given
+// pieces and stays open until the test ends. It returns the first error of a
+// write.
+func eventStream(t *testing.T, g *guard.Guard, pieces []string, headers ...string) error {
+	t.Helper()
+	opened, closing, done := make(chan error, 1), make(chan struct{}), make(chan struct{})
+	stream := g.Protect(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "text/event-stream")
+		var err error
+		for _, piece := range pieces {
+			if _, e := io.WriteString(w, piece); e != nil {
+				err = e
+			}
+		}
+		opened <- err
+		<-closing
+	}))
+	go func() { call(stream, http.MethodGet, "", headers...); close(done) }()
+	t.Cleanup(func() { close(closing); <-done })
+	return <-opened
+}
+
+// TestEventStreamsStayBound proves that no header, method or cut of the stream
+// lets somebody else speak on it.
+func TestEventStreamsStayBound(t *testing.T) {
+	issuer := guardtest.New(t)
+	token := issuer.Mint(guardtest.Token{Resource: resource, Scopes: []string{"admin"}})
+	other := issuer.Mint(guardtest.Token{Resource: resource, Scopes: []string{"admin"}, Subject: "user-other"})
+	const endpoint = "/m?s=0123456789abcdef0123"
+	whole := []string{"event: endpoint\ndata: " + endpoint + "\n\n"}
+	for _, c := range []struct {
+		name    string
+		pieces  []string
+		headers []string
+		method  string
+	}{
+		{"as usual", whole, nil, http.MethodPost},
+		{"opened with the header of a newer revision", whole, []string{"Mcp-Protocol-Version", "2026-07-28"}, http.MethodPost},
+		{"a line end in two writes", []string{"event: endpoint\r\ndata: " + endpoint + "\r\n\r", "\n"}, nil, http.MethodPost},
+		{"a message by another method", whole, nil, http.MethodPut},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			g := newGuard(t, todoConfig(issuer))
+			if err := eventStream(t, g, c.pieces, append(bearer(token), c.headers...)...); err != nil {
+				t.Fatal(err)
+			}
+			for who, want := range map[string]int{token: 202, other: 403} {
+				r := httptest.NewRequest(c.method, endpoint, strings.NewReader(pingBody))
+				r.Host = "localhost:8080"
+				r.Header.Set("Content-Type", "application/json")
+				r.Header.Set("Authorization", "Bearer "+who)
+				w := httptest.NewRecorder()
+				g.Protect(&ran{}).ServeHTTP(w, r)
+				if w.Code != want {
+					t.Errorf("status %d, want %d", w.Code, want)
+				}
+			}
+		})
+	}
+
+	t.Run("an endpoint that another stream has", func(t *testing.T) {
+		g := newGuard(t, todoConfig(issuer))
+		if err := eventStream(t, g, whole, bearer(token)...); err != nil {
+			t.Fatal(err)
+		}
+		if err := eventStream(t, g, whole, bearer(other)...); err == nil {
+			t.Error("a second stream took the endpoint of the first")
+		}
+	})
+}
+
 // TestTwoUsers proves under the race detector that callers at the same time
 // do not mix (security.md X05).
 func TestTwoUsers(t *testing.T) {

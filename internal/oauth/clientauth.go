@@ -22,8 +22,10 @@ const (
 	authPost  = "client_secret_post"
 )
 
-// failedClientAuth bounds wrong secrets per client; past it even a right one
-// waits (RFC 6749 §2.3.1 asks for protection against guessing).
+// failedClientAuth bounds wrong secrets per client (RFC 6749 §2.3.1 asks for
+// protection against guessing). A right one always works: it holds 256 random
+// bits, and a stranger who knows the client_id must not be able to shut the
+// client out.
 func failedClientAuth(clientID string) Counter {
 	return Counter{Kind: "client_auth", Key: clientID, Limit: 20, Window: time.Minute}
 }
@@ -104,20 +106,21 @@ func (s *Server) authenticateClient(ctx context.Context, r *http.Request, p *pro
 		return Client{}, "", s.refuseClient(ctx, p, client.ID, "blocked client")
 	}
 	if client.Metadata.TokenEndpointAuthMethod == authNone {
-		if c.secret != "" || c.method != authNone {
-			return Client{}, "", s.refuseClient(ctx, p, client.ID, "secret from a public client")
+		switch {
+		case c.method == authNone:
+			return client, authNone, nil
+		case c.secret == "": // a client that tries the header first; it comes again
+			return Client{}, "", unauthenticated()
 		}
-		return client, authNone, nil
-	}
-	counter := failedClientAuth(client.ID)
-	if full, err := s.store.Counted(ctx, p.ID, counter, s.now()); err != nil {
-		return Client{}, "", err
-	} else if full {
-		return Client{}, "", refuse("too_many_requests", "Too many wrong secrets for this client. Wait a minute.")
+		return Client{}, "", s.refuseClient(ctx, p, client.ID, "secret from a public client")
 	}
 	given, ok := secret.Parse(secret.ClientSecret, c.secret)
 	if c.method != client.Metadata.TokenEndpointAuthMethod || !ok || given.ID != client.SecretID || !given.Matches(client.SecretHash) {
-		if err := s.store.Count(ctx, p.ID, counter, s.now()); err != nil && !errors.Is(err, ErrLimited) {
+		err := s.store.Count(ctx, p.ID, failedClientAuth(client.ID), s.now())
+		if errors.Is(err, ErrLimited) {
+			return Client{}, "", refuse("too_many_requests", "Too many wrong secrets for this client. Wait a minute.")
+		}
+		if err != nil {
 			return Client{}, "", err
 		}
 		return Client{}, "", s.refuseClient(ctx, p, client.ID, "wrong secret or method")
@@ -144,9 +147,7 @@ func (s *Server) findClient(ctx context.Context, p *project.Project, id string) 
 	return c, err
 }
 
-// refuseClient records why and answers with one sentence for all cases: 401
-// makes a client register again, which is right when it is unknown
-// (MCP-AS-42).
+// refuseClient records why a client was refused.
 func (s *Server) refuseClient(ctx context.Context, p *project.Project, clientID, reason string) error {
 	e := s.event(ctx, p, audit.ClientRefused)
 	e.ClientID, e.Refused, e.Reason = clientID, true, reason
@@ -156,5 +157,11 @@ func (s *Server) refuseClient(ctx context.Context, p *project.Project, clientID,
 	if err := s.store.Record(ctx, e); err != nil {
 		return err
 	}
+	return unauthenticated()
+}
+
+// unauthenticated is one sentence for all cases: 401 makes a client register
+// again, which is right when it is unknown (MCP-AS-42).
+func unauthenticated() error {
 	return invalidClient("The client is not known here or did not authenticate as it registered. Register again.")
 }

@@ -20,29 +20,47 @@ func (s *Server) ConnectedApps(ctx context.Context, p *project.Project, who Pers
 // TakeBack ends a person's grant with every token under it. ErrNotFound when it
 // is not theirs.
 func (s *Server) TakeBack(ctx context.Context, p *project.Project, who Person, grantID string) error {
-	e := s.event(ctx, p, audit.GrantRevoked)
-	e.Actor, e.Subject, e.Object = who.Subject, who.Subject, grantID
-	return s.store.RevokeGrant(ctx, p.ID, who.Subject, grantID, s.tokensUntil(p), e)
+	app, err := s.connectedApp(ctx, p, who, grantID)
+	if err != nil {
+		return err
+	}
+	return s.store.RevokeGrant(ctx, p.ID, who.Subject, grantID, s.tokensUntil(p), s.grantEvent(ctx, p, audit.GrantRevoked, app))
 }
 
 // MakeReadOnly takes back the permissions of a grant that change something.
 // Its tokens end, so that the next ones hold only what is left.
 func (s *Server) MakeReadOnly(ctx context.Context, p *project.Project, who Person, grantID string) error {
-	apps, err := s.ConnectedApps(ctx, p, who)
+	app, err := s.connectedApp(ctx, p, who, grantID)
 	if err != nil {
 		return err
 	}
 	var writes []string
-	for _, app := range apps {
-		for _, row := range app.Scopes {
-			if scope, known := describe(p, row.Scope); app.Grant.ID == grantID && !(known && scope.ReadOnly) {
-				writes = append(writes, row.Scope)
-			}
+	for _, row := range app.Scopes {
+		if scope, known := describe(p, row.Scope); !known || !scope.ReadOnly {
+			writes = append(writes, row.Scope)
 		}
 	}
-	e := s.event(ctx, p, audit.GrantNarrowed)
-	e.Actor, e.Subject, e.Object = who.Subject, who.Subject, grantID
-	return s.store.DeclineScopes(ctx, p.ID, who.Subject, grantID, writes, s.tokensUntil(p), e)
+	return s.store.DeclineScopes(ctx, p.ID, who.Subject, grantID, writes, s.tokensUntil(p), s.grantEvent(ctx, p, audit.GrantNarrowed, app))
+}
+
+// connectedApp finds one of a person's grants, or ErrNotFound.
+func (s *Server) connectedApp(ctx context.Context, p *project.Project, who Person, grantID string) (ConnectedApp, error) {
+	apps, err := s.ConnectedApps(ctx, p, who)
+	if err != nil {
+		return ConnectedApp{}, err
+	}
+	for _, app := range apps {
+		if app.Grant.ID == grantID {
+			return app, nil
+		}
+	}
+	return ConnectedApp{}, ErrNotFound
+}
+
+func (s *Server) grantEvent(ctx context.Context, p *project.Project, kind audit.Kind, app ConnectedApp) audit.Event {
+	e := s.event(ctx, p, kind)
+	e.Actor, e.Subject, e.ClientID, e.Object = app.Grant.Subject, app.Grant.Subject, app.Client.ID, app.Grant.ID
+	return e
 }
 
 // tokensUntil is when no access token that exists now can be alive any more.

@@ -249,8 +249,6 @@ type Store interface {
 
 	// Count adds one to a counter, or returns ErrLimited when it is full.
 	Count(ctx context.Context, projectID string, c Counter, now time.Time) error
-	// Counted reports whether a counter is full, without adding to it.
-	Counted(ctx context.Context, projectID string, c Counter, now time.Time) (bool, error)
 	// Record keeps an event that stands alone.
 	Record(ctx context.Context, e audit.Event) error
 }

@@ -20,12 +20,6 @@ func (d *DB) Count(ctx context.Context, projectID string, c oauth.Counter, now t
 	return d.write(ctx, func(q *db.Queries) error { return countAll(ctx, q, projectID, []oauth.Counter{c}, now) })
 }
 
-// Counted reports whether a counter is full.
-func (d *DB) Counted(ctx context.Context, projectID string, c oauth.Counter, now time.Time) (bool, error) {
-	row, err := counterRow(ctx, d.read, projectID, c, now)
-	return row.Counted >= int64(c.Limit), err
-}
-
 // countAll counts under each counter, or returns oauth.ErrLimited at the first
 // that is full.
 func countAll(ctx context.Context, q *db.Queries, projectID string, counters []oauth.Counter, now time.Time) error {
