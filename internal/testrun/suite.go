@@ -168,21 +168,27 @@ func (s *suite) report() bool {
 	}
 	if n := s.count(skipped); n+len(s.missing) > 0 {
 		fmt.Fprintf(s.out, "\nDid not run: %d tests\n", n)
+		s.list(skipped)
 		for _, sentence := range s.missing {
 			fmt.Fprintf(s.out, "  %s\n", sentence)
 		}
 	}
 	if s.count(failed) > 0 {
 		fmt.Fprintln(s.out, "\nFailed:")
-		for _, name := range slices.Sorted(maps.Keys(s.results)) {
-			if s.results[name] == failed {
-				fmt.Fprintf(s.out, "  %s\n", name)
-			}
-		}
+		s.list(failed)
 	}
 	if s.count(passed) == 0 {
 		s.record("nothing ran", failed)
 	}
 	fmt.Fprintf(s.out, "\n%d passed, %d failed\n", s.count(passed), s.count(failed))
 	return s.count(failed) == 0
+}
+
+// list prints the names of the tests with an outcome.
+func (s *suite) list(o outcome) {
+	for _, name := range slices.Sorted(maps.Keys(s.results)) {
+		if s.results[name] == o {
+			fmt.Fprintf(s.out, "  %s\n", name)
+		}
+	}
 }
