@@ -145,10 +145,8 @@ func (s setting) text() string {
 		if s.secret && v != "" {
 			return "(set)"
 		}
-		if u, err := url.Parse(v); s.key == "database" && err == nil {
-			return u.Redacted()
-		} else if s.key == "database" {
-			return "(set, not a URL)"
+		if s.key == "database" {
+			return maskedURL(v)
 		}
 		return v
 	case []string:
@@ -156,6 +154,22 @@ func (s setting) text() string {
 	default:
 		return fmt.Sprint(v)
 	}
+}
+
+// maskedURL is a database's URL without its password, wherever that stands.
+func maskedURL(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return "(set, not a URL)"
+	}
+	query := u.Query()
+	for name := range query {
+		if strings.Contains(strings.ToLower(name), "password") {
+			query.Set(name, "xxxxx")
+			u.RawQuery = query.Encode()
+		}
+	}
+	return u.Redacted()
 }
 
 // addFlags offers the named settings, or all but secrets when none is named,
@@ -269,7 +283,7 @@ func (c Config) check() []string {
 	if len(c.Listen) == 0 {
 		add("listen is empty; use 127.0.0.1:4000")
 	}
-	open := false
+	open := false // other computers can reach a listener
 	for _, address := range c.Listen {
 		host, port, err := net.SplitHostPort(address)
 		if n, convErr := strconv.Atoi(port); err != nil || convErr != nil || n < 0 || n > 65535 {
@@ -287,7 +301,9 @@ func (c Config) check() []string {
 	if (c.TLS.Certificate == "") != (c.TLS.Key == "") {
 		add("tls.certificate and tls.key belong together; set both or neither")
 	}
-	c.checkMail(open, add)
+	u, err := url.Parse(c.URL)
+	public := err == nil && !project.Loopback(u.Hostname())
+	c.checkMail(open || public || len(proxies) > 0, add)
 	checkDatabase(c.Database, add)
 	if !slices.Contains([]string{"debug", "info", "warn", "error"}, c.Log.Level) {
 		add("log.level is %q; use debug, info, warn or error", c.Log.Level)
@@ -298,10 +314,12 @@ func (c Config) check() []string {
 	return problems
 }
 
-func (c Config) checkMail(open bool, add func(string, ...any)) {
+// checkMail refuses what would send no codes, or show them to others. reached
+// says that people on other computers use this server, perhaps through a proxy.
+func (c Config) checkMail(reached bool, add func(string, ...any)) {
 	switch c.Mail.Transport {
 	case "console":
-		if open {
+		if reached {
 			add("mail.transport console writes codes to the log and is for this computer only; a server that others reach needs smtp")
 		}
 		return
@@ -346,7 +364,9 @@ func checkDatabase(database string, add func(string, ...any)) {
 	if h := u.Query().Get("host"); h != "" {
 		host = h
 	}
-	local := host == "" || strings.HasPrefix(host, "/") || project.Loopback(host)
+	local := !slices.ContainsFunc(strings.Split(host, ","), func(one string) bool { // several are tried in turn
+		return one != "" && !strings.HasPrefix(one, "/") && !project.Loopback(one)
+	})
 	secure := slices.Contains([]string{"require", "verify-ca", "verify-full"}, u.Query().Get("sslmode"))
 	if !local && !secure {
 		add("database is on %s without TLS; add sslmode=verify-full to its URL", host)

@@ -176,7 +176,7 @@ type resourceMetadata struct {
 func (m resourceMetadata) scope(name string) project.Scope {
 	for _, d := range m.ScopeDetails {
 		if d.Name == name && len(d.Description) <= 200 {
-			return project.Scope{Name: name, Description: d.Description, ReadOnly: !d.Write}
+			return project.Scope{Name: name, Description: printable(d.Description), ReadOnly: !d.Write}
 		}
 	}
 	return project.Scope{Name: name, ReadOnly: reads(name)}
@@ -199,7 +199,7 @@ func (d *desk) discover(ctx context.Context, one *project.Project, r *project.Re
 		told = append(told, "Its metadata does not name "+one.Issuer+" as its authorization server yet; set that as its issuer.")
 	}
 	if r.Name == "" && len(m.ResourceName) <= 100 {
-		r.Name = m.ResourceName
+		r.Name = printable(m.ResourceName)
 	}
 	for _, name := range m.ScopesSupported {
 		named := slices.ContainsFunc(*scopes, func(s project.Scope) bool { return s.Name == name })

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"net"
 	"os"
 	"strings"
 
@@ -76,13 +77,17 @@ func (p *program) serve(ctx context.Context, c Config) error {
 	if err != nil {
 		return takenFault(err, "POSTERN_LISTEN")
 	}
-	p.greet(ctx, c, opened)
+	p.greet(ctx, c, opened, listeners)
 	return s.Run(ctx, listeners)
 }
 
 // greet says where the server is, and in an empty one what to do next.
-func (p *program) greet(ctx context.Context, c Config, opened *server.Storage) {
-	p.err.line("%s listens on %s", p.err.bright("Postern "+version()), strings.Join(c.Listen, ", "))
+func (p *program) greet(ctx context.Context, c Config, opened *server.Storage, listeners []net.Listener) {
+	var open []string // perhaps fewer than were asked for
+	for _, l := range listeners {
+		open = append(open, l.Addr().String())
+	}
+	p.err.line("%s listens on %s", p.err.bright("Postern "+version()), strings.Join(open, ", "))
 	projects, err := opened.DB.Projects(ctx)
 	if err != nil {
 		return // a database that waits for its migration; the log says so

@@ -30,6 +30,7 @@ const (
 const (
 	flowAge  = 10 * time.Minute // from the start of a sign-in to its answer
 	maxFlows = 8                // sign-ins under way in one browser
+	maxForm  = 16 << 10         // bytes of a sign-out form
 )
 
 // Login sends the browser to the issuer. The query parameter return_to is the
@@ -173,6 +174,7 @@ func (s *Sessions) Logout(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, http.StatusForbidden, "This came from another site, so nothing was done.", err)
 		return
 	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm) // anybody may send one
 	everywhere := r.PostFormValue("everywhere") == "true"
 	sess := s.store.delete(s.cookie(r))
 	s.dropCookie(w, s.config.CookieName)

@@ -3,7 +3,9 @@ package websession_test
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"strings"
 	"sync"
@@ -395,6 +397,41 @@ func TestLogout(t *testing.T) {
 	if u.Path != "/end" || u.Query().Get("x") != "1" || u.Query().Get("client_id") != "web" || u.Query().Get("post_logout_redirect_uri") != w.app.URL+"/" {
 		t.Errorf("sign-out everywhere goes to %q", got.location)
 	}
+}
+
+// TestSignOutFormsAreBounded proves that a sign-out reads a form and no more:
+// anybody may send one.
+func TestSignOutFormsAreBounded(t *testing.T) {
+	w := newWorld(t)
+	part := strings.NewReader("--x\r\nContent-Disposition: form-data; name=a; filename=b\r\n\r\n")
+	body := &counted{Reader: io.MultiReader(part, io.LimitReader(endless{}, 10<<20))}
+	r, err := http.NewRequest(http.MethodPost, w.app.URL+"/logout", body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "multipart/form-data; boundary=x")
+	w.app.Config.Handler.ServeHTTP(httptest.NewRecorder(), r)
+	if body.read > 64<<10 {
+		t.Errorf("%d bytes of a sign-out form were read", body.read)
+	}
+}
+
+// endless is a file without an end.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) {
+	return copy(p, strings.Repeat("a", len(p))), nil
+}
+
+type counted struct {
+	io.Reader
+	read int
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.read += n
+	return n, err
 }
 
 func TestASignInEndsTheOldSession(t *testing.T) {

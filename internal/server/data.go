@@ -147,6 +147,8 @@ func (s *Storage) proveKey(ctx context.Context) error {
 	return s.Sealer.Verify(check)
 }
 
+var errSharedKey = errors.New("PostgreSQL needs a master key that every server shares: set POSTERN_MASTER_KEY or master_key_file; openssl rand -base64 32 makes one")
+
 func (d Data) masterKey(ctx context.Context, s *Storage) (signing.MasterKey, error) {
 	if d.MasterKey != "" {
 		return signing.ParseMasterKey(d.MasterKey)
@@ -157,7 +159,7 @@ func (d Data) masterKey(ctx context.Context, s *Storage) (signing.MasterKey, err
 		return key, err
 	}
 	if !s.DB.SQLite() {
-		return key, errors.New("PostgreSQL needs a master key that every server shares: set POSTERN_MASTER_KEY or master_key_file; openssl rand -base64 32 makes one")
+		return key, errSharedKey
 	}
 	check, err := s.DB.MasterKeyCheck(ctx)
 	if err != nil {
@@ -174,18 +176,21 @@ func (d Data) masterKey(ctx context.Context, s *Storage) (signing.MasterKey, err
 }
 
 // CheckMasterKey refuses a master key that is given but cannot be used: sample
-// text, or a file that others may read. A key that is not there yet is no
-// error here; Open decides about that.
+// text, or a file that others may read; and none where one has to be given. A
+// key that Open can make is no error.
 func (d Data) CheckMasterKey() error {
 	if d.MasterKey != "" {
 		_, err := signing.ParseMasterKey(d.MasterKey)
 		return err
 	}
 	_, err := signing.ReadMasterKey(d.keyFile())
-	if errors.Is(err, fs.ErrNotExist) && d.MasterKeyFile == "" {
-		return nil
+	if !errors.Is(err, fs.ErrNotExist) || d.MasterKeyFile != "" {
+		return err
 	}
-	return err
+	if d.Database != "" {
+		return errSharedKey
+	}
+	return nil
 }
 
 // CheckCertificate refuses a certificate and key that no listener can use.

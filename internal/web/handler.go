@@ -45,8 +45,9 @@ type ErrorWriter func(w http.ResponseWriter, r *http.Request, e *Error)
 
 // Handle makes an http.Handler of h. An error it returns is noted in the
 // request line and written by write; one that is no *Error, and a panic, are
-// 500 without detail. Where the answer had begun before the error, the
-// connection is cut, so that nobody takes half an answer for a whole one.
+// 500 without detail. Where the answer had begun before the error, or the asker
+// has left, the connection is cut, so that nobody takes half an answer, or none,
+// for a whole one.
 func Handle(h Handler, write ErrorWriter) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		answer := track(w)
@@ -67,10 +68,9 @@ func Handle(h Handler, write ErrorWriter) http.Handler {
 
 func refuse(w *response, r *http.Request, write ErrorWriter, err error) {
 	Note(r.Context(), slog.String("error", err.Error()))
-	if errors.Is(r.Context().Err(), context.Canceled) {
-		return // the asker has left
-	}
-	if w.status != 0 {
+	// Who has left may still listen, having closed one half of the connection
+	// only, and no answer of a handler is an empty 200.
+	if w.status != 0 || errors.Is(r.Context().Err(), context.Canceled) {
 		panic(http.ErrAbortHandler)
 	}
 	e := asError(err)
