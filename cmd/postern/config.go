@@ -361,6 +361,11 @@ func checkDatabase(database string, add func(string, ...any)) {
 		return
 	}
 	host := u.Hostname()
+	for _, name := range []string{"PGHOST", "PGHOSTADDR", "PGSERVICE", "PGSSLMODE"} {
+		if os.Getenv(name) != "" {
+			add("%s is set, and changes what database leads to; unset it and write the whole URL", name)
+		}
+	}
 	if h := u.Query().Get("host"); h != "" {
 		host = h
 	}

@@ -36,14 +36,19 @@ func refuse(code, format string, args ...any) error {
 func invalidRequest(format string, args ...any) error {
 	return refuse("invalid_request", format, args...)
 }
+
 func invalidClient(format string, args ...any) error {
 	return refuse("invalid_client", format, args...)
 }
+
 func invalidGrant(format string, args ...any) error { return refuse("invalid_grant", format, args...) }
+
 func invalidScope(format string, args ...any) error { return refuse("invalid_scope", format, args...) }
+
 func invalidTarget(format string, args ...any) error {
 	return refuse("invalid_target", format, args...)
 }
+
 func unauthorizedClient(format string, args ...any) error {
 	return refuse("unauthorized_client", format, args...)
 }

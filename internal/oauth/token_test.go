@@ -857,9 +857,16 @@ func TestStorageFails(t *testing.T) {
 		what, grant string
 		change      func(url.Values) url.Values
 	}{
-		{"client", "code", nil}, {"code", "code", nil}, {"redeem", "code", nil},
-		{"try", "code", wrongVerifier}, {"record", "code", wrongVerifier}, {"count", "code", wrongSecret}, {"record", "code", wrongSecret},
-		{"client", "refresh token", nil}, {"refresh token", "refresh token", nil}, {"rotate", "refresh token", nil},
+		{"client", "code", nil},
+		{"code", "code", nil},
+		{"redeem", "code", nil},
+		{"try", "code", wrongVerifier},
+		{"record", "code", wrongVerifier},
+		{"count", "code", wrongSecret},
+		{"record", "code", wrongSecret},
+		{"client", "refresh token", nil},
+		{"refresh token", "refresh token", nil},
+		{"rotate", "refresh token", nil},
 	} {
 		t.Run("T29 "+row.what+" while a "+row.grant+" is exchanged", func(t *testing.T) {
 			r := newRig(t)

@@ -36,6 +36,7 @@ type assembly struct {
 	login     *login.Pages
 	mails     *mail.Queue
 	skewed    atomic.Bool // our clock and the database's are too far apart
+	ready     atomic.Bool // nothing was missing once
 
 	pages    http.Handler
 	machine  http.Handler
@@ -51,7 +52,7 @@ const maxTokenLife = 24 * time.Hour
 // and one bucket for everybody would lock everybody out.
 func pageLimit() web.Limit      { return web.Limit{Count: 120, Per: time.Minute} }
 func authorizeLimit() web.Limit { return web.Limit{Count: 60, Per: time.Minute} }
-func mailLimit() web.Limit      { return web.Limit{Count: 20, Per: time.Hour} }
+func mailLimit() web.Limit      { return web.Limit{Count: 60, Per: time.Hour} }
 func machineLimit() web.Limit   { return web.Limit{Count: 600, Per: time.Minute} }
 
 const (
@@ -142,7 +143,8 @@ func (a *assembly) limit(l web.Limit, write web.ErrorWriter) web.Middleware {
 	return func(next http.Handler) http.Handler {
 		counted := limited(next)
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			if web.ClientIP(r).IsLoopback() {
+			// A forwarded address is what somebody wrote, also when it is ours.
+			if web.ClientIP(r).IsLoopback() && len(r.Header.Values("X-Forwarded-For")) == 0 {
 				next.ServeHTTP(w, r)
 				return
 			}

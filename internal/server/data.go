@@ -79,24 +79,34 @@ func (d Data) Open(ctx context.Context, lock bool) (*Storage, error) {
 }
 
 // OpenBeside opens the database for a command that works while a server runs.
-// It creates nothing: ErrNoData says that there is no database.
+// It creates and migrates nothing, for the server may be an older one:
+// ErrNoData says that there is no database, store.ErrSchemaOld that it waits for
+// its migration.
 func (d Data) OpenBeside(ctx context.Context) (*store.DB, error) {
 	if !d.Exists() {
 		return nil, ErrNoData
 	}
-	s, err := d.open(ctx, false)
+	db, err := d.connect(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return s.DB, nil
+	if err := db.CheckSchema(ctx); err != nil {
+		_ = db.Close()
+		return nil, err
+	}
+	return db, nil
 }
 
-func (d Data) open(ctx context.Context, lock bool) (*Storage, error) {
+func (d Data) connect(ctx context.Context) (*store.DB, error) {
 	c := store.Config{URL: d.Database, Now: d.Now}
 	if d.Database == "" {
 		c.Path = d.Path()
 	}
-	db, err := store.Open(ctx, c)
+	return store.Open(ctx, c)
+}
+
+func (d Data) open(ctx context.Context, lock bool) (*Storage, error) {
+	db, err := d.connect(ctx)
 	if err != nil {
 		return nil, err
 	}

@@ -141,8 +141,14 @@ func (s *Server) background(ctx context.Context) error {
 			}
 		})
 	})
-	all.Go(func() { every(ctx, time.Minute, func() { a.compareClocks(ctx) }) })
-	all.Go(func() { every(ctx, time.Hour, func() { a.clean(ctx) }) })
+	all.Go(func() {
+		a.compareClocks(ctx)
+		every(ctx, time.Minute, func() { a.compareClocks(ctx) })
+	})
+	all.Go(func() {
+		a.clean(ctx)
+		every(ctx, time.Hour, func() { a.clean(ctx) })
+	})
 	return nil
 }
 
@@ -178,8 +184,11 @@ func (s *Server) awaitSchema(ctx context.Context) error {
 		case <-t.C:
 		}
 		err := s.start(ctx)
-		if err == nil || !errors.Is(err, store.ErrSchemaOld) && ctx.Err() == nil {
+		switch {
+		case err == nil, errors.Is(err, store.ErrSchemaNew), errors.Is(err, store.ErrCollation), errors.Is(err, signing.ErrWrongMasterKey):
 			return err
+		case !errors.Is(err, store.ErrSchemaOld) && ctx.Err() == nil:
+			s.config.Log.Warn("the database cannot be used yet", "error", err)
 		}
 	}
 }

@@ -149,14 +149,23 @@ func (a *assembly) missing(ctx context.Context) []string {
 		missing = append(missing, "clock")
 	}
 	for _, p := range a.directory.All() {
+		if a.ready.Load() && a.now().Sub(p.CreatedAt) < makingKeys {
+			continue // a new project takes no server out of service
+		}
 		ring, err := a.keys.Ring(ctx, p.ID)
 		if err != nil || !ring.Ready() {
 			missing = append(missing, "keys")
 			break
 		}
 	}
+	if len(missing) == 0 {
+		a.ready.Store(true)
+	}
 	return missing
 }
+
+// makingKeys is how long the keys of a new project may take.
+const makingKeys = 30 * time.Second
 
 // unsafe finds projects that must not be served as they are.
 func (a *assembly) unsafe() []string {
