@@ -197,8 +197,10 @@ func BenchmarkHTTP(b *testing.B) {
 		name string
 		h    http.Handler
 	}{
-		{"REST alone", rest}, {"REST with Require", g.Require(guard.AllOf("read:todos"), rest)},
-		{"MCP alone", endpoint}, {"MCP with Protect", g.Protect(endpoint)},
+		{"REST alone", rest},
+		{"REST with Require", g.Require(guard.AllOf("read:todos"), rest)},
+		{"MCP alone", endpoint},
+		{"MCP with Protect", g.Protect(endpoint)},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			server := httptest.NewServer(c.h)

@@ -285,10 +285,17 @@ func TestHierarchy(t *testing.T) {
 		scope, tool string
 		status      int
 	}{
-		{"read:todos", "list", 202}, {"read:todos", "create", 403},
-		{"write:todos", "list", 202}, {"write:todos", "create", 202}, {"write:todos", "purge", 403},
-		{"admin", "list", 202}, {"admin", "create", 202}, {"admin", "purge", 202}, {"admin", "unknown to the policy", 202},
-		{"Admin", "list", 403}, {"read:todo", "list", 403},
+		{"read:todos", "list", 202},
+		{"read:todos", "create", 403},
+		{"write:todos", "list", 202},
+		{"write:todos", "create", 202},
+		{"write:todos", "purge", 403},
+		{"admin", "list", 202},
+		{"admin", "create", 202},
+		{"admin", "purge", 202},
+		{"admin", "unknown to the policy", 202},
+		{"Admin", "list", 403},
+		{"read:todo", "list", 403},
 	} {
 		token := issuer.Mint(guardtest.Token{Resource: resource, Scopes: []string{c.scope}})
 		if w := call(h, http.MethodPost, toolCall(c.tool), bearer(token)...); w.Code != c.status {

@@ -2,6 +2,7 @@ package guard
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"maps"
 	"testing"
@@ -112,7 +113,7 @@ func TestStreamBounds(t *testing.T) {
 	for n := 0; err == nil && n < maxStreams+1; n++ {
 		err = ss.bind(handle{true, fmt.Sprint("more", n)}, newStream(&Principal{Expires: now.Add(time.Hour)}))
 	}
-	if err != errTooMany || len(ss.bound) != maxStreams {
+	if !errors.Is(err, errTooMany) || len(ss.bound) != maxStreams {
 		t.Errorf("%v with %d sessions", err, len(ss.bound))
 	}
 	now = now.Add(26 * time.Hour)

@@ -111,7 +111,7 @@ func cutLast(token string) (before, after string, ok bool) {
 }
 
 // segment is the encoding of a JWT's parts: one text for one content.
-var segment = base64.RawURLEncoding.Strict()
+var segment = base64.RawURLEncoding.Strict() //nolint:gochecknoglobals // an encoding, never changed
 
 func decodeJSON(part string) ([]byte, error) {
 	raw, err := segment.DecodeString(part)
@@ -155,12 +155,12 @@ func parseHeader(part string) (h header, err error) {
 
 // claims are what a token or an introspection answer says.
 type claims struct {
-	raw                                         []byte
-	iss, sub, clientID, azp, organization       string
-	jti, grantID, sid, tokenUse, tokenType      string
-	audience, scopes                            []string
-	exp, nbf, iat                               time.Time
-	active, hasScope, hasClient, looksOtherwise bool
+	raw                                    []byte
+	iss, sub, clientID, azp, organization  string
+	jti, grantID, sid, tokenUse, tokenType string
+	audience, scopes                       []string
+	exp, nbf, iat                          time.Time
+	active, hasScope, looksOtherwise       bool
 }
 
 var claimNames = []string{

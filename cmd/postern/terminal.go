@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -131,7 +132,8 @@ func wrong(next, format string, args ...any) error {
 
 // report writes an error.
 func (t terminal) report(err error) {
-	f, ok := err.(*fault)
+	var f *fault
+	ok := errors.As(err, &f)
 	if !ok {
 		f = &fault{problems: []string{err.Error()}, next: "postern help"}
 	}

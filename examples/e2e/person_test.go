@@ -125,7 +125,7 @@ func (p *person) visit(ctx context.Context, address string) (page, error) {
 			return now, nil
 		}
 	}
-	return now, fmt.Errorf("no end in sight at %v: %v", now, err)
+	return now, fmt.Errorf("no end in sight at %v: %w", now, err)
 }
 
 // takeBack presses "Take back" beside a connected app, and returns the page.

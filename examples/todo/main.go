@@ -111,7 +111,7 @@ func run(ctx context.Context, getenv func(string) string) error {
 func listen(addresses []string) ([]net.Listener, error) {
 	var listeners []net.Listener
 	for _, address := range addresses {
-		l, err := net.Listen("tcp", address)
+		l, err := net.Listen("tcp", address) //nolint:noctx // at once, or not at all
 		switch {
 		case errors.Is(err, syscall.EADDRINUSE):
 			_, port, _ := net.SplitHostPort(address)

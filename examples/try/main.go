@@ -147,7 +147,7 @@ type browser struct {
 }
 
 func newBrowser(step *steps, opener string) (*browser, error) {
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen("tcp", "127.0.0.1:0") //nolint:noctx // at once, or not at all
 	if err != nil {
 		return nil, err
 	}
@@ -164,7 +164,7 @@ func newBrowser(step *steps, opener string) (*browser, error) {
 		fmt.Fprintln(w, "Thank you. You can close this page and go back to the terminal.")
 	})
 	b.server = &http.Server{Handler: mux, ReadHeaderTimeout: 5 * time.Second}
-	go b.server.Serve(listener) // ends with close
+	go func() { _ = b.server.Serve(listener) }() // ends with close
 	return b, nil
 }
 
@@ -203,8 +203,8 @@ func (b *browser) open(page string) {
 		}
 	}
 	if path, err := exec.LookPath(opener); err == nil {
-		if cmd := exec.Command(path, page); cmd.Start() == nil {
-			go cmd.Wait()
+		if cmd := exec.Command(path, page); cmd.Start() == nil { //nolint:gosec,noctx // it outlives us; the opener of this computer, and an address as one argument
+			go func() { _ = cmd.Wait() }()
 		}
 	}
 }

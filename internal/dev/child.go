@@ -24,7 +24,7 @@ const childGrace = 2 * time.Second
 // Run starts the command and returns when it has ended. When ctx is done, the
 // group is asked to end and, after a grace, made to; that is no error.
 func (c Child) Run(ctx context.Context) error {
-	cmd := exec.CommandContext(ctx, c.Args[0], c.Args[1:]...)
+	cmd := exec.CommandContext(ctx, c.Args[0], c.Args[1:]...) //nolint:gosec // the command that the developer typed
 	cmd.Env, cmd.Stdout, cmd.Stderr = c.Env, c.Out, c.Err
 	cmd.WaitDelay = childGrace
 	ownGroup(cmd)

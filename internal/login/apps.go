@@ -37,16 +37,16 @@ func (l *Pages) ConnectedApps(w http.ResponseWriter, r *http.Request) error {
 		Site: site(p), form: form{Post: appsPath, CSRF: l.csrf.Token("apps", who.session.ID)},
 		Email: who.user.Email, SignOut: signOutPath,
 	}
-	query, done := r.URL.Query(), doneNothing
+	query := r.URL.Query()
 	for _, app := range apps {
-		now, client := l.now(), clientViewOf(app.Client, l.now())
+		now, client, done := l.now(), clientViewOf(app.Client, l.now()), doneNothing
 		if !app.Grant.RevokedAt.IsZero() {
 			client.Shut, done = true, doneTakenBack
 			v.TakenBack = append(v.TakenBack, takenBackView{Client: client, When: moment{app.Grant.RevokedAt, now}})
 		} else {
 			row := l.appView(p, app, client, now)
-			if done = doneReadOnly; slices.ContainsFunc(row.Permissions, func(p permission) bool { return p.Writes }) {
-				done = doneNothing
+			if !slices.ContainsFunc(row.Permissions, func(p permission) bool { return p.Writes }) {
+				done = doneReadOnly
 			}
 			v.Apps = append(v.Apps, row)
 		}

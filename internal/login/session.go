@@ -34,14 +34,14 @@ func cookieName(p *project.Project, what string) string {
 }
 
 func setCookie(w http.ResponseWriter, p *project.Project, what, value string, life time.Duration) {
-	http.SetCookie(w, &http.Cookie{
+	http.SetCookie(w, &http.Cookie{ //nolint:gosec // Secure but for a plain http issuer of development
 		Name: cookieName(p, what), Value: value, Path: "/", MaxAge: int(life / time.Second),
 		Secure: p.Secure(), HttpOnly: true, SameSite: http.SameSiteLaxMode,
 	})
 }
 
 func dropCookie(w http.ResponseWriter, p *project.Project, what string) {
-	http.SetCookie(w, &http.Cookie{
+	http.SetCookie(w, &http.Cookie{ //nolint:gosec // Secure but for a plain http issuer of development
 		Name: cookieName(p, what), Path: "/", MaxAge: -1,
 		Secure: p.Secure(), HttpOnly: true, SameSite: http.SameSiteLaxMode,
 	})

@@ -1,6 +1,7 @@
 package oauth_test
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -318,7 +319,8 @@ func TestConsentOfSomebodyLocked(t *testing.T) {
 	}
 	r.people.locked = true
 	_, err = r.server.Consent(t.Context(), r.project, pending, r.person())
-	if refused, ok := err.(*oauth.AuthorizeError); !ok || refused.Refusal.Code != "access_denied" {
+	var refused *oauth.AuthorizeError
+	if !errors.As(err, &refused) || refused.Refusal.Code != "access_denied" {
 		t.Errorf("got %v", err)
 	}
 }

@@ -115,8 +115,10 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 		if refusal.Code == "invalid_client" && usesBasic(r) {
 			w.Header().Set("WWW-Authenticate", `Basic realm="postern", charset="UTF-8"`)
 		}
-	case http.StatusServiceUnavailable, http.StatusTooManyRequests:
+	case http.StatusServiceUnavailable:
 		w.Header().Set("Retry-After", "5")
+	case http.StatusTooManyRequests:
+		w.Header().Set("Retry-After", "60")
 	}
 	// Two codes are ours, for a status that the protocol has no word for.
 	name := refusal.Code

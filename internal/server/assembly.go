@@ -219,7 +219,7 @@ func (a *assembly) fetcher(p *project.Project) *http.Client {
 	}
 	f := web.FetchConfig{UserAgent: "postern/" + a.version, MaxBytes: maxDocument}
 	for _, port := range p.Settings.DocumentPorts {
-		f.Ports = append(f.Ports, uint16(port)) //nolint:gosec // project.Settings.Check bounds it
+		f.Ports = append(f.Ports, uint16(port)) // project.Settings.Check bounds it
 	}
 	if a.dev != nil {
 		f.Loopback, f.Roots = true, a.dev.Roots

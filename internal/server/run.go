@@ -33,7 +33,7 @@ func Listen(addresses ...string) ([]net.Listener, error) {
 	var open []net.Listener
 	var missing error
 	for _, address := range addresses {
-		l, err := net.Listen("tcp", address)
+		l, err := net.Listen("tcp", address) //nolint:noctx // at once, or not at all
 		if err == nil {
 			open = append(open, l)
 			continue

@@ -3,6 +3,7 @@ package server_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -456,7 +457,8 @@ func TestListen(t *testing.T) {
 }
 
 func asTaken(err error, to **server.Taken) bool {
-	t, ok := err.(*server.Taken)
+	var t *server.Taken
+	ok := errors.As(err, &t)
 	*to = t
 	return ok
 }

@@ -87,7 +87,7 @@ func TestTLS(t *testing.T) {
 	get := func(version uint16) (int64, *http.Response, error) {
 		client := &http.Client{Transport: &http.Transport{
 			DisableKeepAlives: true,
-			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true, MaxVersion: version}, //nolint:gosec // the test compares the certificate itself
+			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true, MaxVersion: version}, // the test compares the certificate itself
 		}}
 		response, err := client.Get(issuer + oauth.PathMetadata)
 		if err != nil {

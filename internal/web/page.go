@@ -159,7 +159,7 @@ func (e ErrorPage) fill(sentence string) template.HTML {
 	if strings.HasPrefix(sentence, "{client}") {
 		nobody = "The program that sent you here"
 	}
-	return template.HTML(strings.NewReplacer(
+	return template.HTML(strings.NewReplacer( //nolint:gosec // every value is escaped above
 		"{client}", name(e.Client, nobody),
 		"{project}", name(e.Name, "this server"),
 		"{host}", code(asciiHost(e.Host)),
