@@ -17,7 +17,7 @@ help: ## this list
 
 dev: ## Postern and a protected todo list on this computer (POSTERN_PORT, TODO_PORT)
 	@echo "compiling, first time takes a minute or two"
-	@mkdir -p .postern/bin
+	@mkdir -p -m 700 .postern && mkdir -p .postern/bin
 	@CGO_ENABLED=0 go build -o .postern/bin/ ./cmd/postern ./examples/todo
 	@exec .postern/bin/postern dev -- .postern/bin/todo
 

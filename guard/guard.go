@@ -206,7 +206,7 @@ func New(cfg Config) (*Guard, error) {
 		verified:  newCache[*Principal](maxVerified),
 		limit:     limiter{now: cfg.Now, perMinute: cfg.CallsPerMinute},
 		state:     state,
-		streams:   &streams{now: cfg.Now, poll: clockPoll, bound: map[handle]*stream{}},
+		streams:   &streams{now: cfg.Now, poll: clockPoll, bound: map[handle]*stream{}, own: map[caller][]handle{}},
 	}
 	g.keys = &keySet{issuer: g.issuer, now: cfg.Now, log: cfg.Logger}
 	return g, nil

@@ -94,15 +94,15 @@ func TestCacheBounds(t *testing.T) {
 // forgotten.
 func TestStreamBounds(t *testing.T) {
 	now := time.Unix(1_000_000, 0)
-	ss := &streams{now: func() time.Time { return now }, poll: time.Minute, bound: map[handle]*stream{}}
+	ss := &streams{now: func() time.Time { return now }, poll: time.Minute, bound: map[handle]*stream{}, own: map[caller][]handle{}}
 	for n := range 2000 {
-		if err := ss.bind(handle{true, fmt.Sprint(n)}, newStream(&Principal{Expires: now.Add(time.Hour)})); err != nil {
+		if err := ss.bind(handle{true, fmt.Sprint(n)}, newStream(&Principal{Subject: fmt.Sprint(n), Expires: now.Add(time.Hour)})); err != nil {
 			t.Fatal(err)
 		}
 	}
 	now = now.Add(26 * time.Hour)
 	for n := range 2000 {
-		if err := ss.bind(handle{true, fmt.Sprint("new", n)}, newStream(&Principal{Expires: now.Add(time.Hour)})); err != nil {
+		if err := ss.bind(handle{true, fmt.Sprint("new", n)}, newStream(&Principal{Subject: fmt.Sprint(n), Expires: now.Add(time.Hour)})); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -111,7 +111,7 @@ func TestStreamBounds(t *testing.T) {
 	}
 	var err error
 	for n := 0; err == nil && n < maxStreams+1; n++ {
-		err = ss.bind(handle{true, fmt.Sprint("more", n)}, newStream(&Principal{Expires: now.Add(time.Hour)}))
+		err = ss.bind(handle{true, fmt.Sprint("more", n)}, newStream(&Principal{Subject: fmt.Sprint(n), Expires: now.Add(time.Hour)}))
 	}
 	if !errors.Is(err, errTooMany) || len(ss.bound) != maxStreams {
 		t.Errorf("%v with %d sessions", err, len(ss.bound))
@@ -119,6 +119,47 @@ func TestStreamBounds(t *testing.T) {
 	now = now.Add(26 * time.Hour)
 	if err := ss.bind(handle{true, "the next day"}, newStream(&Principal{Expires: now.Add(time.Hour)})); err != nil {
 		t.Errorf("all sessions have ended a day ago, and yet: %v", err)
+	}
+	if len(ss.own) != len(ss.bound) {
+		t.Errorf("%d callers are kept with %d sessions", len(ss.own), len(ss.bound))
+	}
+}
+
+// TestStreamsOfOneCaller proves that a caller has at most maxOwn handles, that
+// an event stream never loses its own, and that nothing is kept of who has none.
+func TestStreamsOfOneCaller(t *testing.T) {
+	ss := &streams{now: time.Now, poll: time.Minute, bound: map[handle]*stream{}, own: map[caller][]handle{}}
+	bind := func(who string, h handle) error { return ss.bind(h, newStream(&Principal{Subject: who})) }
+	for n := range maxStreams + 1 {
+		if err := bind("a", handle{true, fmt.Sprint(n)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(ss.bound) != maxOwn {
+		t.Errorf("%d sessions of one caller are kept", len(ss.bound))
+	}
+	for n := range maxOwn {
+		if err := bind("a", handle{false, fmt.Sprint(n)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if ss.events != maxOwn || len(ss.bound) != maxOwn {
+		t.Errorf("%d handles, %d of event streams", len(ss.bound), ss.events)
+	}
+	for _, session := range []bool{true, false} {
+		if err := bind("a", handle{session, "one more"}); !errors.Is(err, errTooMany) {
+			t.Errorf("one more than the event streams that are open: %v", err)
+		}
+	}
+	if err := bind("b", handle{false, "another's"}); err != nil {
+		t.Errorf("another caller: %v", err)
+	}
+	ss.release(handle{false, "another's"})
+	for n := range maxOwn {
+		ss.release(handle{false, fmt.Sprint(n)})
+	}
+	if ss.events != 0 || len(ss.bound) != 0 || len(ss.own) != 0 {
+		t.Errorf("when all is over %d handles of %d callers are kept, %d of event streams", len(ss.bound), len(ss.own), ss.events)
 	}
 }
 

@@ -18,6 +18,7 @@ const (
 	fetchTimeout   = 5 * time.Second
 	maxDocument    = 64 << 10
 	metadataMaxAge = time.Hour
+	metadataRetry  = 30 * time.Second // after a renewal that failed
 )
 
 // IssuerMetadata is the part of an authorization server's metadata
@@ -60,6 +61,7 @@ type issuer struct {
 	now    func() time.Time
 
 	latest  atomic.Pointer[document]
+	failed  atomic.Int64 // when a fetch last failed, in Unix seconds
 	fetches flights[struct{}, *document]
 }
 
@@ -70,10 +72,12 @@ type document struct {
 }
 
 // document returns the metadata. It is fetched when it is first needed and
-// when it has become old; an old one is better than none.
+// when it has become old; an old one is better than none, and while the issuer
+// is down nobody who could have it waits for more.
 func (i *issuer) document(ctx context.Context) (*document, error) {
 	latest := i.latest.Load()
-	if latest != nil && i.now().Sub(latest.fetched) < metadataMaxAge {
+	now := i.now()
+	if latest != nil && (now.Sub(latest.fetched) < metadataMaxAge || now.Sub(time.Unix(i.failed.Load(), 0)) < metadataRetry) {
 		return latest, nil
 	}
 	doc, err := i.fetches.do(ctx, struct{}{}, i.discover)
@@ -108,6 +112,7 @@ func (i *issuer) discover(ctx context.Context) (*document, error) {
 		}
 		problems = append(problems, err)
 	}
+	i.failed.Store(i.now().Unix())
 	return nil, errors.Join(problems...)
 }
 

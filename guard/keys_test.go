@@ -201,3 +201,36 @@ func TestDiscovery(t *testing.T) {
 		})
 	}
 }
+
+// TestOldMetadata proves that an issuer that is down is asked for newer
+// metadata once in a while, and that the old one serves meanwhile.
+func TestOldMetadata(t *testing.T) {
+	issuer := guardtest.New(t)
+	g := newGuard(t, issuer.Config(resource))
+	const place = "/.well-known/oauth-authorization-server"
+	asked := 0
+	for _, c := range []struct {
+		name    string
+		advance time.Duration
+		down    bool
+		fetches int
+	}{
+		{"the first", 0, false, 1},
+		{"down, but it is still good", 59 * time.Minute, true, 0},
+		{"down", time.Minute, true, 1},
+		{"down for long", 30 * time.Second, true, 1},
+		{"up again", 30 * time.Second, false, 1},
+		{"a minute later", time.Minute, false, 0},
+	} {
+		issuer.Advance(c.advance)
+		issuer.Down(c.down)
+		for range 10 {
+			if _, err := g.IssuerMetadata(t.Context()); err != nil {
+				t.Fatalf("%s: %v", c.name, err)
+			}
+		}
+		if asked += c.fetches; issuer.Hits(place) != asked {
+			t.Fatalf("%s: asked %d times since the start, want %d", c.name, issuer.Hits(place), asked)
+		}
+	}
+}

@@ -13,8 +13,12 @@ import (
 	"time"
 )
 
-// maxStreams bounds the sessions and event streams of one Guard.
-const maxStreams = 100_000
+// maxStreams bounds the sessions and event streams of one Guard, and maxOwn
+// those of one caller, so that nobody takes the room of all.
+const (
+	maxStreams = 100_000
+	maxOwn     = 64
+)
 
 // stream is what a caller holds open: one request, an event stream with its
 // messages (2024-11-05), or a session with all its requests (2025). Handlers
@@ -58,14 +62,19 @@ type streams struct {
 
 	mu     sync.Mutex
 	bound  map[handle]*stream
-	events int // handles of event streams among them
-	sweep  int // number of handles at which ended ones are looked for
+	own    map[caller][]handle // each caller's, the last used session last
+	events int                 // handles of event streams among them
+	sweep  int                 // number of handles at which ended ones are looked for
 	swept  time.Time
 }
 
-// bind gives a stream a name. It fails when too many are open, and when an
-// event stream's name is another one's already: who sent a message could not be
-// told from it.
+// bind gives a stream a name. A caller who has maxOwn of them loses the session
+// that was unused for longest: a client that still wants it begins another. An
+// event stream's name is never taken from it, since the endpoint would then be
+// anybody's.
+//
+// It fails when too many are open, and when an event stream's name is another
+// one's already: who sent a message could not be told from it.
 func (ss *streams) bind(h handle, s *stream) error {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
@@ -77,33 +86,65 @@ func (ss *streams) bind(h handle, s *stream) error {
 		long := now.Add(-24 * time.Hour)
 		for h, s := range ss.bound {
 			if h.session && s.newest.Load().Expires.Before(long) {
-				delete(ss.bound, h)
+				ss.drop(h)
 			}
 		}
 		ss.sweep, ss.swept = min(2*len(ss.bound), maxStreams), now
 	}
+	if other, taken := ss.bound[h]; taken && other != s && !h.session {
+		return errTaken
+	}
+	ss.drop(h)
+	who := s.newest.Load().caller()
+	if own := ss.own[who]; len(own) >= maxOwn {
+		unused := slices.IndexFunc(own, func(h handle) bool { return h.session })
+		if unused < 0 {
+			return errTooMany
+		}
+		ss.drop(own[unused])
+	}
 	if len(ss.bound) >= maxStreams {
 		return errTooMany
 	}
-	if other, taken := ss.bound[h]; !h.session {
-		if taken && other != s {
-			return errTaken
-		}
-		if !taken {
-			ss.events++
-		}
-	}
 	ss.bound[h] = s
+	ss.own[who] = append(ss.own[who], h)
+	if !h.session {
+		ss.events++
+	}
 	return nil
 }
 
 func (ss *streams) release(h handle) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	if _, ok := ss.bound[h]; ok && !h.session {
-		ss.events--
+	ss.drop(h)
+}
+
+// drop forgets a handle, if it is bound. The caller holds ss.mu.
+func (ss *streams) drop(h handle) {
+	s, ok := ss.bound[h]
+	if !ok {
+		return
 	}
 	delete(ss.bound, h)
+	if !h.session {
+		ss.events--
+	}
+	who := s.newest.Load().caller()
+	ss.own[who] = keep(ss.own[who], func(other handle) bool { return other != h })
+	if len(ss.own[who]) == 0 {
+		delete(ss.own, who)
+	}
+}
+
+// use notes that a caller used a session, if it is theirs. Whoever calls it
+// holds ss.mu.
+func (ss *streams) use(who caller, h handle) {
+	own := ss.own[who]
+	if i := slices.Index(own, h); i >= 0 {
+		copy(own[i:], own[i+1:])
+		own[len(own)-1] = h
+	}
 }
 
 // find returns the stream that a request belongs to, or a new one.
@@ -119,6 +160,7 @@ func (ss *streams) find(r *http.Request, p *Principal) (*stream, error) {
 			ss.mu.Unlock()
 			return nil, errNoSession
 		}
+		ss.use(p.caller(), handle{true, id})
 		found = append(found, s)
 	}
 	if r.Method != http.MethodGet && ss.events > 0 {
@@ -152,8 +194,8 @@ func endpointParts(u *url.URL) (query, path []string) {
 	return query, keep(strings.Split(u.Path, "/"), long)
 }
 
-func keep(all []string, ok func(string) bool) []string {
-	return slices.DeleteFunc(all, func(s string) bool { return !ok(s) })
+func keep[T any](all []T, ok func(T) bool) []T {
+	return slices.DeleteFunc(all, func(v T) bool { return !ok(v) })
 }
 
 // endpointHandles returns the handles of the message endpoint that an event

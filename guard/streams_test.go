@@ -494,3 +494,51 @@ func TestUnknownSession(t *testing.T) {
 		}
 	}
 }
+
+// TestSessionsOfOneCaller proves that a caller who opens sessions without end
+// loses the ones they do not use, and takes no room from anybody else.
+func TestSessionsOfOneCaller(t *testing.T) {
+	issuer := guardtest.New(t)
+	opened := 0
+	h := newGuard(t, todoConfig(issuer)).Protect(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get("Mcp-Session-Id") == "" {
+			w.Header().Set("Mcp-Session-Id", fmt.Sprint("session-", opened))
+			opened++
+		}
+		w.WriteHeader(http.StatusOK)
+	}))
+	owner := guardtest.Token{Resource: resource, Scopes: []string{"admin"}}
+	token := issuer.Mint(owner)
+	status := func(token, session string) int {
+		return call(h, http.MethodPost, pingBody, append(bearer(token), "Mcp-Session-Id", session)...).Code
+	}
+	theirs := map[string]string{} // sessions of others, with their tokens
+	for _, token := range others(issuer, owner) {
+		theirs[call(h, http.MethodPost, pingBody, bearer(token)...).Header().Get("Mcp-Session-Id")] = token
+	}
+	used := call(h, http.MethodPost, pingBody, bearer(token)...).Header().Get("Mcp-Session-Id")
+	unused := call(h, http.MethodPost, pingBody, bearer(token)...).Header().Get("Mcp-Session-Id")
+	last := ""
+	for range 200 {
+		if last = call(h, http.MethodPost, pingBody, bearer(token)...).Header().Get("Mcp-Session-Id"); last == "" {
+			t.Fatal("a session was refused")
+		}
+		if code := status(token, used); code != http.StatusOK {
+			t.Fatalf("the session in constant use: status %d", code)
+		}
+		if code := status(issuer.Mint(guardtest.Token{Resource: resource, Scopes: []string{"admin"}, Subject: "user-third"}), unused); code == http.StatusOK {
+			t.Fatal("somebody else's request reached the session")
+		}
+	}
+	if code := status(token, last); code != http.StatusOK {
+		t.Errorf("the newest session: status %d", code)
+	}
+	if code := status(token, unused); code != http.StatusNotFound {
+		t.Errorf("the session unused for longest: status %d, want 404", code)
+	}
+	for session, token := range theirs {
+		if code := status(token, session); code != http.StatusOK {
+			t.Errorf("a session of another caller: status %d", code)
+		}
+	}
+}

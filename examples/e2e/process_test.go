@@ -213,6 +213,9 @@ func dev(t *testing.T, db database, authority string) (*postern, string) {
 	p := &postern{issuer: "http://localhost:" + port, dir: t.TempDir()}
 	p.env = environment(append([]string{"POSTERN_PORT=" + port, "TODO_PORT=" + todoPort}, db.env...)...)
 	p.codes = p.mailbox
+	if err := os.MkdirAll(filepath.Join(p.dir, ".postern", "bin"), 0o700); err != nil { // as make dev leaves it
+		t.Fatal(err)
+	}
 	p.process = start(t, p.dir, p.env, "postern", "dev", "--dev-ca", authority, "--", filepath.Join(binaries, "todo"))
 	p.await(t, p.issuer+"/readyz")
 	p.await(t, "http://localhost:"+todoPort+"/healthz")

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 
+	"github.com/google/jsonschema-go/jsonschema"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/postern-id/postern/guard"
 	"github.com/postern-id/postern/guard/mcpguard"
@@ -47,7 +48,9 @@ func newMCP(service *Service, g *guard.Guard) (streamable, sse http.Handler) {
 	changes := mcp.ToolAnnotations{DestructiveHint: new(false), IdempotentHint: true}
 	deletes := mcp.ToolAnnotations{DestructiveHint: new(true)}
 
-	mcp.AddTool(server, tool("listTodos", "List the to-dos: open ones first, then by age.", reads),
+	list := tool("listTodos", "List the to-dos: open ones first, then by age.", reads)
+	list.OutputSchema = listSchema[all]("todos")
+	mcp.AddTool(server, list,
 		func(ctx context.Context, _ *mcp.CallToolRequest, _ nothing) (*mcp.CallToolResult, all, error) {
 			todos, err := service.List(ctx, guard.FromContext(ctx).Subject)
 			return nil, all{todos}, toolError(ctx, err)
@@ -102,6 +105,17 @@ func newMCP(service *Service, g *guard.Guard) (streamable, sse http.Handler) {
 			PropagateRequestCancellation: true,
 		}),
 		mcp.NewSSEHandler(get, &mcp.SSEOptions{DisableLocalhostProtection: true})
+}
+
+// listSchema is the schema of a struct whose field of that name is never nil,
+// which cannot be told from its type: inferred, the list could be null.
+func listSchema[T any](field string) *jsonschema.Schema {
+	schema, err := jsonschema.For[T](nil)
+	if err != nil {
+		panic(err) // found when the program starts, as by mcp.AddTool
+	}
+	schema.Properties[field].Types, schema.Properties[field].Type = nil, "array"
+	return schema
 }
 
 // tellCalls prints one line for each tool that a client called; "postern dev"

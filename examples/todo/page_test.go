@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 // identities adds to the token endpoint's answers what guardtest does not
@@ -180,6 +181,18 @@ func TestOneList(t *testing.T) {
 	}
 	if _, body := ada.get("/"); !strings.Contains(body, "Added by a connected app") || strings.Contains(body, "client-live-1") {
 		t.Errorf("an app that nobody vouches for: %s", body)
+	}
+}
+
+// An app may have a host in any script; its first letter stands for it.
+func TestHostInAnotherScript(t *testing.T) {
+	s := startTodo(t)
+	ada := s.signIn("ada", readTodos, writeTodos)
+	if _, err := s.service.Create(t.Context(), "ada", "https://ünïcode.example.test/client.json", "x"); err != nil {
+		t.Fatal(err)
+	}
+	if _, body := ada.get("/"); !strings.Contains(body, `<span class="arch" aria-hidden="true">ü</span>`) || !utf8.ValidString(body) {
+		t.Errorf("page: %q", body)
 	}
 }
 

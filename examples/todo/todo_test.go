@@ -156,6 +156,9 @@ func TestTools(t *testing.T) {
 			var names []string
 			for _, tool := range tools.Tools {
 				names = append(names, tool.Name)
+				if schema, _ := json.Marshal(tool.OutputSchema); strings.Contains(string(schema), `"null"`) {
+					t.Errorf("%s: the result may be null, says %s", tool.Name, schema)
+				}
 			}
 			if got := strings.Join(names, " "); got != "createTodo deleteTodo listTodos markTodoComplete readTodo" {
 				t.Errorf("tools %q", got)

@@ -122,18 +122,25 @@ func (s *Sessions) Callback(w http.ResponseWriter, r *http.Request) {
 		s.fail(w, r, http.StatusBadGateway, "The sign-in service could not sign you in. Try again.", err)
 		return
 	}
-	s.store.delete(s.cookie(r)) // a new sign-in never continues an old session
+	if old := s.store.delete(s.cookie(r)); old != nil {
+		s.end(r.Context(), old) // a new sign-in never continues an old session
+	}
 	s.setCookie(w, s.config.CookieName, value, s.config.Lifetime)
 	http.Redirect(w, r, back, http.StatusSeeOther)
 }
 
 // signIn redeems the code, checks what came back and returns the value of the
 // new session's cookie.
-func (s *Sessions) signIn(ctx context.Context, meta *guard.IssuerMetadata, code, state string) (string, error) {
+func (s *Sessions) signIn(ctx context.Context, meta *guard.IssuerMetadata, code, state string) (value string, err error) {
 	answer, err := s.issuer.redeem(ctx, code, s.derive("verifier", state))
 	if err != nil {
 		return "", err
 	}
+	defer func() {
+		if err != nil {
+			s.revoke(ctx, answer)
+		}
+	}()
 	principal, err := s.config.Guard.Verify(ctx, answer.AccessToken)
 	if err != nil {
 		return "", err
@@ -154,7 +161,7 @@ func (s *Sessions) signIn(ctx context.Context, meta *guard.IssuerMetadata, code,
 		}
 		sess.person.Name, sess.person.Email = id.Name, id.Email
 	}
-	value := secret()
+	value = secret()
 	s.store.put(value, sess, s.config.Now())
 	return value, nil
 }
@@ -182,26 +189,37 @@ func (s *Sessions) Logout(w http.ResponseWriter, r *http.Request) {
 		http.Redirect(w, r, "/", http.StatusSeeOther)
 		return
 	}
-	sess.mu.Lock() // a refresh under way finishes first: its token is the one to revoke
-	ended := sess.tokens
-	sess.ended = true
-	sess.mu.Unlock()
-
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), revokeWait)
-	defer cancel()
-	token, hint := ended.RefreshToken, "refresh_token"
-	if token == "" {
-		token, hint = ended.AccessToken, "access_token"
-	}
-	if err := s.issuer.revoke(ctx, token, hint); err != nil {
-		// The person is signed out here in any case; the token runs out by itself.
-		s.config.Logger.WarnContext(ctx, "websession: could not revoke at sign-out", "error", err)
-	}
+	ended := s.end(r.Context(), sess)
 	target := "/"
 	if everywhere {
-		target = s.endSession(ctx, ended.IDToken)
+		target = s.endSession(r.Context(), ended.IDToken)
 	}
 	http.Redirect(w, r, target, http.StatusSeeOther)
+}
+
+// end ends a session that has left the store and returns the tokens that it
+// had. A refresh under way finishes first: its token is the one to revoke.
+func (s *Sessions) end(ctx context.Context, sess *session) tokens {
+	sess.mu.Lock()
+	held := sess.tokens
+	sess.ended = true
+	sess.mu.Unlock()
+	s.revoke(ctx, held)
+	return held
+}
+
+// revoke ends at the issuer what nobody here will use again (RFC 7009). Where
+// that fails there is nothing more to do: the tokens run out by themselves.
+func (s *Sessions) revoke(ctx context.Context, held tokens) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), revokeWait)
+	defer cancel()
+	token, hint := held.RefreshToken, "refresh_token"
+	if token == "" {
+		token, hint = held.AccessToken, "access_token"
+	}
+	if err := s.issuer.revoke(ctx, token, hint); err != nil {
+		s.config.Logger.WarnContext(ctx, "websession: could not revoke", "error", err)
+	}
 }
 
 // endSession returns the address of the issuer's own sign-out, or "/".

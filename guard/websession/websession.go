@@ -104,7 +104,7 @@ type Config struct {
 const (
 	refreshPause = 5 * time.Second  // after a refresh that got no answer
 	exchangeWait = 10 * time.Second // for the issuer's answer to a code or refresh token
-	revokeWait   = 3 * time.Second  // a person waits for it while signing out
+	revokeWait   = 3 * time.Second  // a browser may have to wait for it
 	leeway       = 30 * time.Second // between the issuer's clock and ours, as in guard
 )
 
@@ -286,7 +286,9 @@ func (s *Sessions) attach(r *http.Request) (context.Context, error) {
 	}
 	principal, err := s.principal(r.Context(), sess)
 	if errors.Is(err, errNobody) {
-		s.store.delete(value)
+		if sess := s.store.delete(value); sess != nil {
+			s.end(r.Context(), sess) // of many requests, one
+		}
 	}
 	if err != nil {
 		return nil, err

@@ -450,6 +450,70 @@ func TestASignInEndsTheOldSession(t *testing.T) {
 	}
 }
 
+// TestEndedSessionsAreRevoked proves that no refresh token outlives the session
+// that it was kept for, and that an issuer that cannot revoke stops nobody.
+func TestEndedSessionsAreRevoked(t *testing.T) {
+	revoked := func(w *world) (tokens []string) {
+		w.wire.set(func(w *wire) {
+			for _, form := range w.revoked {
+				tokens = append(tokens, form.Get("token"))
+			}
+		})
+		return tokens
+	}
+	spoil := func(w *wire) { w.extra = map[string]any{"access_token": "not one of ours"} }
+
+	t.Run("by a new sign-in", func(t *testing.T) {
+		w, b := newWorld(t), newBrowser(t)
+		b.signIn(w, "ada")
+		first := w.wire.refreshToken
+		b.signIn(w, "ada")
+		if got := revoked(w); len(got) != 1 || got[0] != first {
+			t.Errorf("revoked %q, want %q", got, first)
+		}
+		if got := b.get(w.app.URL + "/api"); got.status != http.StatusOK {
+			t.Errorf("the new session: %d", got.status)
+		}
+	})
+	t.Run("by a sign-in whose token is refused", func(t *testing.T) {
+		w, b := newWorld(t), newBrowser(t)
+		w.wire.set(spoil)
+		if got := b.get(b.fromIssuer(b.toIssuer(w, "/login", "ada")).String()); got.status != http.StatusBadGateway {
+			t.Errorf("status %d", got.status)
+		}
+		if got := revoked(w); len(got) != 1 || got[0] != w.wire.refreshToken {
+			t.Errorf("revoked %q, want %q", got, w.wire.refreshToken)
+		}
+	})
+	t.Run("by a refresh whose token is refused, once", func(t *testing.T) {
+		w, b := newWorld(t), newBrowser(t)
+		b.signIn(w, "ada")
+		w.wire.set(spoil)
+		w.issuer.Advance(15*time.Minute - 30*time.Second)
+		var wg sync.WaitGroup
+		for range 20 {
+			wg.Go(func() {
+				if got := b.get(w.app.URL + "/api"); got.status != http.StatusUnauthorized {
+					t.Errorf("status %d", got.status)
+				}
+			})
+		}
+		wg.Wait()
+		if got := revoked(w); len(got) != 1 || got[0] != w.wire.refreshToken {
+			t.Errorf("revoked %q, want %q", got, w.wire.refreshToken)
+		}
+	})
+	t.Run("not, where the issuer cannot", func(t *testing.T) {
+		w, b := newWorld(t), newBrowser(t)
+		w.wire.metadata = map[string]any{"revocation_endpoint": "https://127.0.0.1:1/gone"}
+		b.signIn(w, "ada")
+		b.signIn(w, "bob")
+		if got := b.get(w.app.URL + "/page"); !strings.HasPrefix(got.body, "bob") {
+			t.Errorf("page says %q", got.body)
+		}
+	})
+}
+
 func TestSessionsAreBounded(t *testing.T) {
 	w := newWorld(t, func(c *websession.Config) { c.MaxSessions, c.Lifetime = 2, time.Hour })
 	browsers := []*browser{newBrowser(t), newBrowser(t), newBrowser(t)}

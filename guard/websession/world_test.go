@@ -95,6 +95,8 @@ type wire struct {
 	metadata map[string]any
 	// idToken, when set, makes the claims of an id_token for each code.
 	idToken func() map[string]any
+	// extra is written over the token endpoint's answers.
+	extra map[string]any
 	// down makes the token endpoint unreachable, refuse makes it answer so.
 	down   bool
 	refuse *refusal
@@ -144,7 +146,7 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 		if w.refuse != nil {
 			return reply(w.refuse.status, map[string]any{"error": w.refuse.code}), nil
 		}
-		var extra map[string]any
+		extra := w.extra
 		if w.idToken != nil {
 			extra = map[string]any{"id_token": unsigned(w.idToken())}
 		}

@@ -42,6 +42,15 @@ func TestFolder(t *testing.T) {
 			t.Errorf("got %q, want the newer issuer", issuer)
 		}
 	})
+	t.Run("the programs that make dev built do not matter", func(t *testing.T) {
+		dir := t.TempDir()
+		if err := os.Mkdir(filepath.Join(dir, "bin"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := dev.OpenFolder(dir, "http://localhost:4000"); err != nil {
+			t.Error(err)
+		}
+	})
 	t.Run("a folder with other data is refused", func(t *testing.T) {
 		dir := t.TempDir()
 		if err := os.WriteFile(filepath.Join(dir, "postern.db"), nil, 0o600); err != nil {

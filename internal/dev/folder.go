@@ -15,18 +15,18 @@ const FolderName = ".postern"
 const marker = "development"
 
 // OpenFolder makes dir a development folder, or takes it if it is one. A folder
-// with data of another origin is refused. issuer is noted for the commands that
-// work beside the server.
+// with data of another origin is refused; other files in it, such as the
+// programs that "make dev" built, do not matter. issuer is noted for the
+// commands that work beside the server.
 func OpenFolder(dir, issuer string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return err
-	}
-	if _, ours := Issuer(dir); len(entries) > 0 && !ours {
-		return fmt.Errorf("the folder %s holds data that is not for development; move it away or start in another folder", dir)
+	_, ours := Issuer(dir)
+	for _, name := range []string{"postern.db", "master.key"} {
+		if _, err := os.Lstat(filepath.Join(dir, name)); err == nil && !ours {
+			return fmt.Errorf("the folder %s holds data that is not for development; move it away or start in another folder", dir)
+		}
 	}
 	return os.WriteFile(filepath.Join(dir, marker), []byte(issuer+"\n"), 0o600)
 }
