@@ -78,6 +78,7 @@ var thirdParty = map[string]string{
 	"github.com/jackc/pgx/v5":                "internal/store",
 	"github.com/jedib0t/go-pretty/v6":        "cmd/postern",
 	"github.com/maypok86/otter/v2":           "internal/oauth internal/web",
+	"github.com/google/jsonschema-go":        "examples",
 	"github.com/modelcontextprotocol/go-sdk": "guard/mcpguard examples",
 	"github.com/pressly/goose/v3":            "internal/store",
 	"github.com/rogpeppe/go-internal":        "",

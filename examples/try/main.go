@@ -54,7 +54,7 @@ func run(ctx context.Context, getenv func(string) string, out io.Writer) error {
 		return err
 	}
 	step.say("Connecting to %s without a token.", server)
-	client := mcp.NewClient(&mcp.Implementation{Name: "make try", Version: "1.0.0"}, nil)
+	client := mcp.NewClient(&mcp.Implementation{Name: "Terminal client", Version: "1.0.0"}, nil)
 	session, err := client.Connect(ctx, &mcp.StreamableClientTransport{Endpoint: server, OAuthHandler: handler}, nil)
 	if err != nil {
 		return fmt.Errorf("connect to %s: %w\n       Does it run? Start it with: make dev", server, err)
@@ -94,7 +94,7 @@ func config(clientID string, b *browser) *auth.AuthorizationCodeHandlerConfig {
 	}
 	c.DynamicClientRegistrationConfig = &auth.DynamicClientRegistrationConfig{
 		Metadata: &oauthex.ClientRegistrationMetadata{
-			ClientName:              "make try",
+			ClientName:              "Terminal client",
 			RedirectURIs:            []string{b.callback},
 			GrantTypes:              []string{"authorization_code", "refresh_token"},
 			ResponseTypes:           []string{"code"},

@@ -311,7 +311,7 @@ func TestSetup(t *testing.T) {
 			}
 		}
 		r, key, err := setup.AddResource(t.Context(), p, project.Resource{URI: "https://notes.example.com/mcp"}, []project.Scope{{Name: "read:notes", Description: "Read", ReadOnly: true}}, true)
-		if err != nil || key == nil || !key.Matches(r.SecretHash) || r.Profile != project.RFC9068 || r.Name != "Notes" {
+		if err != nil || key == nil || !key.Matches(r.SecretHash) || r.Profile != project.RFC9068 || r.Name != "notes.example.com" {
 			t.Fatalf("%+v, %v", r, err)
 		}
 		got, err := setup.Find(t.Context(), p.ID)

@@ -157,7 +157,7 @@ func (s *Setup) AddResource(ctx context.Context, p *Project, r Resource, scopes 
 		r.Profile = RFC9068
 	}
 	if r.Name == "" {
-		r.Name = p.Name
+		r.Name = IssuerHost(r.URI)
 	}
 	for _, sc := range scopes {
 		if !slices.Contains(r.Scopes, sc.Name) {

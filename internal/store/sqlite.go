@@ -70,11 +70,32 @@ func openSQLite(ctx context.Context, c Config) (*sqliteDB, error) {
 		return nil, errors.Join(err, s.close())
 	}
 	s.group.connect = s.writer.Conn
-	if err := s.checkVersion(ctx); err != nil {
+	if err := s.firstConnection(ctx); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
 }
+
+// firstConnection sets the mode of a new file and checks the version. Of
+// several who open a new file at once SQLite refuses some in the middle of
+// setting the mode, without the wait that it makes elsewhere.
+func (s *sqliteDB) firstConnection(ctx context.Context) error {
+	for range 100 {
+		err := s.checkVersion(ctx)
+		if !busy(err) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return s.checkVersion(ctx)
+}
+
+// busy reports that another connection holds the file.
+func busy(err error) bool { return sqliteCode(err)&0xff == sqliteBusy }
 
 func (s *sqliteDB) open(more string, conns int) (*sql.DB, error) {
 	slashed := filepath.ToSlash(s.path)
@@ -186,6 +207,7 @@ func sqliteCode(err error) int {
 
 // Result codes of https://sqlite.org/rescode.html.
 const (
+	sqliteBusy       = 5 // in the low byte
 	sqliteForeignKey = 787
 	sqlitePrimaryKey = 1555
 	sqliteUnique     = 2067
