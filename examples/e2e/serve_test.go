@@ -25,8 +25,15 @@ import (
 func TestServeFromNothing(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, db database) {
 		p := serve(t, db)
-		if out := p.out.String(); !strings.Contains(out, "There is no project yet") || !strings.Contains(out, "postern project create") {
-			t.Errorf("the server does not say what to do next:\n%s", out)
+		said := func() bool {
+			out := p.out.String()
+			return strings.Contains(out, "There is no project yet") && strings.Contains(out, "postern project create")
+		}
+		for deadline := time.Now().Add(10 * time.Second); !said() && time.Now().Before(deadline); {
+			time.Sleep(20 * time.Millisecond)
+		}
+		if !said() {
+			t.Errorf("the server does not say what to do next:\n%s", p.out.String())
 		}
 		status, body, err := fetch(t.Context(), http.MethodGet, p.issuer+metadataPath, nil)
 		if err != nil || status != http.StatusMisdirectedRequest || !strings.Contains(body, "postern project create") {
