@@ -55,7 +55,7 @@ func newWorld(t *testing.T, c servertest.Config) *world {
 	c.Dev = &server.Dev{Roots: d.roots}
 	// Requests that a test makes come from a proxy, so that it can say who asks
 	// and whether by https.
-	c.Proxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}
+	c.Proxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("127.0.0.1/32")}
 	w := &world{Server: servertest.New(t, c), t: t, document: d}
 	w.AddResource(t, notes,
 		project.Scope{Name: "read:notes", Description: "Read your notes", ReadOnly: true},
@@ -307,6 +307,9 @@ func (b *browser) send(method, address, body string, headers ...string) page {
 	r := httptest.NewRequest(method, b.issuer.String()+address, strings.NewReader(body))
 	r.TLS = nil
 	r.RemoteAddr = "192.0.2.1:1"
+	if b.peer == "127.0.0.1" { // a proxy on the computer itself, which has no limits
+		r.RemoteAddr = "127.0.0.1:1"
+	}
 	r.Header.Set("X-Forwarded-For", b.peer)
 	r.Header.Set("X-Forwarded-Proto", b.issuer.Scheme)
 	r.Header.Set("User-Agent", "Mozilla/5.0 "+b.agent)

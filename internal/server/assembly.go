@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strings"
@@ -52,7 +53,7 @@ const maxTokenLife = 24 * time.Hour
 // and one bucket for everybody would lock everybody out.
 func pageLimit() web.Limit      { return web.Limit{Count: 120, Per: time.Minute} }
 func authorizeLimit() web.Limit { return web.Limit{Count: 60, Per: time.Minute} }
-func mailLimit() web.Limit      { return web.Limit{Count: 60, Per: time.Hour} }
+func mailLimit() web.Limit      { return web.Limit{Count: 20, Per: time.Hour} }
 func machineLimit() web.Limit   { return web.Limit{Count: 600, Per: time.Minute} }
 
 const (
@@ -143,8 +144,10 @@ func (a *assembly) limit(l web.Limit, write web.ErrorWriter) web.Middleware {
 	return func(next http.Handler) http.Handler {
 		counted := limited(next)
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			// A forwarded address is what somebody wrote, also when it is ours.
-			if web.ClientIP(r).IsLoopback() && len(r.Header.Values("X-Forwarded-For")) == 0 {
+			// An address that another computer forwarded is what it says, also when
+			// it says that it is this one.
+			peer, err := netip.ParseAddrPort(r.RemoteAddr)
+			if err == nil && peer.Addr().Unmap().IsLoopback() && web.ClientIP(r).IsLoopback() {
 				next.ServeHTTP(w, r)
 				return
 			}
