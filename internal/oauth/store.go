@@ -66,26 +66,25 @@ type Family struct {
 
 // Code is an authorization code as it is kept: the secret only as a hash.
 type Code struct {
-	ID            string // id part of the secret (decision 23)
-	ProjectID     string
-	Hash          []byte
-	ClientID      string
-	GrantID       string
-	Subject       string
-	Organization  string
-	SessionID     string
-	RedirectURI   string
-	RedirectGiven bool   // the request named it
-	Challenge     string // S256 (RFC 7636 §4.2)
-	Resource      string
-	Scopes        []string
-	Nonce         string
-	AuthTime      time.Time
-	CreatedAt     time.Time
-	ExpiresAt     time.Time
-	Tries         int       // wrong verifiers so far
-	RedeemedAt    time.Time // zero before
-	FamilyID      string    // what it was redeemed for
+	ID           string // id part of the secret (decision 23)
+	ProjectID    string
+	Hash         []byte
+	ClientID     string
+	GrantID      string
+	Subject      string
+	Organization string
+	SessionID    string
+	RedirectURI  string
+	Challenge    string // S256 (RFC 7636 §4.2)
+	Resource     string
+	Scopes       []string
+	Nonce        string
+	AuthTime     time.Time
+	CreatedAt    time.Time
+	ExpiresAt    time.Time
+	Tries        int       // wrong verifiers so far
+	RedeemedAt   time.Time // zero before
+	FamilyID     string    // what it was redeemed for
 }
 
 // RefreshToken is one generation of a family, the secret only as a hash.

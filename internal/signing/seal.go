@@ -16,10 +16,9 @@ type Label string
 
 // The keys derived from the master key.
 const (
-	OTP    Label = "otp"    // HMAC of the codes that a person types
-	CSRF   Label = "csrf"   // HMAC of form tokens
-	Cursor Label = "cursor" // HMAC of page cursors
-	sealed Label = "seal"   // AES key of the Sealer itself
+	OTP    Label = "otp"  // HMAC of the codes that a person types
+	CSRF   Label = "csrf" // HMAC of form tokens
+	sealed Label = "seal" // AES key of the Sealer itself
 )
 
 // Sealer encrypts values for the database with AES-256-GCM under a key derived
@@ -79,12 +78,6 @@ func (s *Sealer) Open(value []byte, at Place) ([]byte, error) {
 		}
 	}
 	return nil, fmt.Errorf("%w: %s.%s of %s", ErrSealed, at.Table, at.Column, at.Row)
-}
-
-// Current tells whether value was written by the first key. What was not must
-// be sealed again before the second key is taken away.
-func (s *Sealer) Current(value []byte) bool {
-	return len(value) > headerSize && [keyIDSize]byte(value[1:headerSize]) == s.keys[0].id
 }
 
 const checkText = "postern"

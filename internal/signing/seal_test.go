@@ -83,14 +83,8 @@ func TestMasterKeyIsReplacedInTwoSteps(t *testing.T) {
 	if got, err := during.Open(old, place); err != nil || string(got) != "x" {
 		t.Fatalf("with both keys: Open = %q, %v", got, err)
 	}
-	if during.Current(old) || !before.Current(old) {
-		t.Error("Current does not tell the keys apart")
-	}
 	rewrapped := during.Seal([]byte("x"), place)
-	if !during.Current(rewrapped) {
-		t.Error("Seal does not write with the first key")
-	}
-	if _, err := after.Open(rewrapped, place); err != nil {
+	if _, err := after.Open(rewrapped, place); err != nil { // Seal wrote with the first key
 		t.Errorf("with the new key alone: %v", err)
 	}
 	if _, err := after.Open(old, place); !errors.Is(err, signing.ErrSealed) {
@@ -123,7 +117,7 @@ func TestDerivedKeysDiffer(t *testing.T) {
 	seen := map[[32]byte]string{}
 	for n := range byte(2) {
 		s := newSealer(t, masterKey(n+1))
-		for _, label := range []signing.Label{signing.OTP, signing.CSRF, signing.Cursor, "seal"} {
+		for _, label := range []signing.Label{signing.OTP, signing.CSRF, "seal"} {
 			key, name := s.Derive(label), fmt.Sprintf("%s of key %d", label, n+1)
 			if other, ok := seen[key]; ok {
 				t.Errorf("%s equals %s", name, other)

@@ -68,7 +68,7 @@ func (d *DB) Decide(ctx context.Context, decision oauth.Decision, e audit.Event)
 		err = q.CreateCode(ctx, db.CreateCodeParams{
 			ProjectID: g.ProjectID, ID: code.ID, Hash: notNull(code.Hash), ClientID: g.ClientID, GrantID: grantID,
 			Subject: g.Subject, Organization: g.Organization, SessionID: code.SessionID,
-			RedirectURI: code.RedirectURI, RedirectGiven: code.RedirectGiven, Challenge: code.Challenge,
+			RedirectURI: code.RedirectURI, Challenge: code.Challenge,
 			Resource: code.Resource, Scopes: toJSON(code.Scopes), Nonce: code.Nonce,
 			AuthTime: micros(code.AuthTime), CreatedAt: micros(code.CreatedAt), ExpiresAt: micros(code.ExpiresAt),
 		})

@@ -87,7 +87,7 @@ func (d *DB) addScopes(ctx context.Context, byID map[string]*project.Project) er
 		return wrap("read policies", err)
 	}
 	for _, r := range rows {
-		document, err := fromJSON[rbac.Policy](r.Document)
+		document, err := policyOf(r.Document)
 		if err != nil {
 			return err
 		}
@@ -275,5 +275,13 @@ func readPolicy(ctx context.Context, q *db.Queries, projectID string) (rbac.Poli
 	if err != nil {
 		return rbac.Policy{}, wrap("read policy", err)
 	}
-	return fromJSON[rbac.Policy](row)
+	return policyOf(row)
+}
+
+// policyOf reads a kept document; "" is the empty policy.
+func policyOf(document string) (rbac.Policy, error) {
+	if document == "" {
+		return rbac.Policy{}, nil
+	}
+	return rbac.Parse([]byte(document))
 }

@@ -21,7 +21,7 @@ func (d *DB) Code(ctx context.Context, projectID, id string) (oauth.Code, error)
 	return oauth.Code{
 		ID: c.ID, ProjectID: c.ProjectID, Hash: c.Hash, ClientID: c.ClientID, GrantID: c.GrantID,
 		Subject: c.Subject, Organization: c.Organization, SessionID: c.SessionID,
-		RedirectURI: c.RedirectURI, RedirectGiven: c.RedirectGiven, Challenge: c.Challenge,
+		RedirectURI: c.RedirectURI, Challenge: c.Challenge,
 		Resource: c.Resource, Scopes: scopes, Nonce: c.Nonce, AuthTime: fromMicros(c.AuthTime),
 		CreatedAt: fromMicros(c.CreatedAt), ExpiresAt: fromMicros(c.ExpiresAt), Tries: int(c.Tries),
 		RedeemedAt: fromMicros(c.RedeemedAt), FamilyID: c.FamilyID,

@@ -133,7 +133,7 @@ func (w *world) decision(at time.Time, scopes ...string) oauth.Decision {
 		Grant: oauth.Grant{ID: secret.NewID(at, "grant", "test"), ProjectID: w.project.ID, Subject: w.user.ID, ClientID: w.client.ID, CreatedAt: at},
 		Code: oauth.Code{
 			ID: code.ID, ProjectID: w.project.ID, Hash: code.Hash[:], ClientID: w.client.ID, Subject: w.user.ID,
-			SessionID: "session", RedirectURI: "http://127.0.0.1:7777/callback", RedirectGiven: true,
+			SessionID: "session", RedirectURI: "http://127.0.0.1:7777/callback",
 			Challenge: "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM", Resource: notes, Scopes: scopes,
 			Nonce: "n", AuthTime: at, CreatedAt: at, ExpiresAt: at.Add(time.Minute),
 		},

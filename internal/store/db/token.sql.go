@@ -10,7 +10,7 @@ import (
 )
 
 const code = `-- name: Code :one
-SELECT project_id, id, hash, client_id, grant_id, subject, organization, session_id, redirect_uri, redirect_given, challenge, resource, scopes, nonce, auth_time, created_at, expires_at, tries, redeemed_at, family_id
+SELECT project_id, id, hash, client_id, grant_id, subject, organization, session_id, redirect_uri, challenge, resource, scopes, nonce, auth_time, created_at, expires_at, tries, redeemed_at, family_id
 FROM code WHERE project_id = $1 AND id = $2
 `
 
@@ -27,7 +27,6 @@ func (q *Queries) Code(ctx context.Context, projectID string, iD string) (Code, 
 		&i.Organization,
 		&i.SessionID,
 		&i.RedirectURI,
-		&i.RedirectGiven,
 		&i.Challenge,
 		&i.Resource,
 		&i.Scopes,
@@ -55,28 +54,27 @@ func (q *Queries) CountCodeTry(ctx context.Context, projectID string, iD string)
 }
 
 const createCode = `-- name: CreateCode :exec
-INSERT INTO code (project_id, id, hash, client_id, grant_id, subject, organization, session_id, redirect_uri, redirect_given, challenge, resource, scopes, nonce, auth_time, created_at, expires_at, tries, redeemed_at, family_id)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, 0, 0, '')
+INSERT INTO code (project_id, id, hash, client_id, grant_id, subject, organization, session_id, redirect_uri, challenge, resource, scopes, nonce, auth_time, created_at, expires_at, tries, redeemed_at, family_id)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 0, 0, '')
 `
 
 type CreateCodeParams struct {
-	ProjectID     string
-	ID            string
-	Hash          []byte
-	ClientID      string
-	GrantID       string
-	Subject       string
-	Organization  string
-	SessionID     string
-	RedirectURI   string
-	RedirectGiven bool
-	Challenge     string
-	Resource      string
-	Scopes        string
-	Nonce         string
-	AuthTime      int64
-	CreatedAt     int64
-	ExpiresAt     int64
+	ProjectID    string
+	ID           string
+	Hash         []byte
+	ClientID     string
+	GrantID      string
+	Subject      string
+	Organization string
+	SessionID    string
+	RedirectURI  string
+	Challenge    string
+	Resource     string
+	Scopes       string
+	Nonce        string
+	AuthTime     int64
+	CreatedAt    int64
+	ExpiresAt    int64
 }
 
 func (q *Queries) CreateCode(ctx context.Context, arg CreateCodeParams) error {
@@ -90,7 +88,6 @@ func (q *Queries) CreateCode(ctx context.Context, arg CreateCodeParams) error {
 		arg.Organization,
 		arg.SessionID,
 		arg.RedirectURI,
-		arg.RedirectGiven,
 		arg.Challenge,
 		arg.Resource,
 		arg.Scopes,

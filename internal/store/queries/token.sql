@@ -1,9 +1,9 @@
 -- name: CreateCode :exec
-INSERT INTO code (project_id, id, hash, client_id, grant_id, subject, organization, session_id, redirect_uri, redirect_given, challenge, resource, scopes, nonce, auth_time, created_at, expires_at, tries, redeemed_at, family_id)
-VALUES (@project_id, @id, @hash, @client_id, @grant_id, @subject, @organization, @session_id, @redirect_uri, @redirect_given, @challenge, @resource, @scopes, @nonce, @auth_time, @created_at, @expires_at, 0, 0, '');
+INSERT INTO code (project_id, id, hash, client_id, grant_id, subject, organization, session_id, redirect_uri, challenge, resource, scopes, nonce, auth_time, created_at, expires_at, tries, redeemed_at, family_id)
+VALUES (@project_id, @id, @hash, @client_id, @grant_id, @subject, @organization, @session_id, @redirect_uri, @challenge, @resource, @scopes, @nonce, @auth_time, @created_at, @expires_at, 0, 0, '');
 
 -- name: Code :one
-SELECT project_id, id, hash, client_id, grant_id, subject, organization, session_id, redirect_uri, redirect_given, challenge, resource, scopes, nonce, auth_time, created_at, expires_at, tries, redeemed_at, family_id
+SELECT project_id, id, hash, client_id, grant_id, subject, organization, session_id, redirect_uri, challenge, resource, scopes, nonce, auth_time, created_at, expires_at, tries, redeemed_at, family_id
 FROM code WHERE project_id = @project_id AND id = @id;
 
 -- name: CountCodeTry :execrows

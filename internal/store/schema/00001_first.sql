@@ -230,7 +230,6 @@ CREATE TABLE code (
     organization   TEXT NOT NULL,
     session_id     TEXT NOT NULL,
     redirect_uri   TEXT NOT NULL,
-    redirect_given BOOLEAN NOT NULL,
     challenge      TEXT NOT NULL,
     resource       TEXT NOT NULL,
     scopes         TEXT NOT NULL,
