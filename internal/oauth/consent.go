@@ -203,7 +203,7 @@ func (s *Server) Allow(ctx context.Context, p *project.Project, flowID string, p
 			ID: code.ID, ProjectID: p.ID, Hash: code.Hash[:], ClientID: pending.Client.ID,
 			Subject: who.Subject, Organization: who.Organization, SessionID: who.SessionID,
 			RedirectURI: pending.RedirectURI,
-			Challenge: pending.Request.CodeChallenge, Resource: pending.Resource, Scopes: granted,
+			Challenge:   pending.Request.CodeChallenge, Resource: pending.Resource, Scopes: granted,
 			Nonce: pending.Request.Nonce, AuthTime: who.AuthTime,
 			CreatedAt: now, ExpiresAt: now.Add(time.Duration(p.Settings.Lifetimes.Code) * time.Second),
 		},
