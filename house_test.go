@@ -34,7 +34,8 @@ var mayImport = map[string]string{
 	"internal/audit":   "",
 	"internal/secret":  "",
 	"internal/wire":    "",
-	"internal/project": "audit secret",
+	"internal/picture": "",
+	"internal/project": "audit picture secret",
 	"internal/rbac":    "",
 	"internal/signing": "secret",
 	"internal/web":     "secret wire",
@@ -42,7 +43,7 @@ var mayImport = map[string]string{
 
 	"internal/identity": "project rbac audit secret",
 	"internal/signin":   "project identity audit mail secret",
-	"internal/oauth":    "project audit signing secret wire",
+	"internal/oauth":    "project audit picture signing secret wire",
 
 	"internal/store": "project rbac audit signing identity signin oauth secret",
 
@@ -61,7 +62,7 @@ var mayImport = map[string]string{
 
 	// The set-up commands call the operations that the dashboard will call:
 	// docs/decisions/0001.
-	"cmd/postern": "server dev client doctor store project oauth identity rbac signing audit secret",
+	"cmd/postern": "server dev client doctor store project oauth identity rbac signing audit picture secret",
 }
 
 // thirdParty says which packages may import a module; tests may import all of
@@ -87,6 +88,7 @@ var thirdParty = map[string]string{
 	"github.com/spf13/pflag":                 "cmd/postern",
 	"github.com/wneessen/go-mail":            "internal/mail",
 	"golang.org/x/crypto":                    "internal/signin internal/signing",
+	"golang.org/x/image":                     "internal/picture",
 	"golang.org/x/net":                       "internal/web",
 	"golang.org/x/oauth2":                    "guard/websession examples",
 	"golang.org/x/sync":                      "internal/oauth internal/store internal/server guard",

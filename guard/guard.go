@@ -36,9 +36,9 @@ type Config struct {
 	// transport at "https://notes.example.com/sse", all at the origin of
 	// Resource. Clients refuse metadata whose resource is not the URL they use,
 	// so each has a metadata document and challenges of its own. A token whose
-	// audience names any of the addresses is accepted at all of them. With
-	// Introspection the issuer decides which tokens it speaks of: it has to know
-	// these addresses as one resource server's.
+	// audience names any of the addresses is accepted at all of them. Tell the
+	// issuer as well, so that clients can ask for a token by any of them; with
+	// Postern: postern resource add RESOURCE --alias ALIAS.
 	Aliases []string
 
 	// Name and Documentation are shown to people by clients

@@ -9,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/postern-id/postern/internal/dev"
-	"github.com/postern-id/postern/internal/project"
 	"github.com/postern-id/postern/internal/server"
 	"github.com/postern-id/postern/internal/store"
 )
@@ -68,7 +67,8 @@ func (p *program) configCommand() *cobra.Command {
 // must not run like this (decision 36). It changes nothing.
 func (p *program) safe(ctx context.Context, c Config) []string {
 	problems := c.check()
-	if _, ok := dev.Issuer(c.Data); ok && c.Database == "" {
+	_, ofDev := dev.Issuer(c.Data)
+	if ofDev = ofDev && c.Database == ""; ofDev {
 		problems = append(problems, fmt.Sprintf("the folder %s belongs to postern dev; choose another with data", c.Data))
 	}
 	data := server.Data{Folder: c.Data, Database: c.Database, MasterKey: c.MasterKey, MasterKeyFile: c.MasterKeyFile, Now: p.now}
@@ -82,15 +82,19 @@ func (p *program) safe(ctx context.Context, c Config) []string {
 	}
 	reachable := true
 	checkDatabase(c.Database, func(string, ...any) { reachable = false })
-	if data.Exists() && reachable {
-		problems = append(problems, issuers(ctx, p, data)...)
+	if data.Exists() && reachable && !ofDev {
+		problems = append(problems, p.unfit(ctx, data, c.Mail.Transport == "console")...)
 	}
 	return problems
 }
 
-// issuers names the projects that must not be served as they are. A database
-// that cannot be read is a problem too; one that waits for a migration is not.
-func issuers(ctx context.Context, p *program, data server.Data) []string {
+// forDevelopment is what to do about a database that is not for serving.
+const forDevelopment = "the database was made by postern dev; choose another with database or data"
+
+// unfit names what in the data must not be served as it is. A database that
+// cannot be read is a problem too; one that waits for a migration is not.
+// console says that mails go to the log.
+func (p *program) unfit(ctx context.Context, data server.Data, console bool) []string {
 	config := store.Config{URL: data.Database, Now: p.now}
 	if data.Database == "" {
 		config.Path, config.ReadOnly = data.Path(), true
@@ -107,15 +111,20 @@ func issuers(ctx context.Context, p *program, data server.Data) []string {
 	if err != nil {
 		return []string{"database: " + err.Error()}
 	}
+	purpose, err := db.Purpose(ctx)
+	if err != nil {
+		return []string{"database: " + err.Error()}
+	}
+	if purpose == store.Development {
+		return []string{forDevelopment}
+	}
 	all, err := db.Projects(ctx)
 	if err != nil {
 		return []string{"database: " + err.Error()}
 	}
 	var problems []string
 	for _, one := range all {
-		if err := project.CheckIssuer(one.Issuer); err != nil {
-			problems = append(problems, fmt.Sprintf("project %s: %s", one.Name, err))
-		}
+		problems = append(problems, server.Unfit(one.Name, one.Issuer, console)...)
 	}
 	return problems
 }

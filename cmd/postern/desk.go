@@ -130,7 +130,7 @@ func (d *desk) event(p *project.Project, kind audit.Kind, object string) audit.E
 
 // sentinels are errors whose own words are for programmers.
 func sentinels() []error {
-	return []error{project.ErrNotFound, project.ErrConflict, oauth.ErrNotFound, oauth.ErrConflict, identity.ErrNotFound}
+	return []error{project.ErrNotFound, project.ErrConflict, project.ErrTaken, oauth.ErrNotFound, oauth.ErrConflict, identity.ErrNotFound}
 }
 
 // advise makes a sentence of an operation's error and adds what to do.
@@ -163,6 +163,8 @@ func storageFault(err error, data server.Data) error {
 		return wrong("stop it, or choose another folder with --data", "%s", err)
 	case errors.Is(err, store.ErrSchemaOld):
 		return wrong("postern migrate", "the database is older than this binary")
+	case errors.Is(err, store.ErrPurpose):
+		return wrong(settingsHelp, forDevelopment)
 	case errors.Is(err, store.ErrSchemaNew):
 		return wrong("install the newer postern", "the database is newer than this binary")
 	}

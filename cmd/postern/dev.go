@@ -5,6 +5,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -22,6 +23,7 @@ import (
 	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/project"
 	"github.com/postern-id/postern/internal/server"
+	"github.com/postern-id/postern/internal/store"
 )
 
 func (p *program) devCommand() *cobra.Command {
@@ -133,6 +135,11 @@ func (d *devRun) run(ctx context.Context, c Config, authority string) error {
 	}
 	defer opened.Close()
 	if err := opened.DB.Migrate(ctx); err != nil {
+		return storageFault(err, data)
+	}
+	if err := opened.DB.Dedicate(ctx, store.Development); errors.Is(err, store.ErrPurpose) {
+		return wrong("start in another folder, or name an empty database in POSTERN_DATABASE", "the database holds data that is not for development")
+	} else if err != nil {
 		return storageFault(err, data)
 	}
 	d.clients = oauth.NewSetup(opened.DB, d.now)
@@ -293,7 +300,7 @@ func (d *devRun) told(e audit.Event, scopes []string) {
 	switch {
 	case e.Refused:
 		l.word, l.text, l.bad = "refused", e.Reason, true
-	case e.Kind == audit.ClientRegistered:
+	case e.Kind == audit.ClientRegistered, e.Kind == audit.ClientCopied:
 		l.word = "registered"
 	case e.Kind == audit.GrantAllowed:
 		l.word = "allowed"

@@ -3,13 +3,17 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"image"
+	"image/png"
 	"io"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -25,7 +29,8 @@ import (
 	"github.com/postern-id/postern/internal/servertest"
 )
 
-// The scripts in testdata run the real command. Beside "postern" they have:
+// The scripts in testdata run the real command. Beside "postern" they have a
+// picture in logo.png and these commands:
 //
 //	get URL                     prints status and body, and fails above 399
 //	child                       what "postern dev" starts: a server on TODO_PORT
@@ -37,6 +42,15 @@ import (
 //	times N PATTERN             the last output has the pattern so often
 func TestMain(m *testing.M) {
 	testscript.Main(m, map[string]func(){"postern": main, "get": get, "child": child})
+}
+
+// writeLogo makes the picture that the scripts give to a project.
+func writeLogo(path string) error {
+	f, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(png.Encode(f, image.NewNRGBA(image.Rect(0, 0, 16, 16))), f.Close())
 }
 
 func TestScripts(t *testing.T) {
@@ -52,7 +66,7 @@ func TestScripts(t *testing.T) {
 				e.Setenv(name, port)
 			}
 			e.Setenv("POSTERN_PORT", e.Getenv("PORT"))
-			return nil
+			return writeLogo(filepath.Join(e.WorkDir, "logo.png"))
 		},
 		Condition: func(name string) (bool, error) {
 			if name == "postgres" {
@@ -99,6 +113,7 @@ func child() {
 	for _, name := range []string{"POSTERN_ISSUER", "TODO_URL", "TODO_CLIENT_ID", "DEMO_CLIENT_ID"} {
 		fmt.Printf("before %s\n", os.Getenv(name))
 	}
+	time.Sleep(100 * time.Millisecond) // whoever reads the lines has them before we answer
 	http.HandleFunc("/healthz", func(http.ResponseWriter, *http.Request) {})
 	http.HandleFunc("/call", func(http.ResponseWriter, *http.Request) {
 		fmt.Println("call createTodo by", os.Getenv("TODO_CLIENT_ID"), "at", os.Getenv("POSTERN_ISSUER"))

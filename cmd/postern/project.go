@@ -3,6 +3,8 @@ package main
 import (
 	"context"
 	"fmt"
+	"io"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,7 +12,9 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/postern-id/postern/internal/picture"
 	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/server"
 )
 
 func (p *program) projectCommand() *cobra.Command {
@@ -38,6 +42,11 @@ func (p *program) projectCreate() *cobra.Command {
 			n := project.New{Name: args[0], Issuer: issuer, Environment: project.Live}
 			if !strings.HasPrefix(issuer, "https://") {
 				n.Environment = project.Test
+			}
+			if d.config.Mail.Transport == "console" { // what the server would refuse at its next start
+				if problems := server.Unfit(n.Name, n.Issuer, true); len(problems) > 0 {
+					return &fault{problems: problems, next: settingsHelp}
+				}
 			}
 			created, key, err := d.projects.Create(cmd.Context(), n)
 			if err != nil {
@@ -185,8 +194,24 @@ func (d *desk) apply(ctx context.Context, before *project.Project, pairs []strin
 		}
 		return nil
 	})
-	if err != nil || !slices.Contains(pairs, defaultResource) {
+	if err != nil {
 		return err
+	}
+	// A logo is a file beside the settings.
+	for i := 0; i < len(pairs); i += 2 {
+		if pairs[i] != logoKnob {
+			continue
+		}
+		file, err := readLogo(pairs[i+1])
+		if err != nil {
+			return err
+		}
+		if err := d.projects.SetLogo(ctx, changed, file); err != nil {
+			return err
+		}
+	}
+	if !slices.Contains(pairs, defaultResource) {
+		return nil
 	}
 	// The default resource is a mark on a resource server, not a setting.
 	for i, r := range changed.Resources {
@@ -200,7 +225,24 @@ func (d *desk) apply(ctx context.Context, before *project.Project, pairs []strin
 	return nil
 }
 
-const defaultResource = "default-resource"
+const (
+	defaultResource = "default-resource"
+	logoKnob        = "logo"
+)
+
+// readLogo reads the file of a logo, no more of it than a logo may have and one
+// byte; nil for "none".
+func readLogo(path string) ([]byte, error) {
+	if path == "none" {
+		return nil, nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, picture.MaxBytes+1))
+}
 
 // aKnob is one thing that "project set" turns.
 type aKnob struct {
@@ -242,8 +284,22 @@ func knobs() []aKnob {
 			p.Name = strings.TrimSpace(v)
 			return nil
 		}},
+		{logoKnob, "a PNG, JPEG, GIF or WebP file of at most 256 KiB and 2048 by 2048 pixels, or none", func(p *project.Project) string {
+			if p.Logo != "" {
+				return "in place"
+			}
+			return "none"
+		}, func(_ *project.Project, v string) error {
+			file, err := readLogo(v)
+			if err != nil || v == "none" {
+				return err
+			}
+			_, err = picture.Logo(file)
+			return err
+		}},
 		either("dynamic-registration", "on", "off", func(s *project.Settings) *bool { return &s.DynamicRegistration }),
 		either("cimd", "on", "off", func(s *project.Settings) *bool { return &s.MetadataDocuments }),
+		either("cimd-copies", "on", "off", func(s *project.Settings) *bool { return &s.DocumentCopies }),
 		either("unregistered-resources", "allow", "refuse", func(s *project.Settings) *bool { return &s.UnregisteredResources }),
 		{defaultResource, "the URL of a resource server, or none", func(p *project.Project) string {
 			if r, ok := p.DefaultResource(); ok {
@@ -381,6 +437,7 @@ type projectJSON struct {
 	Vertical    project.Vertical `json:"vertical"`
 	Environment string           `json:"environment"`
 	PublicToken string           `json:"public_token"`
+	Logo        bool             `json:"logo"` // whether there is one
 	Settings    project.Settings `json:"settings"`
 	Resources   []resourceJSON   `json:"resource_servers"`
 	Scopes      []scopeJSON      `json:"scopes"`
@@ -390,7 +447,7 @@ type projectJSON struct {
 func describeProject(p *project.Project) projectJSON {
 	j := projectJSON{
 		ID: p.ID, Name: p.Name, Issuer: p.Issuer, Vertical: p.Vertical, Environment: string(p.Environment),
-		PublicToken: p.PublicToken, Settings: p.Settings, Resources: []resourceJSON{}, Scopes: []scopeJSON{}, CreatedAt: p.CreatedAt,
+		PublicToken: p.PublicToken, Logo: p.Logo != "", Settings: p.Settings, Resources: []resourceJSON{}, Scopes: []scopeJSON{}, CreatedAt: p.CreatedAt,
 	}
 	for _, r := range p.Resources {
 		j.Resources = append(j.Resources, describeResource(r))

@@ -44,7 +44,7 @@ func (p *program) ofProject(do func(ctx context.Context, d *desk, one *project.P
 
 func (p *program) resourceAdd() *cobra.Command {
 	var name, profile, lifetime string
-	var reads, writes, defaults []string
+	var reads, writes, details, defaults, aliases []string
 	var byDefault, introspect, offline bool
 	c := &cobra.Command{
 		Use:   "add URL",
@@ -54,13 +54,21 @@ is there. Its scopes are read from its protected-resource metadata where it
 answers; --scope and --write-scope add others and say what a person reads:
 
   postern resource add https://notes.example.com/mcp \
-    --scope 'read:notes=Read your notes' --write-scope 'write:notes=Change your notes'`,
+    --scope 'read:notes=Read your notes' --write-scope 'write:notes=Change your notes' \
+    --scope-detail 'read:notes=Titles and texts'
+
+--alias names another address of the same server, such as an older transport:
+
+  postern resource add https://notes.example.com/mcp --alias https://notes.example.com/sse`,
 		Args: needs("the URL that MCP clients call"),
 		RunE: p.ofProject(func(ctx context.Context, d *desk, one *project.Project, args []string) error {
 			if err := project.CheckResource(args[0]); err != nil {
 				return advise(err, "postern resource add --help")
 			}
 			r, known := one.Resource(args[0])
+			if err := itself(r, known, args[0]); err != nil {
+				return err
+			}
 			if !known {
 				r = project.Resource{URI: args[0], Profile: project.RFC9068}
 			}
@@ -73,6 +81,12 @@ answers; --scope and --write-scope add others and say what a person reads:
 			}
 			if len(defaults) > 0 {
 				r.DefaultScopes = defaults
+			}
+			switch {
+			case slices.Equal(aliases, []string{"none"}):
+				r.Aliases = nil
+			case len(aliases) > 0:
+				r.Aliases = aliases
 			}
 			switch p := project.TokenProfile(profile); p {
 			case project.RFC9068, project.Compatible:
@@ -100,6 +114,9 @@ answers; --scope and --write-scope add others and say what a person reads:
 			var told []string
 			if !offline {
 				told = d.discover(ctx, one, &r, &scopes)
+			}
+			if problems := addDetails(one, r, &scopes, details); len(problems) > 0 {
+				return &fault{problems: problems, next: "postern resource add --help"}
 			}
 			added, key, err := d.projects.AddResource(ctx, one, r, scopes, introspect)
 			if err != nil {
@@ -136,6 +153,8 @@ answers; --scope and --write-scope add others and say what a person reads:
 	f.StringVar(&name, "name", "", "what people read on the consent page (default: what the server says, else the project's name)")
 	f.StringArrayVar(&reads, "scope", nil, "a scope that only reads, as NAME or 'NAME=Sentence'; may repeat")
 	f.StringArrayVar(&writes, "write-scope", nil, "a scope that changes or deletes something, as NAME or 'NAME=Sentence'; may repeat")
+	f.StringArrayVar(&details, "scope-detail", nil, "what stands smaller below a scope's sentence, as 'NAME=Detail'; may repeat")
+	f.StringArrayVar(&aliases, "alias", nil, "another address of the same server, at the same host; may repeat; replaces those there are, none takes them away")
 	f.StringArrayVar(&defaults, "default-scope", nil, "a scope that a request without scopes gets; may repeat (default: all)")
 	f.BoolVar(&byDefault, "default", false, "make it the resource of requests that name none")
 	f.StringVar(&profile, "profile", "", "access tokens as rfc9068 (the default) or compatible")
@@ -153,6 +172,39 @@ func parseScopes(texts []string, readOnly bool) []project.Scope {
 		scopes = append(scopes, project.Scope{Name: strings.TrimSpace(name), Description: strings.TrimSpace(sentence), ReadOnly: readOnly})
 	}
 	return scopes
+}
+
+// addDetails sets what NAME=Detail says of scopes that r has or is about to
+// have. It returns a sentence for each that cannot be set.
+func addDetails(one *project.Project, r project.Resource, scopes *[]project.Scope, texts []string) []string {
+	var problems []string
+	for _, t := range texts {
+		name, detail, _ := strings.Cut(t, "=")
+		name, detail = strings.TrimSpace(name), strings.TrimSpace(detail)
+		i := slices.IndexFunc(*scopes, func(s project.Scope) bool { return s.Name == name })
+		known, _ := one.Scope(name)
+		switch {
+		case i < 0 && !slices.Contains(r.Scopes, name):
+			problems = append(problems, fmt.Sprintf("%s has no scope %q to give a detail to; name it with --scope or --write-scope", r.URI, name))
+			continue
+		case i < 0:
+			*scopes = append(*scopes, project.Scope{Name: name})
+			i = len(*scopes) - 1
+		}
+		if (*scopes)[i].Description == "" && known.Description == "" {
+			problems = append(problems, fmt.Sprintf("the scope %q has no sentence for a detail to stand below; give it one with --scope or --write-scope", name))
+		}
+		(*scopes)[i].Detail = detail
+	}
+	return problems
+}
+
+// itself refuses to change a resource server by one of its aliases.
+func itself(r project.Resource, known bool, named string) error {
+	if known && project.ResourceKey(r.URI) != project.ResourceKey(named) {
+		return wrong("postern resource show "+r.URI, "%s is an alias of %s; name that one", named, r.URI)
+	}
+	return nil
 }
 
 // resourceMetadata is what we read of an MCP server's protected-resource
@@ -322,6 +374,9 @@ func (p *program) resourceRemove() *cobra.Command {
 			if !ok {
 				return wrong("postern resource list", "the project %s has no resource server %s", one.Name, args[0])
 			}
+			if err := itself(r, ok, args[0]); err != nil {
+				return err
+			}
 			if err := d.projects.RemoveResource(ctx, one, r.URI); err != nil {
 				return advise(err, "postern resource list")
 			}
@@ -344,6 +399,9 @@ func (d *desk) resources(p *project.Project) {
 			mark = "default"
 		}
 		rows = append(rows, []string{d.out.bright(r.URI), r.Name, orNone(r.Scopes), string(r.Profile), mark})
+		for _, alias := range r.Aliases {
+			rows = append(rows, []string{d.out.dim(alias), "", "", "", "alias"})
+		}
 	}
 	d.out.table([]string{"RESOURCE SERVER", "NAME", "SCOPES", "PROFILE", ""}, rows)
 }
@@ -361,6 +419,7 @@ func (d *desk) resource(p *project.Project, r project.Resource) {
 	}
 	d.out.facts(
 		[2]string{"Resource server", r.URI},
+		[2]string{"Aliases", orNone(r.Aliases)},
 		[2]string{"Name", r.Name},
 		[2]string{"Id", r.ID},
 		[2]string{"Token profile", string(r.Profile)},
@@ -386,6 +445,9 @@ func (d *desk) resource(p *project.Project, r project.Resource) {
 			kind = "reads"
 		}
 		rows = append(rows, []string{d.out.bright(name), kind, sentence})
+		if s.Detail != "" {
+			rows = append(rows, []string{"", "", d.out.dim(s.Detail)})
+		}
 	}
 	d.out.table([]string{"SCOPE", "KIND", "SENTENCE"}, rows)
 }
@@ -415,6 +477,7 @@ func yesNo(b bool) string {
 type resourceJSON struct {
 	ID            string    `json:"resource_server_id"`
 	URI           string    `json:"resource"`
+	Aliases       []string  `json:"aliases"`
 	Name          string    `json:"name"`
 	Scopes        []string  `json:"scopes"`
 	DefaultScopes []string  `json:"default_scopes"`
@@ -428,7 +491,7 @@ type resourceJSON struct {
 
 func describeResource(r project.Resource) resourceJSON {
 	return resourceJSON{
-		ID: r.ID, URI: r.URI, Name: r.Name, Scopes: append([]string{}, r.Scopes...), DefaultScopes: append([]string{}, r.DefaultScopes...),
+		ID: r.ID, URI: r.URI, Aliases: append([]string{}, r.Aliases...), Name: r.Name, Scopes: append([]string{}, r.Scopes...), DefaultScopes: append([]string{}, r.DefaultScopes...),
 		Profile: string(r.Profile), AccessToken: r.AccessToken, Default: r.Default, SecretID: r.SecretID, CreatedAt: r.CreatedAt,
 	}
 }
@@ -437,5 +500,6 @@ func describeResource(r project.Resource) resourceJSON {
 type scopeJSON struct {
 	Name        string `json:"name"`
 	Description string `json:"description"`
+	Detail      string `json:"detail,omitempty"`
 	ReadOnly    bool   `json:"read_only"`
 }

@@ -37,6 +37,15 @@ test('the page shows where the answer goes, and warns of a program on this compu
   await expect(page.getByText('on this computer')).toHaveCount(0);
 });
 
+test('a box is named by its sentence and described by the line below it', async ({ page, app, email }) => {
+  await untilAsked(page, app, email);
+  await expect(read(page)).toHaveAccessibleName('Read your to-dos');
+  await expect(read(page)).toHaveAccessibleDescription('Their texts, which ones are done, and who added them');
+  await expect(write(page)).toHaveAccessibleDescription('Deleted to-dos cannot be brought back');
+  await page.getByText('Deleted to-dos cannot be brought back').click(); // the whole row is the label
+  await expect(write(page)).not.toBeChecked();
+});
+
 test('what is unticked is not in the token, and its tool is refused', async ({ page, app, email }) => {
   await untilAsked(page, app, email);
   await write(page).uncheck();

@@ -14,10 +14,11 @@ const clone = resolve(import.meta.dirname, '../..');
 export const issuer = () => process.env.POSTERN_ISSUER!;
 export const todo = () => process.env.TODO_URL!;
 const folder = () => process.env.POSTERN_FOLDER!;
+const program = (name: string) => join(process.env.POSTERN_PROGRAMS!, name);
 
 /** Runs a set-up command beside the running server. */
 export async function postern(...args: string[]): Promise<string> {
-  const { stdout } = await promisify(execFile)(join(folder(), 'postern'), args, { cwd: folder() });
+  const { stdout } = await promisify(execFile)(program('postern'), args, { cwd: folder() });
   return stdout;
 }
 
@@ -33,17 +34,32 @@ async function answering(address: string): Promise<boolean> {
   return fetch(address).then((r) => r.ok, () => false);
 }
 
+/** Builds the programs and starts the server that most tests look at. */
 export default async function start() {
-  const dir = mkdtempSync(join(tmpdir(), 'postern-browser-'));
-  execFileSync('go', ['build', '-o', dir + '/', './cmd/postern', './examples/todo'], {
+  const programs = mkdtempSync(join(tmpdir(), 'postern-programs-'));
+  execFileSync('go', ['build', '-o', programs + '/', './cmd/postern', './examples/todo'], {
     cwd: clone,
     env: { ...process.env, CGO_ENABLED: '0' },
     stdio: 'inherit',
   });
+  process.env.POSTERN_PROGRAMS = programs;
+  const stop = await startDev();
+  return async () => {
+    await stop();
+    rmSync(programs, { recursive: true, force: true });
+  };
+}
+
+/**
+ * Starts `postern dev` with the to-do example in a folder of its own and points
+ * the tests at it. What it returns ends it and points them back.
+ */
+export async function startDev(...options: string[]): Promise<() => Promise<void>> {
+  const { POSTERN_ISSUER, TODO_URL, POSTERN_FOLDER, ...env } = process.env;
+  const dir = mkdtempSync(join(tmpdir(), 'postern-browser-'));
   const [ours, theirs] = [await freePort(), await freePort()];
   const output = openSync(join(dir, 'output'), 'w');
-  const { TODO_URL: _, ...env } = process.env;
-  const child = spawn(join(dir, 'postern'), ['dev', '--', join(dir, 'todo')], {
+  const child = spawn(program('postern'), ['dev', ...options, '--', program('todo')], {
     cwd: dir,
     env: { ...env, POSTERN_PORT: String(ours), TODO_PORT: String(theirs), NO_COLOR: '1' },
     stdio: ['ignore', output, output],
@@ -65,5 +81,17 @@ export default async function start() {
     child.kill('SIGTERM');
     await ended;
     rmSync(dir, { recursive: true, force: true });
+    Object.assign(process.env, { POSTERN_ISSUER, TODO_URL, POSTERN_FOLDER });
   };
+}
+
+/** Makes a certificate for localhost; its files, in a folder to remove. */
+export function certificate(): { dir: string; cert: string; key: string } {
+  const dir = mkdtempSync(join(tmpdir(), 'postern-certificate-'));
+  const go = execFileSync('go', ['env', 'GOROOT'], { encoding: 'utf8' }).trim();
+  execFileSync('go', ['run', join(go, 'src/crypto/tls/generate_cert.go'), '--host', 'localhost', '--ca', '--ecdsa-curve', 'P256', '--duration', '24h'], {
+    cwd: dir,
+    stdio: 'ignore',
+  });
+  return { dir, cert: join(dir, 'cert.pem'), key: join(dir, 'key.pem') };
 }

@@ -3,6 +3,7 @@ package e2e_test
 import (
 	"bufio"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"io"
 	"net/http"
@@ -425,4 +426,69 @@ func TestTakingBackEndsAccessTokens(t *testing.T) {
 			}
 		}
 	})
+}
+
+// A guard that introspects, with two addresses: whichever a client was told, it
+// asks for a token of that one, and the token is good at both until the person
+// takes it back.
+//
+// Proves: MCP-RS-2, MCP-RS-12.
+func TestAliasesAreIntrospected(t *testing.T) {
+	eachDatabase(t, func(t *testing.T, db database) {
+		p := serveProject(t, db)
+		n := newNotebook(t, func(uri string) guard.Config {
+			sse := strings.TrimSuffix(uri, "/mcp") + "/sse"
+			r := p.addTodo(t, uri, "--secret", "--alias", sse)
+			return guard.Config{
+				Issuer: p.issuer, Resource: uri, Aliases: []string{sse},
+				Scopes:        []guard.Scope{{Name: readTodos}, {Name: writeTodos, Write: true}},
+				Introspection: &guard.Introspection{ID: r.ID, Secret: r.Secret, CacheFor: -1},
+			}
+		})
+		for _, path := range []string{"/mcp", "/sse"} {
+			t.Run(path, func(t *testing.T) {
+				ada := newPerson(t, p, "ada"+strings.ReplaceAll(path, "/", "-")+"@example.test")
+				a := newApp(t, ada, byRegistration, nil)
+				session := a.mustConnect(n.URL + path)
+				var created struct{ TodoText string }
+				if err := call(t, session, "createTodo", map[string]any{"todoText": "here"}, &created); err != nil {
+					t.Fatal(err)
+				}
+				token, _ := a.wallet.now()
+				for _, other := range []string{"/mcp", "/sse"} {
+					n.open(t, other, token.AccessToken).create(token.AccessToken, "by "+other)
+				}
+				subject, audience := claims(t, token.AccessToken)
+				n.want(t, subject, "here", "by /mcp", "by /sse")
+				if audience != n.resource {
+					t.Errorf("the token is for %v, want the registered %s", audience, n.resource)
+				}
+
+				if _, err := ada.takeBack(t.Context(), a.name); err != nil {
+					t.Fatal(err)
+				}
+				for _, other := range []string{"GET /sse", "POST /mcp"} {
+					method, place, _ := strings.Cut(other, " ")
+					status, body, err := fetch(t.Context(), method, n.URL+place, http.Header{"Authorization": {"Bearer " + token.AccessToken}})
+					if err != nil || status != http.StatusUnauthorized {
+						t.Errorf("%s after taking back: %d %s, %v", other, status, body, err)
+					}
+				}
+			})
+		}
+	})
+}
+
+// claims reads sub and aud of a signed token.
+func claims(t *testing.T, token string) (subject string, audience any) {
+	t.Helper()
+	var c struct {
+		Sub string
+		Aud any
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
+	if err != nil || json.Unmarshal(payload, &c) != nil {
+		t.Fatalf("not a token: %v", err)
+	}
+	return c.Sub, c.Aud
 }

@@ -26,8 +26,7 @@ func TestWalk(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, db database) {
 		p := serveProject(t, db)
 		address := p.todo(t)
-		p.addTodo(t, address+"/mcp", "--default")
-		p.addTodo(t, address+"/sse")
+		p.addTodo(t, address+"/mcp", "--default", "--alias", address+"/sse")
 		walkAll(t, p, address, nil, byRegistration, byPreregistered)
 	})
 }
@@ -121,8 +120,7 @@ func TestStepUp(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, db database) {
 		p := serveProject(t, db)
 		address := p.todo(t)
-		p.addTodo(t, address+"/mcp")
-		p.addTodo(t, address+"/sse")
+		p.addTodo(t, address+"/mcp", "--alias", address+"/sse")
 		for _, path := range []string{"/mcp", "/sse"} {
 			t.Run(path, func(t *testing.T) {
 				who := newPerson(t, p, "ada"+strings.ReplaceAll(path, "/", "-")+"@example.test")

@@ -20,6 +20,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -217,6 +218,7 @@ func newHandler(set settings, service *Service) (http.Handler, error) {
 
 	// For programs: the page's cookie or a bearer token.
 	rest := &rest{service: service, ownClient: set.clientID}
+	methods := map[string][]string{}
 	for pattern, route := range map[string]struct {
 		scope  string
 		handle http.HandlerFunc
@@ -228,6 +230,11 @@ func newHandler(set settings, service *Service) (http.Handler, error) {
 		"DELETE /api/todos/{id}":        {writeTodos, rest.delete},
 	} {
 		mux.Handle(pattern, sessions.API(g.Require(guard.AllOf(route.scope), route.handle)))
+		method, path, _ := strings.Cut(pattern, " ")
+		methods[path] = append(methods[path], method)
+	}
+	for path, allowed := range methods {
+		mux.HandleFunc(path, rest.otherMethod(allowed...))
 	}
 	mux.HandleFunc("/api/", rest.nothingHere)
 

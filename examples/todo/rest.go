@@ -6,6 +6,8 @@ import (
 	"log/slog"
 	"mime"
 	"net/http"
+	"slices"
+	"strings"
 
 	"github.com/postern-id/postern/guard"
 )
@@ -64,7 +66,20 @@ func (a *rest) delete(w http.ResponseWriter, r *http.Request) {
 }
 
 func (a *rest) nothingHere(w http.ResponseWriter, r *http.Request) {
-	refuse(w, http.StatusNotFound, "not_found", "There is nothing at this path, or not for this method.")
+	refuse(w, http.StatusNotFound, "not_found", "There is nothing at this path.")
+}
+
+// otherMethod answers at a path that is there for these methods alone.
+func (a *rest) otherMethod(methods ...string) http.HandlerFunc {
+	if slices.Contains(methods, http.MethodGet) {
+		methods = append(methods, http.MethodHead) // which a GET pattern answers too
+	}
+	slices.Sort(methods)
+	allow := strings.Join(methods, ", ")
+	return func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Allow", allow)
+		refuse(w, http.StatusMethodNotAllowed, "method_not_allowed", "This path takes "+allow+".")
+	}
 }
 
 // answer sends the value, or what went wrong.

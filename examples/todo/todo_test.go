@@ -284,6 +284,36 @@ func TestTwoPeople(t *testing.T) {
 	}
 }
 
+// A path that is there says which methods it takes, whoever asks; one that is
+// not says so.
+func TestMethods(t *testing.T) {
+	s := startTodo(t)
+	for route, want := range map[string]string{
+		"PUT /api/todos":               "GET, HEAD, POST",
+		"DELETE /api/todos":            "GET, HEAD, POST",
+		"PATCH /api/todos/x":           "DELETE, GET, HEAD",
+		"GET /api/todos/x/complete":    "POST",
+		"DELETE /api/todos/x/complete": "POST",
+		"GET /api/other":               "",
+		"POST /api/todos/x/other":      "",
+	} {
+		for _, token := range []string{"", s.token("ada", readTodos, writeTodos)} {
+			method, path, _ := strings.Cut(route, " ")
+			resp, body := s.call(method, path, token, "")
+			status, code := http.StatusMethodNotAllowed, "method_not_allowed"
+			if want == "" {
+				status, code = http.StatusNotFound, "not_found"
+			}
+			if resp.StatusCode != status || resp.Header.Get("Allow") != want || !strings.Contains(body, `"error":"`+code+`"`) {
+				t.Errorf("%s: %d, Allow %q, %s", route, resp.StatusCode, resp.Header.Get("Allow"), body)
+			}
+		}
+	}
+	if resp, body := s.call("HEAD", "/api/todos", s.token("ada", readTodos), ""); resp.StatusCode != http.StatusOK || body != "" {
+		t.Errorf("HEAD: %d %q", resp.StatusCode, body)
+	}
+}
+
 func TestScopes(t *testing.T) {
 	s := startTodo(t)
 	readOnly := s.token("ada", readTodos)
@@ -351,7 +381,7 @@ func TestREST(t *testing.T) {
 		{"scope missing to delete", "DELETE", "/api/todos/" + id, reader, "", nil, 403, "insufficient_scope"},
 		{"unknown id", "GET", "/api/todos/made-up", ada, "", nil, 404, "not_found"},
 		{"unknown path", "GET", "/api/todo", ada, "", nil, 404, "not_found"},
-		{"unknown method", "PUT", "/api/todos", ada, "", nil, 404, "not_found"},
+		{"unknown method", "PUT", "/api/todos", ada, "", nil, 405, "method_not_allowed"},
 		{"a form", "POST", "/api/todos", ada, "todoText=x", []string{"Content-Type", "application/x-www-form-urlencoded"}, 415, "unsupported_media_type"},
 		{"plain text, as another site may send", "POST", "/api/todos", ada, `{"todoText":"x"}`, []string{"Content-Type", "text/plain"}, 415, "unsupported_media_type"},
 		{"broken JSON", "POST", "/api/todos", ada, `{"todoText":`, nil, 400, "invalid_request"},

@@ -26,6 +26,7 @@ const (
 	KeyRotated       Kind = "key.rotated"
 	ClientCreated    Kind = "client.created"
 	ClientRegistered Kind = "client.registered"
+	ClientCopied     Kind = "client.copied" // its metadata document could not be read; a stored copy stands for it
 	ClientDeleted    Kind = "client.deleted"
 	ClientExpired    Kind = "client.expired"
 	ClientRotated    Kind = "client.secret_rotated"
@@ -45,6 +46,7 @@ const (
 	TokenRefreshed   Kind = "token.refreshed"
 	TokenRefused     Kind = "token.refused"
 	TokenRevoked     Kind = "token.revoked"
+	TokenDisplaced   Kind = "token.displaced" // the oldest of too many authorizations of one client
 	CodeReused       Kind = "token.code_reused"
 	RefreshReused    Kind = "token.refresh_reused"
 )

@@ -41,12 +41,11 @@ func (s Seed) Plant(ctx context.Context) (Seeded, error) {
 	}
 	resource := s.TodoURL + "/mcp"
 	// Clients of the older transport ask for a token of the address they use.
-	for _, uri := range []string{resource, s.TodoURL + "/sse"} {
-		if known, ok := p.Resource(uri); !ok || known.Default != (uri == resource) {
-			known.URI, known.Name, known.Default = uri, "Todo", uri == resource
-			if _, _, err := s.Projects.AddResource(ctx, p, known, todoScopes(), false); err != nil {
-				return Seeded{}, fmt.Errorf("dev: resource server: %w", err)
-			}
+	aliases := []string{s.TodoURL + "/sse"}
+	if known, ok := p.Resource(resource); !ok || !known.Default || !slices.Equal(known.Aliases, aliases) {
+		known.URI, known.Aliases, known.Name, known.Default = resource, aliases, "Todo", true
+		if _, _, err := s.Projects.AddResource(ctx, p, known, todoScopes(), false); err != nil {
+			return Seeded{}, fmt.Errorf("dev: resource server: %w", err)
 		}
 	}
 	seeded := Seeded{Resource: resource}
@@ -71,8 +70,8 @@ func (s Seed) Plant(ctx context.Context) (Seeded, error) {
 
 func todoScopes() []project.Scope {
 	return []project.Scope{
-		{Name: "read:todos", Description: "Read your to-dos", ReadOnly: true},
-		{Name: "write:todos", Description: "Add, complete and delete your to-dos"},
+		{Name: "read:todos", Description: "Read your to-dos", Detail: "Their texts, which ones are done, and who added them", ReadOnly: true},
+		{Name: "write:todos", Description: "Add, complete and delete your to-dos", Detail: "Deleted to-dos cannot be brought back"},
 	}
 }
 

@@ -41,10 +41,13 @@ func TestSeedPlantsOnce(t *testing.T) {
 	if r, ok := p.DefaultResource(); !ok || r.URI != "http://localhost:3000/mcp" || strings.Join(r.Scopes, " ") != "read:todos write:todos" {
 		t.Errorf("got the default resource %+v", r)
 	}
-	if reads, ok := p.Scope("read:todos"); !ok || !reads.ReadOnly || reads.Description == "" {
+	if r, ok := p.Resource("http://localhost:3000/sse"); !ok || r.URI != first.Resource || len(p.Resources) != 1 {
+		t.Errorf("the older transport is of %q, one of %d", r.URI, len(p.Resources))
+	}
+	if reads, ok := p.Scope("read:todos"); !ok || !reads.ReadOnly || reads.Description == "" || reads.Detail == "" {
 		t.Errorf("got %+v", reads)
 	}
-	if writes, ok := p.Scope("write:todos"); !ok || writes.ReadOnly || writes.Description == "" {
+	if writes, ok := p.Scope("write:todos"); !ok || writes.ReadOnly || writes.Description == "" || writes.Detail == "" {
 		t.Errorf("got %+v", writes)
 	}
 

@@ -125,6 +125,25 @@ func TestConnectedApps(t *testing.T) {
 	})
 }
 
+// An authorization without refresh token ends with its access token, and the
+// page says so.
+func TestConnectedAppWithoutRefreshToken(t *testing.T) {
+	eachDatabase(t, func(t *testing.T, w *world) {
+		b := w.signedIn(ada)
+		once := w.register(map[string]any{"client_name": "Once", "redirect_uris": []string{loopback}, "grant_types": []string{"authorization_code"}})
+		held := b.connect(once, loopback)
+		if held.RefreshToken != "" {
+			t.Fatal("it got a refresh token")
+		}
+		w.Clock.Advance(20 * time.Minute)
+		wantText(t, b.get("/connected-apps"), 200, "Once Unverified", "Ends in 40 minutes")
+		w.Clock.Advance(40 * time.Minute)
+		if p := b.get("/connected-apps"); w.active(held) || !strings.Contains(p.text(), "Its access has run out; it asks you again") {
+			t.Errorf("after an hour: %s", p.text())
+		}
+	})
+}
+
 // Row: B24.
 func TestLogout(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, w *world) {

@@ -13,6 +13,30 @@ import (
 	"github.com/postern-id/postern/internal/wire"
 )
 
+// maxAuthorizeForm is how many bytes of form still make a GET.
+const maxAuthorizeForm = web.MaxHeaderBytes / 2
+
+// AuthorizeForm takes an authorization request that came as a form (OpenID
+// Connect Core §3.1.2.1). Another site sent it, so that the browser keeps our
+// cookies back: it is turned into the same request by GET, which a person who is
+// signed in brings them to. It reads no cookie and keeps nothing, so a forged
+// one does no more than a link.
+func (l *Pages) AuthorizeForm(w http.ResponseWriter, r *http.Request) error {
+	form, err := wire.Form(r, maxAuthorizeForm, "resource")
+	var bad *wire.Error
+	if errors.As(err, &bad) {
+		return l.fail(w, r, "authorize", requestRefused("", bad.Message))
+	}
+	if err != nil {
+		return err
+	}
+	if request, err := oauth.ParseAuthorize(form); err != nil {
+		return l.refuse(w, r, request, false, err)
+	}
+	http.Redirect(w, r, oauth.PathAuthorize+"?"+form.Encode(), http.StatusSeeOther)
+	return nil
+}
+
 // Authorize is the authorization endpoint (RFC 6749 §3.1). It checks the
 // request and either answers at once, when there is nothing to ask, or parks
 // it in a flow.
@@ -37,15 +61,11 @@ func (l *Pages) Authorize(w http.ResponseWriter, r *http.Request) error {
 	}
 	pending, err := l.oauth.Begin(ctx, p, request, known)
 	switch {
-	case errors.Is(err, oauth.ErrSignInFirst):
-		if request.Asks("none") {
-			return l.fail(w, r, "authorize", requestRefused("", "It asked us not to show a page, and nobody is signed in here."))
-		}
-		pending = oauth.Pending{Request: request}
+	case errors.Is(err, oauth.ErrSignInFirst): // and pending is what is known by then
 	case err != nil:
 		return l.answerRefusal(w, r, request, known, err)
 	}
-	fresh := known && !l.proveAgain(request, who.session, time.Time{})
+	fresh := known && pending.Expects(who.user.ID) && !l.proveAgain(request, who.session, time.Time{})
 	if fresh {
 		answer, err := l.silently(r, pending, who)
 		switch {
@@ -59,9 +79,11 @@ func (l *Pages) Authorize(w http.ResponseWriter, r *http.Request) error {
 	// OpenID Connect Core §3.1.2.1: prompt=none never leads to a question.
 	switch {
 	case request.Asks("none") && fresh:
-		return l.answerRefusal(w, r, request, known, l.oauth.ConsentRequired(p, pending))
+		return l.answerRefusal(w, r, request, known, l.oauth.ConsentRequired(ctx, p, pending, who.person()))
+	case request.Asks("none") && known && !pending.Expects(who.user.ID):
+		return l.answerRefusal(w, r, request, known, l.oauth.OtherPerson(ctx, p, pending, who.person()))
 	case request.Asks("none"):
-		return l.answerRefusal(w, r, request, known, l.oauth.LoginRequired(p, pending))
+		return l.answerRefusal(w, r, request, known, l.oauth.LoginRequired(ctx, p, pending))
 	}
 	parked, err := json.Marshal(pending)
 	if err != nil {

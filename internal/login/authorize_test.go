@@ -51,8 +51,12 @@ func TestPrompt(t *testing.T) {
 			if p.answer() != nil {
 				t.Error("the refusal leaves by itself")
 			}
-			p = w.browser().authorize(request(w.document.url, callback, "prompt", "none"))
+			fresh := w.browser()
+			p = fresh.authorize(request(w.document.url, callback, "prompt", "none"))
 			wantText(t, p, 400, "nobody is signed in here")
+			if p.answer() != nil || len(fresh.cookies) != 0 {
+				t.Error("the refusal leaves the page, or a flow was made")
+			}
 		})
 		for _, prompt := range []string{"login", "select_account"} {
 			t.Run(prompt+" asks for a new proof", func(t *testing.T) {
@@ -119,8 +123,7 @@ func TestDoubtfulRequests(t *testing.T) {
 			},
 			{"a foreign return address of one that registered itself", request(w.dynamic, "http://127.0.0.1/other"), true, []string{"MCP Inspector gave a return address it never registered", loopback}},
 			{"none of two", request(w.operator.ID, callback, "redirect_uri", ""), true, []string{"Notebook gave a return address it never registered"}},
-			{"a state that is too long", request(w.operator.ID, callback, "state", strings.Repeat("x", 2049)), false, []string{"state is longer than 2048 bytes"}},
-			{"a scope that is too long", request(w.operator.ID, callback, "scope", strings.Repeat("x ", 2200)), false, nil},
+			{"a client_id that is too long", request("https://client.example.test/"+strings.Repeat("x", 2049), callback), false, []string{"client_id or redirect_uri is longer than"}},
 			{"a document at an address of ours", request(w.Issuer+"/client.json", callback), false, nil},
 			{"a document by http", request("http://client.example.test/c.json", callback), false, nil},
 		} {
@@ -142,12 +145,86 @@ func TestDoubtfulRequests(t *testing.T) {
 				wantText(t, b.get("/oauth/authorize?"+q+"&"+name+"=x"), 400, "asked in a way we cannot answer", name)
 			}
 		})
+		t.Run("what nobody could grant is not kept until somebody signs in", func(t *testing.T) {
+			for name, value := range map[string]string{"state": strings.Repeat("x", 2049), "request": "x.y.z", "id_token_hint": "x.y.z"} {
+				b := w.on(t).browser()
+				wantText(t, b.authorize(request(w.document.url, callback, name, value)), 400, "asked in a way we cannot answer")
+				if len(b.cookies) != 0 {
+					t.Errorf("%s: cookies %v", name, b.cookies)
+				}
+			}
+		})
 		t.Run("no session and no flow was made for them", func(t *testing.T) {
 			b := w.on(t).browser()
 			b.authorize(request("nobody", callback))
 			if len(b.cookies) != 0 {
 				t.Errorf("cookies %v", b.cookies)
 			}
+		})
+	})
+}
+
+// A request may come as a form, from another site (OpenID Connect Core
+// §3.1.2.1). The browser keeps our cookies back then, and brings them to the GET
+// that the form becomes.
+//
+// Proves: OIDC-3.1.2.1-a
+func TestAuthorizeByForm(t *testing.T) {
+	eachDatabase(t, func(t *testing.T, w *world) {
+		b := w.signedIn(ada)
+		post := func(w *world, body string, headers ...string) page {
+			t.Helper()
+			stranger := w.browser() // SameSite=Lax: without cookies
+			return stranger.send(http.MethodPost, "/oauth/authorize", body, append([]string{"Origin", "https://client.example.test", "Sec-Fetch-Site", "cross-site"}, headers...)...)
+		}
+		q := request(w.operator.ID, callback)
+		t.Run("becomes the same request by GET", func(t *testing.T) {
+			w := w.on(t)
+			got := post(w, q.Encode())
+			to, err := url.Parse(got.header.Get("Location"))
+			if err != nil || got.status != http.StatusSeeOther || to.Path != "/oauth/authorize" || to.Query().Encode() != q.Encode() {
+				t.Fatalf("%d to %s", got.status, to)
+			}
+			if got.header.Get("Cache-Control") != "no-store" || len(got.header.Values("Set-Cookie")) != 0 {
+				t.Errorf("header %v", got.header)
+			}
+			b.w = w
+			p := b.get(to.String())
+			wantText(t, p, 200, "Notebook wants to act for you", "Signed in as "+ada)
+			if tokens := w.redeem(w.operator.ID, b.allow(p).answer()); tokens.AccessToken == "" {
+				t.Errorf("%+v", tokens)
+			}
+		})
+		t.Run("forged, with the cookies of a browser that sends them", func(t *testing.T) {
+			b.w = w.on(t)
+			b.connect(w.operator.ID, callback)
+			got := b.send(http.MethodPost, "/oauth/authorize", q.Encode(), "Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site")
+			if got.status != http.StatusSeeOther || !strings.HasPrefix(got.header.Get("Location"), "/oauth/authorize?") {
+				t.Errorf("the form alone got an answer: %d %v", got.status, got.header)
+			}
+		})
+		for name, test := range map[string]struct {
+			body    string
+			headers []string
+			says    string
+		}{
+			"a parameter twice":          {q.Encode() + "&state=x", nil, "state"},
+			"no client":                  {request("", callback).Encode(), nil, "client_id is missing"},
+			"nothing":                    {"", nil, "client_id is missing"},
+			"not a form":                 {`{"client_id":"x"}`, []string{"Content-Type", "application/json"}, ""},
+			"more than an address takes": {q.Encode() + "&x=" + strings.Repeat("x", 8<<10), nil, ""},
+		} {
+			t.Run("refused: "+name, func(t *testing.T) {
+				got := post(w.on(t), test.body, test.headers...)
+				wantText(t, got, 400, "asked in a way we cannot answer", test.says, "Trace code")
+				if got.header.Get("Location") != "" || len(got.header.Values("Set-Cookie")) != 0 {
+					t.Errorf("header %v", got.header)
+				}
+			})
+		}
+		t.Run("parameters in the address beside the form", func(t *testing.T) {
+			got := w.on(t).browser().send(http.MethodPost, "/oauth/authorize?"+q.Encode(), q.Encode())
+			wantText(t, got, 400, "asked in a way we cannot answer")
 		})
 	})
 }

@@ -28,6 +28,7 @@ type step struct {
 	pending *oauth.Pending // the waiting authorization request, nil without one
 	who     signedIn
 	known   bool // who is signed in, with a proof that is new enough for the request
+	other   bool // who signed in for this flow is not whom its request is about
 }
 
 // open reads the flow of a request. ok is false when the page that says so was
@@ -62,7 +63,9 @@ func (l *Pages) open(w http.ResponseWriter, r *http.Request) (st step, ok bool, 
 	case err != nil:
 		return st, false, err
 	default:
-		st.known = st.pending == nil || !l.proveAgain(st.pending.Request, st.who.session, st.flow.CreatedAt)
+		st.known = st.pending == nil ||
+			st.pending.Expects(st.who.user.ID) && !l.proveAgain(st.pending.Request, st.who.session, st.flow.CreatedAt)
+		st.other = st.pending != nil && !st.pending.Expects(st.who.user.ID) && !st.who.session.AuthTime().Before(st.flow.CreatedAt)
 	}
 	return st, true, nil
 }
@@ -107,6 +110,8 @@ func (l *Pages) Flow(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	switch {
+	case st.other:
+		return l.refuse(w, r, st.pending.Request, true, l.oauth.OtherPerson(l.oauth.WithAddress(r), st.project, *st.pending, st.who.person()))
 	case !st.known && st.flow.MethodID != "":
 		return l.pages.code(w, l.codeView(st))
 	case !st.known:
@@ -342,7 +347,7 @@ func (l *Pages) allow(w http.ResponseWriter, r *http.Request, st step, consent o
 	}
 	v := handOverView{}
 	for _, choice := range consent.Choices {
-		if p := permissionOf(choice); consent.Skip || slices.Contains(ticked, p.Scope) {
+		if p := permissionOf(choice); consent.Skip && choice.Silently() || slices.Contains(ticked, p.Scope) {
 			v.Allowed = append(v.Allowed, p)
 		}
 	}

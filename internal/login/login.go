@@ -4,6 +4,7 @@
 // Pages holds the handlers; server registers them at these addresses:
 //
 //	GET  /oauth/authorize        Authorize       an authorization request arrives
+//	POST /oauth/authorize        AuthorizeForm   one by a form; becomes the GET
 //	GET  /login                  SignIn          sign in without a connected app
 //	GET  /flow/{flow}            Flow            whatever this flow needs next
 //	POST /flow/{flow}/email      SendCode
@@ -13,6 +14,7 @@
 //	POST /connected-apps         ChangeApps
 //	GET, POST /sign-out          SignOut
 //	GET, POST /oauth/logout      Logout          RP-initiated logout
+//	GET  /logo/{digest}          Logo            of the project or a connected app
 //
 // A flow is a sign-in in one browser, bound to it by a cookie, perhaps with an
 // authorization request that waits. Every step reads the flow, decides what
@@ -48,6 +50,7 @@ const (
 	signInPath  = "/login"
 	signOutPath = "/sign-out"
 	logoutPath  = "/oauth/logout"
+	logoPath    = "/logo/"
 )
 
 // Config is what New needs. All but Mailbox are required.
@@ -89,7 +92,7 @@ func New(c Config) (*Pages, error) {
 // site is the frame that every page of a project has.
 func site(p *project.Project) web.Site {
 	return web.Site{
-		Name: p.Name, ID: p.ID, HideBadge: p.Settings.HideBadge,
+		Name: p.Name, ID: p.ID, Logo: logoAddress(p.Logo), HideBadge: p.Settings.HideBadge,
 		PrivacyURL: p.Settings.PrivacyURL, HelpURL: p.Settings.HelpURL,
 	}
 }

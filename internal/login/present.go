@@ -9,14 +9,14 @@ import (
 
 // clientViewOf says who a client is and who vouches for it.
 func clientViewOf(c oauth.Client, now time.Time) clientView {
-	v := clientView{Name: c.Name(), Shut: c.Blocked}
+	v := clientView{Name: c.Name(), Shut: c.Blocked, Logo: logoAddress(c.Logo)}
 	switch {
 	case c.Type.FirstParty():
 		v.Vouched = byProject
 	case c.Creation == oauth.Preregistered:
 		v.Vouched = byOperator
 	case c.Creation == oauth.Document:
-		v.Vouched, v.Host = byHost, c.Host()
+		v.Vouched, v.Host, v.Copied = byHost, c.Host(), moment{c.CopiedAt, now}
 	default:
 		v.Registered = moment{c.CreatedAt, now}
 	}
@@ -61,7 +61,7 @@ func (l *Pages) codeUntil(p *project.Project) moment {
 
 // permissionOf puts a choice into the words of the page.
 func permissionOf(c oauth.Choice) permission {
-	p := permission{Scope: c.Scope.Name, Sentence: c.Scope.Description, Writes: !c.Scope.ReadOnly, Ticked: c.Ticked}
+	p := permission{Scope: c.Scope.Name, Sentence: c.Scope.Description, Detail: c.Scope.Detail, Writes: !c.Scope.ReadOnly, Ticked: c.Ticked}
 	if !c.Grantable {
 		p.Refused = "You cannot allow this."
 	}

@@ -49,9 +49,9 @@ func samples(client string) []sample {
 	verified := clientView{Name: client, Vouched: byHost, Host: "claude.ai"}
 	const email = "ravi@menon.example"
 
-	reads := permission{Scope: "read:todos", Sentence: "Read your to-dos", Ticked: true}
-	adds := permission{Scope: "write:todos", Sentence: "Add and edit to-dos", Writes: true, Ticked: true}
-	deletes := permission{Scope: "delete:todos", Sentence: "Delete to-dos", Writes: true, Ticked: true}
+	reads := permission{Scope: "read:todos", Sentence: "Read your to-dos", Detail: "Titles, notes and due dates", Ticked: true}
+	adds := permission{Scope: "write:todos", Sentence: "Add and edit to-dos", Detail: "It can change or complete any item on your list.", Writes: true, Ticked: true}
+	deletes := permission{Scope: "delete:todos", Sentence: "Delete to-dos", Detail: "Deleted items cannot be brought back", Writes: true, Ticked: true}
 	closed := permission{Scope: "publish:todos", Sentence: "Publish your list", Writes: true, Refused: "Todo does not offer this to unverified apps."}
 	nobody := permission{Scope: "admin:everything", Writes: true, Ticked: true}
 	groups := func(p ...permission) []permissionGroup {
@@ -149,7 +149,7 @@ func samples(client string) []sample {
 		})},
 		{"consent-operator", 200, with(consent, func(v *consentView) {
 			v.Client, v.Idle, v.AtMost = clientView{Name: client, Vouched: byOperator}, 0, time.Hour
-			v.Groups = groups(adds)
+			v.Groups = groups(permission{Scope: "write:todos", Sentence: "Add and edit to-dos", Writes: true, Ticked: true})
 		})},
 		{"consent-project", 200, with(consent, func(v *consentView) { v.Client = clientView{Name: client, Vouched: byProject} })},
 		{"consent-step-up", 200, with(consent, func(v *consentView) {
@@ -578,6 +578,46 @@ func TestConsentIsEven(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestPermissionsAreNamed: a box is called by its sentence, and what stands
+// below that describes it.
+func TestPermissionsAreNamed(t *testing.T) {
+	p := sampled(t, "consent-verified")
+	byID := map[string]string{}
+	for _, n := range p.nodes {
+		if id, ok := attr(n, "id"); ok {
+			byID[id] = words(n)
+		}
+	}
+	got := map[string][2]string{}
+	for _, n := range p.tags("input") {
+		if name, _ := attr(n, "name"); name == "allow" {
+			scope, _ := attr(n, "value")
+			label, _ := attr(n, "aria-labelledby")
+			note, _ := attr(n, "aria-describedby")
+			got[scope] = [2]string{byID[label], byID[note]}
+		}
+	}
+	want := map[string][2]string{
+		"read:todos":       {"Read your to-dos", "Titles, notes and due dates"},
+		"write:todos":      {"Add and edit to-dos", "It can change or complete any item on your list"},
+		"publish:todos":    {"Publish your list", "Todo does not offer this to unverified apps."},
+		"admin:everything": {"admin:everything", "Described by nobody"},
+	}
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+	for _, n := range sampled(t, "consent-operator").tags("input") {
+		if note, ok := attr(n, "aria-describedby"); ok {
+			t.Errorf("a box with nothing below its sentence is described by %q", note)
+		}
+	}
+	for _, short := range []string{"apps", "handover-web"} {
+		if strings.Contains(sampled(t, short).text, "due dates") {
+			t.Errorf("%s shows a detail", short)
+		}
 	}
 }
 

@@ -244,12 +244,17 @@ type document struct {
 	roots *x509.CertPool
 	asked atomic.Int64
 	text  atomic.Pointer[string]
+	logo  atomic.Pointer[[]byte] // at /logo.png
 }
 
 func newDocument(t *testing.T) *document {
 	t.Helper()
 	d := &document{roots: x509.NewCertPool()}
-	host := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+	host := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if logo := d.logo.Load(); logo != nil && r.URL.Path == "/logo.png" {
+			_, _ = w.Write(*logo)
+			return
+		}
 		d.asked.Add(1)
 		w.Header().Set("Content-Type", "application/json")
 		_, _ = w.Write([]byte(*d.text.Load()))

@@ -64,6 +64,8 @@ type clientView struct {
 	Host       string // with byHost
 	Registered moment // with byNobody
 	Shut       bool   // blocked or taken back
+	Copied     moment // with byHost: day of the stored copy of its document, zero when that was read
+	Logo       string // address of its logo, "" without one
 }
 
 // Known reports whether somebody vouches for the connected app.
@@ -241,6 +243,7 @@ func (v codeView) WaitWords() string { return waitWords(v.Wait) }
 type permission struct {
 	Scope    string
 	Sentence string // "Read your to-dos"; "" when nobody described it
+	Detail   string // "Titles and dates", for the consent page; mostly ""
 	Writes   bool   // it changes or deletes something
 	Ticked   bool
 	Refused  string // the sentence why the person cannot allow it; "" when they can
@@ -252,6 +255,19 @@ func (p permission) Words() string {
 		return p.Scope
 	}
 	return strings.TrimRight(p.Sentence, ". ")
+}
+
+// Note is what stands smaller below the words: why the person cannot allow it,
+// that nobody described it, or its detail without the full stop.
+func (p permission) Note() string {
+	switch {
+	case p.Refused != "":
+		return p.Refused
+	case p.Sentence == "":
+		return "Described by nobody"
+	default:
+		return strings.TrimRight(p.Detail, ". ")
+	}
 }
 
 // Mid is Words for the middle of a sentence.
@@ -408,6 +424,10 @@ func (a appView) Ends() string {
 	switch {
 	case a.End.IsZero() || !a.End.At.After(a.End.Now):
 		return "Its access has run out; it asks you again"
+	case !a.IdleEnd.At.After(a.End.Now) && a.End.At.Sub(a.End.Now) < 24*time.Hour:
+		return "Ends in " + inWords(max(time.Minute, a.End.At.Sub(a.End.Now)))
+	case a.IdleEnd.IsZero():
+		return "Ends on " + a.End.Date()
 	case soon:
 		return "Ends in " + inWords(max(time.Minute, a.IdleEnd.At.Sub(a.End.Now))) + " without use"
 	}

@@ -61,20 +61,17 @@ func (c accessClaims) audiences() []string {
 
 // mintAccess signs an access token for a family with some of its scopes and
 // returns it with its lifetime in seconds.
-func (s *Server) mintAccess(ctx context.Context, p *project.Project, f Family, client Client, scopes []string, refreshes bool) (string, int, error) {
+func (s *Server) mintAccess(ctx context.Context, p *project.Project, f Family, client Client, scopes []string) (string, int, error) {
 	ring, err := s.keys.Ring(ctx, p.ID)
 	if err != nil {
 		return "", 0, err
 	}
 	resource, registered := p.Resource(f.Resource)
-	now := s.now()
-	life := p.Settings.Lifetimes.AccessToken
-	switch {
-	case registered && f.Resource != "" && resource.AccessToken > 0:
-		life = resource.AccessToken
-	case !refreshes:
-		life = p.Settings.Lifetimes.LoneAccessToken
+	audience := f.Resource
+	if registered { // one spelling, also for what was granted before it was an alias (decision 4)
+		audience = resource.URI
 	}
+	now, life := s.now(), accessTokenLife(p, client, f.Resource)
 	claims := accessClaims{
 		Issuer: p.Issuer, Subject: f.Subject, Scope: strings.Join(scopes, " "),
 		JTI: secret.NewUUID(now), IssuedAt: now.Unix(), NotBefore: now.Unix(),
@@ -82,13 +79,27 @@ func (s *Server) mintAccess(ctx context.Context, p *project.Project, f Family, c
 		SID: f.ID, GrantID: f.GrantID, TokenUse: tokenUseAccess,
 	}
 	if registered && f.Resource != "" && resource.Profile == project.RFC9068 {
-		claims.Audience, claims.ClientID = f.Resource, client.PublicID()
+		claims.Audience, claims.ClientID = audience, client.PublicID()
 		token, err := ring.Sign(signing.ES256, typeAccessToken, claims)
 		return token, life, err
 	}
-	claims.Audience, claims.ClientID = slices.DeleteFunc([]string{p.ID, f.Resource}, func(a string) bool { return a == "" }), client.ID
+	claims.Audience, claims.ClientID = slices.DeleteFunc([]string{p.ID, audience}, func(a string) bool { return a == "" }), client.ID
 	token, err := ring.Sign(signing.RS256, typeJWT, claims)
 	return token, life, err
+}
+
+// accessTokenLife is how many seconds an access token of a client for a
+// resource lives (decision 5).
+func accessTokenLife(p *project.Project, client Client, resource string) int {
+	r, registered := p.Resource(resource)
+	switch {
+	case registered && resource != "" && r.AccessToken > 0:
+		return r.AccessToken
+	case client.Refreshes():
+		return p.Settings.Lifetimes.AccessToken
+	default:
+		return p.Settings.Lifetimes.LoneAccessToken
+	}
 }
 
 // mintID signs an id_token (OpenID Connect Core §2): RS256 unless the client

@@ -33,8 +33,8 @@ type AuthorizeRequest struct {
 	Prompt              []string `json:"prompt,omitempty"`
 	LoginHint           string   `json:"login_hint,omitempty"`
 	MaxAge              int      `json:"max_age"` // seconds; -1 when it was not sent
-	object              string   // which of request and request_uri was sent
-	badMaxAge           bool
+	IDTokenHint         string   `json:"id_token_hint,omitempty"`
+	wrong               error    // a refusal that does not depend on the client, for when it is certain
 }
 
 // Asks reports whether prompt has this value.
@@ -44,10 +44,12 @@ func (r AuthorizeRequest) Asks(prompt string) bool { return slices.Contains(r.Pr
 const (
 	maxState = 2048
 	maxNonce = 512
+	maxHint  = 4096
 )
 
-// ParseAuthorize reads an authorization request from its query. An error means
-// that nothing of the request can be believed, so it is for our own page.
+// ParseAuthorize reads an authorization request from its query or form. An error
+// means that nothing of the request can be believed, so it is for our own page.
+// What else is wrong with it comes out of Begin.
 func ParseAuthorize(q url.Values) (AuthorizeRequest, error) {
 	r := AuthorizeRequest{
 		ClientID: q.Get("client_id"), RedirectURI: q.Get("redirect_uri"),
@@ -55,16 +57,13 @@ func ParseAuthorize(q url.Values) (AuthorizeRequest, error) {
 		Scope: q.Get("scope"), State: q.Get("state"), Nonce: q.Get("nonce"),
 		CodeChallenge: q.Get("code_challenge"), CodeChallengeMethod: q.Get("code_challenge_method"),
 		Resources: q["resource"], Prompt: strings.Fields(q.Get("prompt")),
-		LoginHint: q.Get("login_hint"), MaxAge: -1,
+		LoginHint: q.Get("login_hint"), MaxAge: -1, IDTokenHint: q.Get("id_token_hint"),
 	}
-	for _, name := range []string{"request", "request_uri"} {
-		if q.Has(name) {
-			r.object = name
-		}
-	}
+	var age int
+	var notANumber error
 	if text := q.Get("max_age"); text != "" {
-		n, err := strconv.Atoi(text)
-		r.MaxAge, r.badMaxAge = n, err != nil || n < 0
+		age, notANumber = strconv.Atoi(text)
+		r.MaxAge = age
 	}
 	switch {
 	case r.ClientID == "":
@@ -72,11 +71,19 @@ func ParseAuthorize(q url.Values) (AuthorizeRequest, error) {
 	case len(r.ClientID) > maxURI || len(r.RedirectURI) > maxURI:
 		return r, invalidRequest("client_id or redirect_uri is longer than %d bytes.", maxURI)
 	case len(r.State) > maxState:
-		return r, invalidRequest("state is longer than %d bytes.", maxState)
+		r.wrong = invalidRequest("state is longer than %d bytes.", maxState)
 	case len(r.Nonce) > maxNonce:
-		return r, invalidRequest("nonce is longer than %d bytes.", maxNonce)
+		r.wrong = invalidRequest("nonce is longer than %d bytes.", maxNonce)
 	case len(r.Scope) > maxScopeText:
-		return r, invalidRequest("scope is longer than %d bytes.", maxScopeText)
+		r.wrong = invalidScope("scope is longer than %d bytes.", maxScopeText)
+	case len(r.IDTokenHint) > maxHint:
+		r.wrong = invalidRequest("id_token_hint is longer than %d bytes.", maxHint)
+	case q.Has("request"):
+		r.wrong = refuse("request_not_supported", "Request objects are not supported.")
+	case q.Has("request_uri"):
+		r.wrong = refuse("request_uri_not_supported", "Request objects are not supported.")
+	case notANumber != nil || age < 0:
+		r.wrong = invalidRequest("max_age must be a number of seconds.")
 	}
 	return r, nil
 }
@@ -88,10 +95,15 @@ type Pending struct {
 	Request      AuthorizeRequest `json:"request"`
 	Client       Client           `json:"client"`
 	RedirectURI  string           `json:"redirect_uri"`
-	Resource     string           `json:"resource"`      // as it goes into aud, "" for none
-	ResourceName string           `json:"resource_name"` // what people read
-	Scopes       []string         `json:"scopes"`        // what is asked, after defaults
+	Resource     string           `json:"resource"`         // as it goes into aud, "" for none
+	ResourceName string           `json:"resource_name"`    // what people read
+	Scopes       []string         `json:"scopes"`           // what is asked, after defaults
+	Hinted       string           `json:"hinted,omitempty"` // subject of the id_token_hint
 }
+
+// Expects reports whether the request may be answered for this person: one with
+// an id_token_hint is about nobody else (OpenID Connect Core §3.1.2.1).
+func (p Pending) Expects(subject string) bool { return p.Hinted == "" || p.Hinted == subject }
 
 // AuthorizeError is a refused authorization request whose client and redirect
 // URI are beyond doubt. Whether the answer may travel there by itself is the
@@ -124,25 +136,58 @@ func (e *MismatchError) Unwrap() error { return e.Refusal }
 // client and redirect URI are certain, a *MismatchError when the redirect URI is
 // not the client's, ErrSignInFirst when the client's document has to be read and
 // nobody signed in, and an *Error when the client is in doubt; the last ones
-// are for our own page (RFC 6749 §4.1.2.1).
+// are for our own page (RFC 6749 §4.1.2.1). With ErrSignInFirst comes what is
+// known of the request, to be begun again.
 func (s *Server) Begin(ctx context.Context, p *project.Project, r AuthorizeRequest, signedIn bool) (Pending, error) {
+	hinted, wrong := s.hinted(ctx, p, r)
 	client, err := s.authorizingClient(ctx, p, r.ClientID, signedIn)
-	if err != nil {
-		if !errors.Is(err, ErrSignInFirst) {
-			err = s.refusedAuthorize(ctx, p, r.ClientID, err)
+	if errors.Is(err, ErrSignInFirst) {
+		switch {
+		case wrong != nil:
+			err = wrong
+		case r.Asks("none"):
+			err = refuse("login_required", "It asked us not to show a page, and nobody is signed in here.")
+		default:
+			return Pending{Request: r, Hinted: hinted}, err
 		}
-		return Pending{}, err
+	}
+	if err != nil {
+		return Pending{}, s.refusedAuthorize(ctx, p, r.ClientID, "", err)
 	}
 	redirectURI, err := chooseRedirectURI(client, r.RedirectURI)
 	if err != nil {
-		return Pending{}, s.refusedAuthorize(ctx, p, client.ID, err)
+		return Pending{}, s.refusedAuthorize(ctx, p, client.ID, "", err)
 	}
-	pending, err := check(p, r, client, redirectURI)
+	pending, err := Pending{}, wrong
+	if err == nil {
+		pending, err = check(p, r, client, redirectURI)
+	}
 	var refusal *Error
 	if errors.As(err, &refusal) {
-		err = s.refusedAuthorize(ctx, p, client.ID, s.Refuse(p, client, redirectURI, r.State, refusal))
+		return Pending{}, s.refusedAuthorize(ctx, p, client.ID, "", s.Refuse(p, client, redirectURI, r.State, refusal))
 	}
+	pending.Hinted = hinted
 	return pending, err
+}
+
+// hinted is whom a request is about, "" without a hint: the subject of an
+// id_token of ours that this client got, expired or not (OpenID Connect Core
+// §3.1.2.1). A request that nobody could grant is refused here.
+func (s *Server) hinted(ctx context.Context, p *project.Project, r AuthorizeRequest) (string, error) {
+	if r.wrong != nil {
+		return "", r.wrong
+	}
+	if r.IDTokenHint == "" {
+		return "", nil
+	}
+	c, err := s.readIDToken(ctx, p, r.IDTokenHint)
+	switch {
+	case err != nil:
+		return "", err
+	case c.Audience != r.ClientID:
+		return "", invalidRequest("id_token_hint was issued to another client.")
+	}
+	return c.Subject, nil
 }
 
 // Refuse makes the error that answers a certain client.
@@ -156,18 +201,34 @@ func loginRequired() *Error {
 	return &Error{Code: "login_required", Description: "Nobody is signed in, and prompt=none forbids to ask."}
 }
 
+func otherPerson() *Error {
+	return &Error{Code: "login_required", Description: "Somebody else is signed in than the request is about."}
+}
+
 func consentRequired() *Error {
 	return &Error{Code: "consent_required", Description: "The person has to be asked, and prompt=none forbids it."}
 }
 
 // LoginRequired refuses a request with prompt=none that would need a sign-in.
-func (s *Server) LoginRequired(p *project.Project, pending Pending) *AuthorizeError {
-	return s.Refuse(p, pending.Client, pending.RedirectURI, pending.Request.State, loginRequired())
+func (s *Server) LoginRequired(ctx context.Context, p *project.Project, pending Pending) error {
+	return s.refusePending(ctx, p, pending, "", loginRequired())
+}
+
+// OtherPerson refuses a request that is about another person than the one who
+// signed in for it (OpenID Connect Core §3.1.2.1).
+func (s *Server) OtherPerson(ctx context.Context, p *project.Project, pending Pending, who Person) error {
+	return s.refusePending(ctx, p, pending, who.Subject, otherPerson())
 }
 
 // ConsentRequired refuses a request with prompt=none that would need consent.
-func (s *Server) ConsentRequired(p *project.Project, pending Pending) *AuthorizeError {
-	return s.Refuse(p, pending.Client, pending.RedirectURI, pending.Request.State, consentRequired())
+func (s *Server) ConsentRequired(ctx context.Context, p *project.Project, pending Pending, who Person) error {
+	return s.refusePending(ctx, p, pending, who.Subject, consentRequired())
+}
+
+// refusePending answers a client whose request holds, and records why not.
+func (s *Server) refusePending(ctx context.Context, p *project.Project, pending Pending, subject string, refusal *Error) error {
+	return s.refusedAuthorize(ctx, p, pending.Client.ID, subject,
+		s.Refuse(p, pending.Client, pending.RedirectURI, pending.Request.State, refusal))
 }
 
 func (s *Server) authorizingClient(ctx context.Context, p *project.Project, id string, signedIn bool) (Client, error) {
@@ -184,15 +245,15 @@ func (s *Server) authorizingClient(ctx context.Context, p *project.Project, id s
 }
 
 // refusedAuthorize records a refusal and returns its error, or the trouble with
-// recording it.
-func (s *Server) refusedAuthorize(ctx context.Context, p *project.Project, clientID string, err error) error {
+// recording it. subject is who was refused, "" where nobody signed in.
+func (s *Server) refusedAuthorize(ctx context.Context, p *project.Project, clientID, subject string, err error) error {
 	var refusal *Error
 	if !errors.As(err, &refusal) {
 		return err
 	}
 	e := s.event(ctx, p, audit.AuthorizeRefused)
-	e.ClientID, e.Refused, e.Reason = clientID[:min(len(clientID), 200)], true, refusal.Code
-	if record := s.store.Record(ctx, e); record != nil {
+	e.Actor, e.Subject, e.ClientID, e.Reason = subject, subject, clientID[:min(len(clientID), 200)], refusal.Code
+	if record := s.recordRefusal(ctx, e); record != nil {
 		return record
 	}
 	return err
@@ -221,10 +282,6 @@ func chooseRedirectURI(c Client, requested string) (string, error) {
 // client and the project.
 func check(p *project.Project, r AuthorizeRequest, c Client, redirectURI string) (Pending, error) {
 	switch {
-	case r.object == "request":
-		return Pending{}, refuse("request_not_supported", "Request objects are not supported.")
-	case r.object == "request_uri":
-		return Pending{}, refuse("request_uri_not_supported", "Request objects are not supported.")
 	case r.ResponseType == "":
 		return Pending{}, invalidRequest("response_type is missing.")
 	case r.ResponseType != "code":
@@ -233,8 +290,6 @@ func check(p *project.Project, r AuthorizeRequest, c Client, redirectURI string)
 		return Pending{}, invalidRequest("Only response_mode=query is supported.")
 	case !slices.Contains(c.Metadata.GrantTypes, "authorization_code"):
 		return Pending{}, unauthorizedClient("This client did not register for the authorization code grant.")
-	case r.badMaxAge:
-		return Pending{}, invalidRequest("max_age must be a number of seconds.")
 	case r.Asks("none") && len(r.Prompt) > 1:
 		return Pending{}, invalidRequest("prompt=none stands alone.")
 	}

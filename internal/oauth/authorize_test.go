@@ -92,8 +92,6 @@ func TestAuthorizeShownNotSent(t *testing.T) {
 			{"A14 state twice", nil, twice("state", "x"), quiet, ""},
 			{"A14 code_challenge twice", nil, twice("code_challenge", challengeOf("x")), quiet, ""},
 			{"A14 a parameter that nobody knows, twice", nil, twice("x", "1") + "&x=2", quiet, ""},
-			{"A27 a scope of 4,097 bytes", request(w.public.ID, "scope", strings.Repeat("a", 4097)), "", quiet, ""},
-			{"A28 a state of 2,049 bytes", request(w.public.ID, "state", strings.Repeat("s", 2049)), "", quiet, ""},
 			{"A36 a client of another project", request(w.neighbour(t).ID), "", refused, unknown},
 		}
 		for _, row := range rows {
@@ -193,6 +191,10 @@ func TestAuthorizeRefusedByRedirect(t *testing.T) {
 			{"A27 65 scopes", request(id, "scope", many(65)), "invalid_scope"},
 			{"A29 a request object", request(id, "request", "eyJhbGciOiJub25lIn0.e30."), "request_not_supported"},
 			{"A29 a request object elsewhere", request(id, "request_uri", bait.URL+"/object"), "request_uri_not_supported"},
+			{"A27 a scope of 4,097 bytes", request(id, "scope", strings.Repeat("a", 4097)), "invalid_scope"},
+			{"A28 a nonce of 513 bytes", request(id, "nonce", strings.Repeat("n", 513)), "invalid_request"},
+			{"an id_token_hint of 4,097 bytes", request(id, "id_token_hint", strings.Repeat("h", 4097)), "invalid_request"},
+			{"an id_token_hint that is none of ours", request(id, "id_token_hint", "eyJhbGciOiJub25lIn0.e30."), "invalid_request"},
 			{"a max_age that is no number", request(id, "max_age", "-1"), "invalid_request"},
 			{"prompt none beside another", request(id, "prompt", "none login"), "invalid_request"},
 		}
@@ -205,6 +207,14 @@ func TestAuthorizeRefusedByRedirect(t *testing.T) {
 				}
 			})
 		}
+		t.Run("A28 a state of 2,049 bytes, which comes back all the same", func(t *testing.T) {
+			state := strings.Repeat("s", 2049)
+			w.refuses(t, audit.AuthorizeRefused, func() {
+				if q := w.browser.Authorize(t, request(id, "state", state)).Answer(t).Query(); q.Get("error") != "invalid_request" || q.Get("state") != state {
+					t.Errorf("got %v", q)
+				}
+			})
+		})
 		if n := fetched.Load(); n != 0 {
 			t.Errorf("the request object was fetched %d times", n)
 		}
@@ -357,15 +367,15 @@ func TestAuthorizeIsNoOpenRedirector(t *testing.T) {
 			}
 		})
 		t.Run("A30 prompt=none, nobody signed in", func(t *testing.T) {
-			w.refuses(t, "", func() {
+			w.refuses(t, audit.AuthorizeRefused, func() {
 				w.refusedAnswer(t, w.Browser(t).Authorize(t, request(w.rival.ID, "prompt", "none")), callback, "login_required")
 			})
-			w.refuses(t, "", func() {
+			w.refuses(t, audit.AuthorizeRefused, func() {
 				refusedPage(t, w.Browser(t).Authorize(t, request(self, "redirect_uri", evil, "prompt", "none")))
 			})
 		})
 		t.Run("A30 prompt=none, signed in, nothing allowed yet", func(t *testing.T) {
-			w.refuses(t, "", func() {
+			w.refuses(t, audit.AuthorizeRefused, func() {
 				w.refusedAnswer(t, w.browser.Authorize(t, request(w.rival.ID, "prompt", "none")), callback, "consent_required")
 			})
 		})
@@ -384,7 +394,8 @@ func TestAuthorizeIsNoOpenRedirector(t *testing.T) {
 	})
 }
 
-// Row: A15, A32. The endpoint is for browsers that come by GET.
+// Row: A15, A32. The endpoint is for browsers that come by GET, or by a form
+// without anything in the address.
 //
 // Proves: MCP-AS-12
 func TestAuthorizeMethods(t *testing.T) {
@@ -397,7 +408,7 @@ func TestAuthorizeMethods(t *testing.T) {
 				header.Set("Origin", "https://evil.example.test")
 				header.Set("Access-Control-Request-Method", "GET")
 				a := w.send(t, method, oauth.PathAuthorize+query, header, request(w.public.ID).Encode())
-				if a.code != http.StatusMethodNotAllowed && a.code != http.StatusForbidden {
+				if want := map[bool]int{true: http.StatusBadRequest, false: http.StatusMethodNotAllowed}[method == "POST"]; a.code != want && a.code != http.StatusForbidden {
 					t.Errorf("got %d", a.code)
 				}
 				for name := range a.header {

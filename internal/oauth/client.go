@@ -58,6 +58,8 @@ type Client struct {
 	// fresh (RFC 9111), bounded by us.
 	FetchedAt  time.Time
 	FreshUntil time.Time
+	CopiedAt   time.Time // day of the stored copy that stands for it, zero when it was read
+	Logo       string    // SHA-256 of its logo in hex, "" without one
 }
 
 // Metadata is what a client says of itself, in RFC 7591 §2 names. Only what we
@@ -111,10 +113,10 @@ func (c Client) Refreshes() bool { return slices.Contains(c.Metadata.GrantTypes,
 
 // ProvesItself reports whether an answer to redirectURI can only reach this
 // client, so that a remembered consent may be used in silence (RFC 8252 §8.6,
-// decision 13): its host was verified or an operator registered it, and the
+// decision 13): its host said so itself or an operator registered it, and the
 // address is not one that any program on a computer can take.
 func (c Client) ProvesItself(redirectURI string) bool {
-	if c.Creation == Dynamic {
+	if c.Creation == Dynamic || !c.CopiedAt.IsZero() {
 		return false
 	}
 	u, err := url.Parse(redirectURI)

@@ -150,11 +150,11 @@ func (s *Server) findClient(ctx context.Context, p *project.Project, id string) 
 // refuseClient records why a client was refused.
 func (s *Server) refuseClient(ctx context.Context, p *project.Project, clientID, reason string) error {
 	e := s.event(ctx, p, audit.ClientRefused)
-	e.ClientID, e.Refused, e.Reason = clientID, true, reason
+	e.ClientID, e.Reason = clientID, reason
 	if len(e.ClientID) > 200 {
 		e.ClientID = e.ClientID[:200]
 	}
-	if err := s.store.Record(ctx, e); err != nil {
+	if err := s.recordRefusal(ctx, e); err != nil {
 		return err
 	}
 	return unauthenticated()

@@ -27,8 +27,12 @@ type Choice struct {
 	Identity  bool // one of OpenID Connect's, about the person
 	Described bool // false: nobody gave it a sentence
 	Grantable bool // false: this person cannot grant it
+	Declined  bool // they said no to it, or took it back
 	Ticked    bool // how the box starts
 }
+
+// Silently reports whether the choice is allowed where nobody is asked.
+func (c Choice) Silently() bool { return c.Grantable && !c.Declined }
 
 // Consent is what to ask a person.
 type Consent struct {
@@ -46,7 +50,7 @@ func (c Consent) StepUp() bool { return len(c.Kept) > 0 }
 // that was declined is asked again: the request may be the step-up of the tool
 // that needs it. Nothing is added to what the client asks for now.
 func (s *Server) Consent(ctx context.Context, p *project.Project, pending Pending, who Person) (Consent, error) {
-	allowed, err := s.allowedEarlier(ctx, p, pending, who)
+	allowed, declined, err := s.decidedEarlier(ctx, p, pending, who)
 	if err != nil {
 		return Consent{}, err
 	}
@@ -55,7 +59,7 @@ func (s *Server) Consent(ctx context.Context, p *project.Project, pending Pendin
 		return Consent{}, err
 	}
 	if !active {
-		return Consent{}, s.Refuse(p, pending.Client, pending.RedirectURI, pending.Request.State,
+		return Consent{}, s.refusePending(ctx, p, pending, who.Subject,
 			&Error{Code: "access_denied", Description: "This person cannot use connected apps here."})
 	}
 	quiet := !pending.Request.Asks("consent")
@@ -66,7 +70,7 @@ func (s *Server) Consent(ctx context.Context, p *project.Project, pending Pendin
 			continue
 		}
 		choice := newChoice(p, name)
-		choice.Grantable = slices.Contains(grantable, name)
+		choice.Grantable, choice.Declined = slices.Contains(grantable, name), slices.Contains(declined, name)
 		choice.Ticked = choice.Grantable && (choice.Scope.ReadOnly || !careful)
 		all = append(all, choice)
 		switch {
@@ -76,7 +80,7 @@ func (s *Server) Consent(ctx context.Context, p *project.Project, pending Pendin
 			kept = append(kept, choice)
 		}
 	}
-	something := slices.ContainsFunc(all, func(c Choice) bool { return c.Grantable })
+	something := slices.ContainsFunc(all, Choice.Silently)
 	switch {
 	case quiet && something && bypasses(p, pending):
 		return Consent{Choices: all, Skip: true}, nil
@@ -90,7 +94,7 @@ func (s *Server) Consent(ctx context.Context, p *project.Project, pending Pendin
 }
 
 // bypasses reports whether the project lets its own program do without a
-// consent page. Not at an address that any program on a computer can take
+// consent page, with all but what the person declined. Not at an address that any program on a computer can take
 // (decision 13), but for a server of development, which is one itself.
 func bypasses(p *project.Project, pending Pending) bool {
 	c, uri := pending.Client, pending.RedirectURI
@@ -123,32 +127,37 @@ func newChoice(p *project.Project, name string) Choice {
 	return Choice{Scope: scope, Identity: identity, Described: scope.Description != ""}
 }
 
-// allowedEarlier are the scopes that a person allowed this client, as it is
-// now, for this resource.
-func (s *Server) allowedEarlier(ctx context.Context, p *project.Project, pending Pending, who Person) ([]string, error) {
+// decidedEarlier are the scopes that a person allowed this client, as it is now,
+// for this resource, and those that they declined, whatever it was then.
+func (s *Server) decidedEarlier(ctx context.Context, p *project.Project, pending Pending, who Person) (allowed, declined []string, err error) {
 	_, rows, err := s.store.Grant(ctx, p.ID, who.Subject, who.Organization, pending.Client.ID, pending.Resource)
 	if errors.Is(err, ErrNotFound) {
-		return nil, nil
+		return nil, nil, nil
 	}
-	var allowed []string
 	hash := consentHash(pending)
 	for _, row := range rows {
-		if row.Allowed && !silent(row.Scope) && bytes.Equal(row.ConsentHash, hash) {
+		switch {
+		case silent(row.Scope):
+		case !row.Allowed:
+			declined = append(declined, row.Scope)
+		case bytes.Equal(row.ConsentHash, hash):
 			allowed = append(allowed, row.Scope)
 		}
 	}
-	return allowed, err
+	return allowed, declined, err
 }
 
 // consentHash stands for what the person was shown: the client's metadata and
-// where the answer goes. Either changing asks again.
+// where the answer goes. Either changing asks again; another logo alone does not.
 func consentHash(pending Pending) []byte {
 	uri := pending.RedirectURI
 	if portless, ok := withoutLoopbackPort(uri); ok {
 		uri = "http://" + portless
 	}
+	metadata := pending.Client.Metadata
+	metadata.LogoURI = ""
 	h := sha256.New()
-	h.Write(pending.Client.MetadataHash)
+	h.Write(metadata.Hash())
 	h.Write([]byte(uri))
 	return h.Sum(nil)
 }
@@ -172,7 +181,13 @@ func (s *Server) Allow(ctx context.Context, p *project.Project, flowID string, p
 	}
 	for _, choice := range consent.Choices {
 		name := choice.Scope.Name
-		decide(name, choice.Grantable && (consent.Skip || slices.Contains(ticked, name)))
+		switch {
+		case !choice.Grantable: // nobody decided about it
+		case !consent.Skip:
+			decide(name, slices.Contains(ticked, name))
+		case choice.Silently():
+			decide(name, true)
+		}
 	}
 	for _, kept := range consent.Kept {
 		granted = append(granted, kept.Scope.Name)
@@ -194,6 +209,7 @@ func (s *Server) Allow(ctx context.Context, p *project.Project, flowID string, p
 	e.Actor, e.Subject, e.ClientID = who.Subject, who.Subject, pending.Client.ID
 	err := s.store.Decide(ctx, Decision{
 		FlowID: flowID,
+		Asked:  !consent.Skip,
 		Grant: Grant{
 			ID: s.newID(p, "grant"), ProjectID: p.ID, Subject: who.Subject, Organization: who.Organization,
 			ClientID: pending.Client.ID, CreatedAt: now,

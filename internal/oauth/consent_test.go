@@ -308,6 +308,71 @@ func TestConsentBypassed(t *testing.T) {
 	}
 }
 
+// What a person took back from their project's own program by "make read only"
+// stays away until they allow it themselves.
+func TestConsentBypassedKeepsDeclined(t *testing.T) {
+	eachWorld(t, func(t *testing.T, w *world) {
+		c := w.client(t, oauth.NewClient{Name: "Own", Type: oauth.FirstPartyPublic, BypassConsent: true})
+		scopes := func(t *testing.T, changes ...string) string {
+			t.Helper()
+			return got(t, w.token(t, c, redeem(w.browser.Authorize(t, request(c.ID, changes...)).Answer(t).Query().Get("code")))).Scope
+		}
+		if got := scopes(t); got != "read:todos write:todos" {
+			t.Fatalf("got %q", got)
+		}
+		apps := w.browser.Get(t, "/connected-apps")
+		if page := w.browser.Submit(t, apps, "grant", url.Values{"action": {"read_only"}}); page.Status != http.StatusOK {
+			t.Fatalf("make read only: %d", page.Status)
+		}
+		for range 2 {
+			if got := scopes(t); got != "read:todos" {
+				t.Errorf("got %q, want what is left", got)
+			}
+		}
+		if got := scopes(t, "scope", "read:todos write:todos delete:todos"); got != "read:todos delete:todos" {
+			t.Errorf("got %q: what was never declined comes without a question", got)
+		}
+		page := w.browser.Authorize(t, request(c.ID, "scope", "write:todos"))
+		if page.Status != http.StatusOK || !strings.Contains(page.Body, "Change your to-dos") {
+			t.Fatalf("with nothing left the person is asked: %d", page.Status)
+		}
+		w.browser.Allow(t, page)
+		if got := scopes(t); got != "read:todos write:todos" {
+			t.Errorf("got %q after the person allowed it again", got)
+		}
+	})
+}
+
+// What a person cannot grant they did not decline: it comes by itself once they
+// can.
+func TestConsentBypassedAfterARole(t *testing.T) {
+	r := newRig(t)
+	c, _, err := oauth.NewSetup(r.store, r.clock.Now).CreateClient(t.Context(), r.project, oauth.NewClient{
+		Name: "Own", Type: oauth.FirstPartyPublic, BypassConsent: true, RedirectURIs: []string{rigCallback},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, lost := range [][]string{{"write:notes"}, nil} {
+		r.people.lost = lost
+		pending, err := r.server.Begin(t.Context(), r.project, r.request(c.ID, rigNotes, "read:notes", "write:notes"), true)
+		if err != nil {
+			t.Fatal(err)
+		}
+		consent, err := r.server.Consent(t.Context(), r.project, pending, r.person())
+		if err != nil || !consent.Skip {
+			t.Fatalf("asked: %v", err)
+		}
+		if _, err := r.server.Allow(t.Context(), r.project, "", pending, r.person(), consent, nil); err != nil {
+			t.Fatal(err)
+		}
+		_, rows, err := r.store.Grant(t.Context(), r.project.ID, rigSubject, "", c.ID, rigNotes)
+		if err != nil || len(rows) != 2-len(lost) {
+			t.Errorf("lost %v: kept %+v, %v", lost, rows, err)
+		}
+	}
+}
+
 // A person who was locked while a page was open is refused, and the client
 // hears of it like of a no.
 func TestConsentOfSomebodyLocked(t *testing.T) {

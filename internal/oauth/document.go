@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"mime"
 	"net/http"
 	"net/url"
@@ -25,29 +26,34 @@ import (
 // Bounds of a client ID metadata document
 // (draft-ietf-oauth-client-id-metadata-document-00 §4.4, §6.6).
 const (
-	documentLimit   = 5 << 10 // bytes
-	documentTimeout = 5 * time.Second
+	documentLimit   = 5 << 10         // bytes
+	documentTimeout = 5 * time.Second // with the logo
 	// How long a document counts as fresh: what its headers say, between these
 	// two, and documentDefault where they say nothing.
 	documentMin     = time.Minute
 	documentMax     = 24 * time.Hour
 	documentDefault = 5 * time.Minute
-	// documentGrace is how long past that the last good copy is used while the
-	// document cannot be read.
+	// documentGrace is how long past that the last good document is used while it
+	// cannot be read.
 	documentGrace = 24 * time.Hour
 )
 
 // errUnread is the cause when a document could not be read, as opposed to read
-// and found wrong.
-var errUnread = errors.New("oauth: the client's document could not be read")
+// and found wrong. Two kinds of it are told apart: its host says that there is
+// none, and our limits kept us from asking.
+var (
+	errUnread   = errors.New("oauth: the client's document could not be read")
+	errGone     = fmt.Errorf("%w: its host has none", errUnread)
+	errNotAsked = fmt.Errorf("%w: its host was asked too often", errUnread)
+)
 
 // documentClient finds the client whose client_id is the address of a document
 // about itself (draft-ietf-oauth-client-id-metadata-document-00 §4): from
-// the copy we keep while it is fresh, else by reading the document, which
-// happens only for somebody who signed in. What cannot be read is never kept
-// (§4.4); then the last good copy serves for a day, since hosts of documents
-// refuse servers now and then. What was read and is wrong counts at once: its
-// owner said it.
+// what we keep while it is fresh, else by reading the document, which happens
+// only for somebody who signed in. What cannot be read is never kept (§4.4);
+// then what was read last serves for a day, since hosts of documents refuse
+// servers now and then, and behind that a stored copy, if there is one. What was
+// read and is wrong counts at once: its owner said it.
 func (s *Server) documentClient(ctx context.Context, p *project.Project, id string, signedIn bool) (Client, error) {
 	u, err := checkDocumentURL(p, id)
 	if err != nil {
@@ -62,16 +68,12 @@ func (s *Server) documentClient(ctx context.Context, p *project.Project, id stri
 		return Client{}, err
 	case known.Blocked:
 		return Client{}, invalidClient("This client is blocked here. Ask the operator.")
-	case s.now().Before(known.FreshUntil):
+	case s.now().Before(known.FreshUntil) && (known.CopiedAt.IsZero() || p.Settings.DocumentCopies):
 		return known, nil
 	case !signedIn:
 		return Client{}, ErrSignInFirst
 	}
-	client, err := s.renewDocument(ctx, p, id, u.Host, known)
-	if errors.Is(err, errUnread) && s.now().Before(known.FreshUntil.Add(documentGrace)) {
-		return known, nil
-	}
-	return client, err
+	return s.renewDocument(ctx, p, id, u.Host, known)
 }
 
 // checkDocumentURL refuses what cannot be the address of a client's document
@@ -101,19 +103,19 @@ func checkDocumentURL(p *project.Project, id string) (*url.URL, error) {
 	return u, nil
 }
 
-// documents is what a Server remembers of the documents it reads: which are
-// being read, and how many readings began in the current minute. The counts are
-// bounded by their own limits.
+// documents is what a Server remembers of the documents it reads: the stored
+// copies, which are being read, and how many readings began in the current
+// minute. The counts are bounded by their own limits.
 type documents struct {
 	now     func() time.Time
+	copies  map[string]storedCopy // by client_id
+	logos   logos
 	reading singleflight.Group
 
 	mu     sync.Mutex
 	minute time.Time
 	begun  map[string]int
 }
-
-func newDocuments(now func() time.Time) documents { return documents{now: now} }
 
 // begin counts a reading, or reports that one of the limits is reached: for a
 // project, for the host that is asked, for the address on whose behalf ("" when
@@ -139,21 +141,24 @@ func (d *documents) begin(projectID, host, address string) bool {
 	return true
 }
 
-// renewDocument reads a document and keeps what it says. known is the client
-// that we have for it, or the zero Client. Any number of callers at once cause
-// one reading; it does not end because one of them went away.
+// renewDocument reads a document and keeps what it says, or what a stored copy
+// of it says. known is the client that we have for it, or the zero Client. Any
+// number of callers at once cause one reading; it does not end because one of
+// them went away.
 func (s *Server) renewDocument(ctx context.Context, p *project.Project, id, host string, known Client) (Client, error) {
 	result, err, _ := s.documents.reading.Do(p.ID+" "+id, func() (any, error) {
 		ctx := context.WithoutCancel(ctx)
-		address, _ := ctx.Value(addressKey{}).(string)
-		if !s.documents.begin(p.ID, strings.ToLower(host), network(address)) {
-			return Client{}, &Error{Code: "too_many_requests", Description: "Too many client documents were read in this minute. Try again in a minute.", cause: errUnread}
+		kind := audit.ClientRegistered
+		read, err := s.readDocument(ctx, p, id, host)
+		if errors.Is(err, errUnread) {
+			if known.CopiedAt.IsZero() && s.now().Before(known.FreshUntil.Add(documentGrace)) {
+				return known, nil
+			}
+			if stored, ok := s.copyOf(p, id, known, err); ok {
+				s.note(ctx, slog.String("copied", id), slog.String("cause", err.Error()))
+				read, err, kind = stored, nil, audit.ClientCopied
+			}
 		}
-		body, fresh, err := fetchDocument(ctx, s.fetch(p), id)
-		if err != nil {
-			return Client{}, &Error{Code: "invalid_client", Description: "The client's metadata document at " + printable(host) + " could not be read. Try again later, or tell the client's makers.", cause: err}
-		}
-		metadata, err := acceptDocument(p, id, body)
 		if err != nil {
 			return Client{}, err
 		}
@@ -162,14 +167,50 @@ func (s *Server) renewDocument(ctx context.Context, p *project.Project, id, host
 		if known.ID == "" {
 			client = Client{ID: s.newID(p, "connected-app"), ProjectID: p.ID, URL: id, Type: ThirdPartyPublic, Creation: Document, CreatedAt: now}
 		}
-		client.Metadata, client.MetadataHash = metadata, metadata.Hash()
-		client.LastRegisteredAt, client.FetchedAt, client.FreshUntil = now, now, now.Add(fresh)
-		e := s.event(ctx, p, audit.ClientRegistered)
+		client.Metadata, client.MetadataHash = read.metadata, read.metadata.Hash()
+		client.LastRegisteredAt, client.FreshUntil, client.CopiedAt = now, now.Add(read.fresh), read.copied
+		if read.copied.IsZero() {
+			client.FetchedAt = now
+		}
+		e := s.event(ctx, p, kind)
 		e.Actor, e.ClientID, e.Object = client.ID, client.ID, client.ID
-		return s.store.SaveDocumentClient(ctx, client, e)
+		return s.store.SaveDocumentClient(ctx, client, read.logo, e)
 	})
 	client, _ := result.(Client)
 	return client, err
+}
+
+// reading is what there is to keep of a document.
+type reading struct {
+	metadata Metadata
+	fresh    time.Duration // how long it is
+	logo     []byte        // PNG, nil without one
+	copied   time.Time     // of a stored copy: its day
+}
+
+// readDocument reads a document with its logo. A logo that cannot be had is
+// absent, and only the log says why.
+func (s *Server) readDocument(ctx context.Context, p *project.Project, id, host string) (reading, error) {
+	address, _ := ctx.Value(addressKey{}).(string)
+	if !s.documents.begin(p.ID, strings.ToLower(host), network(address)) {
+		return reading{}, &Error{Code: "too_many_requests", Description: "Too many client documents were read in this minute. Try again in a minute.", cause: errNotAsked}
+	}
+	ctx, cancel := context.WithTimeout(ctx, documentTimeout)
+	defer cancel()
+	client := s.fetch(p)
+	body, fresh, err := fetchDocument(ctx, client, id)
+	if err != nil {
+		return reading{}, &Error{Code: "invalid_client", Description: "The client's metadata document at " + printable(host) + " could not be read. Try again later, or tell the client's makers.", cause: err}
+	}
+	metadata, err := acceptDocument(p, id, body)
+	if err != nil {
+		return reading{}, err
+	}
+	logo, err := s.documents.logos.read(ctx, client, id, metadata.LogoURI)
+	if err != nil {
+		s.note(ctx, slog.String("logo", err.Error()))
+	}
+	return reading{metadata: metadata, fresh: fresh, logo: logo}, nil
 }
 
 // fetchDocument reads a document and says how long it is fresh. Only a 200 with
@@ -177,22 +218,20 @@ func (s *Server) renewDocument(ctx context.Context, p *project.Project, id, host
 // (draft-ietf-oauth-client-id-metadata-document-01 §4). Every failure is
 // errUnread.
 func fetchDocument(ctx context.Context, client *http.Client, id string) ([]byte, time.Duration, error) {
-	ctx, cancel := context.WithTimeout(ctx, documentTimeout)
-	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, id, nil)
 	if err != nil {
 		return nil, 0, fmt.Errorf("%w: %w", errUnread, err)
 	}
 	r.Header.Set("Accept", "application/json")
-	stays := *client
-	stays.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	answer, err := stays.Do(r)
+	answer, err := inPlace(client).Do(r)
 	if err != nil {
 		return nil, 0, fmt.Errorf("%w: %w", errUnread, err)
 	}
 	defer answer.Body.Close()
 	mediaType, _, err := mime.ParseMediaType(answer.Header.Get("Content-Type"))
 	switch {
+	case answer.StatusCode == http.StatusNotFound || answer.StatusCode == http.StatusGone:
+		return nil, 0, fmt.Errorf("%w: status %d", errGone, answer.StatusCode)
 	case answer.StatusCode != http.StatusOK:
 		return nil, 0, fmt.Errorf("%w: status %d", errUnread, answer.StatusCode)
 	case err != nil || mediaType != "application/json" && !strings.HasSuffix(mediaType, "+json"):

@@ -16,59 +16,63 @@ import (
 // A second valid use revokes what the first one got (RFC 6749 §4.1.2). A wrong
 // verifier or another client never gets that far, so it cannot end an honest
 // client's tokens (decision 8).
-func (s *Server) exchangeCode(ctx context.Context, r tokenRequest) ([]byte, error) {
+func (s *Server) exchangeCode(ctx context.Context, r tokenRequest) (tokenResponse, error) {
 	given, ok := secret.Parse(secret.AuthorizationCode, r.code)
 	if !ok {
-		return nil, s.refuseGrant(ctx, r, "", "malformed code")
+		return tokenResponse{}, s.refuseGrant(ctx, r, "", "malformed code")
 	}
 	code, err := s.store.Code(ctx, r.project.ID, given.ID)
 	if errors.Is(err, ErrNotFound) {
-		return nil, s.refuseGrant(ctx, r, "", "unknown code")
+		return tokenResponse{}, s.refuseGrant(ctx, r, "", "unknown code")
 	}
 	if err != nil {
-		return nil, err
+		return tokenResponse{}, err
 	}
 	now := s.now()
 	switch {
 	case !given.Matches(code.Hash):
-		return nil, s.refuseGrant(ctx, r, "", "unknown code")
+		return tokenResponse{}, s.refuseGrant(ctx, r, "", "unknown code")
 	case code.ClientID != r.client.ID:
-		return nil, s.refuseGrant(ctx, r, code.Subject, "code of another client")
+		return tokenResponse{}, s.refuseGrant(ctx, r, code.Subject, "code of another client")
 	case code.RedeemedAt.IsZero() && !now.Before(code.ExpiresAt): // a used one is a replay, however late
-		return nil, s.refuseGrant(ctx, r, code.Subject, "code ran out")
+		return tokenResponse{}, s.refuseGrant(ctx, r, code.Subject, "code ran out")
 	case r.redirect != "" && r.redirect != code.RedirectURI:
-		return nil, s.refuseGrant(ctx, r, code.Subject, "other redirect URI")
+		return tokenResponse{}, s.refuseGrant(ctx, r, code.Subject, "other redirect URI")
 	case !verifierMatches(r.verifier, code.Challenge):
 		if err := s.store.CountCodeTry(ctx, r.project.ID, code.ID); err != nil {
-			return nil, err
+			return tokenResponse{}, err
 		}
-		return nil, s.refuseGrant(ctx, r, code.Subject, "wrong verifier")
+		return tokenResponse{}, s.refuseGrant(ctx, r, code.Subject, "wrong verifier")
 	}
 	if err := s.checkResource(ctx, r, code.Subject, code.Resource); err != nil {
-		return nil, err
+		return tokenResponse{}, err
 	}
 	scopes, err := s.narrow(ctx, r, code.Subject, code.Organization, code.Scopes)
 	if err != nil {
-		return nil, err
+		return tokenResponse{}, err
+	}
+	life := r.project.Settings.Lifetimes.RefreshAbsolute
+	if !r.client.Refreshes() {
+		life = accessTokenLife(r.project, r.client, code.Resource)
 	}
 	family := Family{
 		ID: secret.NewUUID(now), ProjectID: r.project.ID, GrantID: code.GrantID, ClientID: r.client.ID,
 		Subject: code.Subject, Organization: code.Organization, SessionID: code.SessionID,
 		Resource: code.Resource, Scopes: code.Scopes, Nonce: code.Nonce, AuthTime: code.AuthTime,
-		CreatedAt: now, ExpiresAt: now.Add(time.Duration(r.project.Settings.Lifetimes.RefreshAbsolute) * time.Second),
+		CreatedAt: now, ExpiresAt: now.Add(time.Duration(life) * time.Second),
 	}
-	body, refresh, err := s.mint(ctx, r, family, scopes, 1)
+	answer, refresh, err := s.mint(ctx, r, family, scopes, 1)
 	if err != nil {
-		return nil, err
+		return tokenResponse{}, err
 	}
 	err = s.store.RedeemCode(ctx, r.project.ID, Redeem{CodeID: code.ID, Now: now, Family: family, Refresh: refresh},
 		s.tokenEvent(ctx, r, audit.TokenIssued, code.Subject, family.ID),
 		s.tokenEvent(ctx, r, audit.CodeReused, code.Subject, code.ID))
 	switch {
 	case errors.Is(err, ErrUsed):
-		return nil, invalidGrant("The code was used before. What was issued for it has been revoked.")
+		return tokenResponse{}, invalidGrant("The code was used before. What was issued for it has been revoked.")
 	case errors.Is(err, ErrDead):
-		return nil, s.refuseGrant(ctx, r, code.Subject, "code is dead")
+		return tokenResponse{}, s.refuseGrant(ctx, r, code.Subject, "code is dead")
 	}
-	return body, err
+	return answer, err
 }

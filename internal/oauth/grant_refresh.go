@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"slices"
 	"time"
@@ -15,41 +16,45 @@ import (
 // §4.14.2). One call rotates; a repeat within the window gets the same answer,
 // which is kept so that only the old token can open it; anything later is theft
 // and ends the family (decision 7).
-func (s *Server) exchangeRefresh(ctx context.Context, r tokenRequest) ([]byte, error) {
+func (s *Server) exchangeRefresh(ctx context.Context, r tokenRequest) (tokenResponse, error) {
 	given, ok := secret.Parse(secret.RefreshToken, r.refresh)
 	if !ok {
-		return nil, s.refuseGrant(ctx, r, "", "malformed refresh token")
+		return tokenResponse{}, s.refuseGrant(ctx, r, "", "malformed refresh token")
 	}
 	token, family, _, err := s.store.RefreshToken(ctx, r.project.ID, given.ID)
 	if errors.Is(err, ErrNotFound) {
-		return nil, s.refuseGrant(ctx, r, "", "unknown refresh token")
+		return tokenResponse{}, s.refuseGrant(ctx, r, "", "unknown refresh token")
 	}
 	if err != nil {
-		return nil, err
+		return tokenResponse{}, err
 	}
 	now := s.now()
 	switch {
 	case !given.Matches(token.Hash):
-		return nil, s.refuseGrant(ctx, r, "", "unknown refresh token")
+		return tokenResponse{}, s.refuseGrant(ctx, r, "", "unknown refresh token")
 	case family.ClientID != r.client.ID:
-		return nil, s.refuseGrant(ctx, r, family.Subject, "refresh token of another client")
+		return tokenResponse{}, s.refuseGrant(ctx, r, family.Subject, "refresh token of another client")
 	case token.AuthMethod != r.method:
-		return nil, s.refuseGrant(ctx, r, family.Subject, "other client authentication")
+		return tokenResponse{}, s.refuseGrant(ctx, r, family.Subject, "other client authentication")
 	}
 	if err := s.checkResource(ctx, r, family.Subject, family.Resource); err != nil {
-		return nil, err
+		return tokenResponse{}, err
 	}
 	scopes, err := s.narrow(ctx, r, family.Subject, family.Organization, family.Scopes)
 	if err != nil {
-		return nil, err
+		return tokenResponse{}, err
 	}
 	family.Nonce = "" // it answered the first request (OpenID Connect Core §12.2)
-	body, successor, err := s.mint(ctx, r, family, scopes, token.Generation+1)
+	answer, successor, err := s.mint(ctx, r, family, scopes, token.Generation+1)
 	if err != nil {
-		return nil, err
+		return tokenResponse{}, err
+	}
+	kept, err := json.Marshal(keptAnswer{answer, now.Add(time.Duration(answer.ExpiresIn) * time.Second).Unix()})
+	if err != nil {
+		return tokenResponse{}, err
 	}
 	if successor == nil {
-		return nil, s.refuseGrant(ctx, r, family.Subject, "client no longer refreshes")
+		return tokenResponse{}, s.refuseGrant(ctx, r, family.Subject, "client no longer refreshes")
 	}
 	place := signing.Place{Table: "refresh_token", Row: token.ID, Column: "replay"}
 	done := s.tokenEvent(ctx, r, audit.TokenRefreshed, family.Subject, family.ID)
@@ -59,17 +64,40 @@ func (s *Server) exchangeRefresh(ctx context.Context, r tokenRequest) ([]byte, e
 	rotation, err := s.store.RotateRefresh(ctx, Rotate{
 		ProjectID: r.project.ID, TokenID: token.ID, AuthMethod: r.method, Now: now,
 		Window:    time.Duration(r.project.Settings.Lifetimes.ReplayWindow) * time.Second,
-		Successor: *successor, Replay: signing.SealUnder(given.Text, body, place),
+		Successor: *successor, Replay: signing.SealUnder(given.Text, kept, place),
 	}, done, s.tokenEvent(ctx, r, audit.RefreshReused, family.Subject, family.ID))
 	switch {
 	case errors.Is(err, ErrUsed):
-		return nil, invalidGrant("This refresh token was used before. Everything issued from it has been revoked; start a new authorization.")
+		return tokenResponse{}, invalidGrant("This refresh token was used before. Everything issued from it has been revoked; start a new authorization.")
 	case errors.Is(err, ErrDead):
-		return nil, s.refuseGrant(ctx, r, family.Subject, "refresh token is dead")
+		return tokenResponse{}, s.refuseGrant(ctx, r, family.Subject, "refresh token is dead")
 	case err != nil:
-		return nil, err
+		return tokenResponse{}, err
 	case !rotation.Done:
-		return signing.OpenUnder(given.Text, rotation.Replay, place)
+		return openAnswer(given.Text, rotation.Replay, place, now)
 	}
-	return body, nil
+	return answer, nil
+}
+
+// keptAnswer is the answer of a rotation as it waits for a repeat. It knows the
+// second in which the access token ends, for expires_in counts from the answer
+// (RFC 6749 §5.1).
+type keptAnswer struct {
+	tokenResponse
+	ExpiresAt int64 `json:"expires_at"`
+}
+
+// openAnswer is a kept answer as it is right now.
+func openAnswer(token string, sealed []byte, place signing.Place, now time.Time) (tokenResponse, error) {
+	body, err := signing.OpenUnder(token, sealed, place)
+	if err != nil {
+		return tokenResponse{}, err
+	}
+	var kept keptAnswer
+	if err := json.Unmarshal(body, &kept); err != nil {
+		return tokenResponse{}, err
+	}
+	// A node whose clock is behind says no more than was said.
+	kept.ExpiresIn = min(kept.ExpiresIn, int(max(0, kept.ExpiresAt-now.Unix())))
+	return kept.tokenResponse, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 
 	"github.com/postern-id/postern/internal/project"
@@ -18,7 +19,7 @@ const introspectLimit = 128 << 10
 
 // inspector is who asks about a token (decision 15): one of the three.
 type inspector struct {
-	resource *project.Resource // sees access tokens whose audience names it
+	resource *project.Resource // sees access tokens whose audience names it, by its URI or an alias
 	project  bool              // sees every token of the project
 	client   Client            // sees the tokens it got
 }
@@ -118,7 +119,7 @@ func (s *Server) introspect(ctx context.Context, p *project.Project, who inspect
 		return introspection{}, err
 	}
 	audience := claims.audiences()
-	if who.resource != nil && !contains(audience, who.resource.URI) {
+	if who.resource != nil && !slices.ContainsFunc(audience, who.resource.Is) {
 		return introspection{}, nil
 	}
 	live, scopes, alive, err := s.live(ctx, p, claims)

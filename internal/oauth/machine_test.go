@@ -6,6 +6,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -43,6 +44,7 @@ type rig struct {
 	clock   *rigClock
 	people  *rigPeople
 	fetch   *http.Client // what the server reads documents with
+	copies  fs.FS        // stored copies of documents, nil for none
 	keys    map[string]secret.Secret
 	signing signing.Store
 }
@@ -200,6 +202,7 @@ func (r *rig) serve(store oauth.Store) *oauth.Server {
 		Address: func(req *http.Request) string { return req.RemoteAddr },
 		Trace:   func(context.Context) string { return "K7Q-2MX-9RD" },
 		Note:    func(context.Context, ...slog.Attr) {},
+		Copies:  r.copies,
 	})
 	if err != nil {
 		r.Fatal(err)

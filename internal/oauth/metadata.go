@@ -110,7 +110,7 @@ func describeServer(p *project.Project) serverMetadata {
 		}
 	}
 	for _, r := range p.Resources { // RFC 9728 §4
-		m.ProtectedResources = append(m.ProtectedResources, r.URI)
+		m.ProtectedResources = append(m.ProtectedResources, r.URIs()...)
 	}
 	return m
 }

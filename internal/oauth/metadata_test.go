@@ -83,6 +83,10 @@ func TestMetadataFollowsTheProject(t *testing.T) {
 		{"documents off: said so", func(p *project.Project) { p.Settings.MetadataDocuments = false }, "client_id_metadata_document_supported", false},
 		{"own authorization page", func(p *project.Project) { p.Settings.AuthorizationURL = "https://app.example.test/authorize" }, "authorization_endpoint", "https://app.example.test/authorize"},
 		{"privacy page", func(p *project.Project) { p.Settings.PrivacyURL = "https://example.test/privacy" }, "op_policy_uri", "https://example.test/privacy"},
+		{"aliases", func(p *project.Project) {
+			p.Resources = p.Resources[:1]
+			p.Resources[0].Aliases = []string{"https://notes.example.test/sse"}
+		}, "protected_resources", strs(rigNotes, "https://notes.example.test/sse")},
 		{"no resources", func(p *project.Project) { p.Resources = nil }, "protected_resources", nil},
 		{"a scope named like ours stands once", func(p *project.Project) { p.Scopes = []project.Scope{{Name: "openid"}} }, "scopes_supported", strs("openid", "profile", "email")},
 	} {

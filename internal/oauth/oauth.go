@@ -16,6 +16,8 @@ package oauth
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -41,7 +43,7 @@ type Subjects interface {
 	Claims(ctx context.Context, projectID, subject, organization string, scopes []string) (claims map[string]any, active bool, err error)
 }
 
-// Config is what New needs; every field is required.
+// Config is what New needs; every field but Copies is required.
 type Config struct {
 	Store    Store
 	Subjects Subjects
@@ -51,6 +53,7 @@ type Config struct {
 	Address  func(r *http.Request) string              // the peer's address as the server trusts it
 	Trace    func(ctx context.Context) string          // the trace code of this request
 	Note     func(ctx context.Context, a ...slog.Attr) // adds to this request's log line
+	Copies   fs.FS                                     // stored copies of metadata documents; nil for this program's own
 }
 
 // Server is the protocol of every project of a deployment. Handlers take the
@@ -72,11 +75,22 @@ type Server struct {
 func New(c Config) (*Server, error) {
 	if c.Store == nil || c.Subjects == nil || c.Keys == nil || c.Fetch == nil || c.Now == nil ||
 		c.Address == nil || c.Trace == nil || c.Note == nil {
-		return nil, errors.New("oauth: every field of Config is required")
+		return nil, errors.New("oauth: every field of Config but Copies is required")
+	}
+	if c.Copies == nil {
+		own, err := fs.Sub(embeddedCopies, "copies")
+		if err != nil {
+			return nil, fmt.Errorf("oauth: read copies: %w", err)
+		}
+		c.Copies = own
+	}
+	copies, err := readCopies(c.Copies)
+	if err != nil {
+		return nil, err
 	}
 	return &Server{
 		store: c.Store, subjects: c.Subjects, keys: c.Keys, fetch: c.Fetch, now: c.Now,
-		address: c.Address, trace: c.Trace, note: c.Note, documents: newDocuments(c.Now),
+		address: c.Address, trace: c.Trace, note: c.Note, documents: documents{now: c.Now, copies: copies},
 	}, nil
 }
 

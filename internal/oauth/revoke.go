@@ -74,8 +74,8 @@ func (s *Server) revoke(ctx context.Context, p *project.Project, client Client, 
 // §2.1).
 func (s *Server) refuseRevocation(ctx context.Context, p *project.Project, client Client) error {
 	e := s.event(ctx, p, audit.TokenRefused)
-	e.Actor, e.ClientID, e.Refused, e.Reason = client.ID, client.ID, true, "revocation of another client's token"
-	if err := s.store.Record(ctx, e); err != nil {
+	e.Actor, e.ClientID, e.Reason = client.ID, client.ID, "revocation of another client's token"
+	if err := s.recordRefusal(ctx, e); err != nil {
 		return err
 	}
 	return unauthorizedClient("The token was not issued to this client.")

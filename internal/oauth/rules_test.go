@@ -233,6 +233,8 @@ func TestResolveResource(t *testing.T) {
 	open.Settings.UnregisteredResources = true
 	none := testProject()
 	none.Resources = nil
+	alias := testProject()
+	alias.Resources[0].Aliases = []string{"https://todo.example.test/sse"}
 	two := testProject()
 	two.Resources = append(two.Resources, project.Resource{URI: "https://notes.example.test"})
 	tests := []struct {
@@ -244,6 +246,8 @@ func TestResolveResource(t *testing.T) {
 	}{
 		{"registered", testProject(), []string{todo}, todo, false},
 		{"a trailing slash does not count", testProject(), []string{todo + "/"}, todo, false},
+		{"an alias is the resource itself", alias, []string{"https://todo.example.test/sse"}, todo, false},
+		{"below an alias", alias, []string{"https://todo.example.test/sse/x"}, "", true},
 		{"absent: the only one", testProject(), nil, todo, false},
 		{"absent: none of two", two, nil, "", false},
 		{"absent: there is none", none, nil, "", false},

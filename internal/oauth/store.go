@@ -60,9 +60,13 @@ type Family struct {
 	Nonce        string
 	AuthTime     time.Time
 	CreatedAt    time.Time
-	ExpiresAt    time.Time // absolute end of its refresh tokens
+	ExpiresAt    time.Time // absolute end of its refresh tokens; without one, the end of its access token
 	RevokedAt    time.Time // zero while it lives
 }
+
+// MaxFamilies is how many live families a grant has at most: a program that
+// connects anew and again does not pile up tokens that nobody will ever end.
+const MaxFamilies = 50
 
 // Code is an authorization code as it is kept: the secret only as a hash.
 type Code struct {
@@ -107,8 +111,9 @@ type RefreshToken struct {
 // keeps the code, in one transaction.
 type Decision struct {
 	FlowID string       // "" when consent was remembered and no flow was made
+	Asked  bool         // a person decided now; else a scope that they declined stands against the code
 	Grant  Grant        // ID is used when the grant is new
-	Scopes []GrantScope // one for each scope that was asked; empty when remembered
+	Scopes []GrantScope // one for each scope that was decided; empty when remembered
 	Code   Code         // GrantID is set by the store
 }
 
@@ -188,8 +193,12 @@ type Store interface {
 	// ErrLimited when a counter is full; then nothing changed.
 	MergeClient(ctx context.Context, c Client, limits []Counter, e audit.Event) (Client, error)
 	// SaveDocumentClient keeps what a metadata document said, under its URL: the
-	// id of an existing row stays, all else is replaced. It returns the row.
-	SaveDocumentClient(ctx context.Context, c Client, e audit.Event) (Client, error)
+	// id of an existing row stays, all else is replaced, the logo too, a PNG or nil
+	// for none. It returns the row.
+	SaveDocumentClient(ctx context.Context, c Client, logo []byte, e audit.Event) (Client, error)
+	// Logo returns the PNG with this SHA-256 in hex that is a logo of the project or
+	// of one of its clients, or ErrNotFound.
+	Logo(ctx context.Context, projectID, digest string) ([]byte, error)
 	// SetClientSecret replaces a client's secret.
 	SetClientSecret(ctx context.Context, projectID, id, secretID string, hash []byte, e audit.Event) error
 	// DeleteClient removes a client with its grants, families and tokens, and
@@ -215,7 +224,8 @@ type Store interface {
 	// fewer than five wrong tries, grant alive), keeps the family and its refresh
 	// token and marks the grant used. ErrUsed when it was redeemed before: then
 	// the family it was redeemed for is revoked in the same transaction, with
-	// reuse as the event. ErrDead otherwise.
+	// reuse as the event. ErrDead otherwise. A grant keeps at most MaxFamilies
+	// live families: the oldest beyond end in the same transaction.
 	RedeemCode(ctx context.Context, projectID string, r Redeem, done, reuse audit.Event) error
 
 	// RefreshToken returns a refresh token with its family and grant, whatever
@@ -250,4 +260,7 @@ type Store interface {
 	Count(ctx context.Context, projectID string, c Counter, now time.Time) error
 	// Record keeps an event that stands alone.
 	Record(ctx context.Context, e audit.Event) error
+	// RecordRefusal keeps an event that a stranger can cause at will. ErrLimited
+	// when a counter is full; then nothing changed.
+	RecordRefusal(ctx context.Context, e audit.Event, limits []Counter) error
 }

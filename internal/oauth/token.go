@@ -2,7 +2,6 @@ package oauth
 
 import (
 	"context"
-	"encoding/json"
 	"net/http"
 	"net/url"
 	"slices"
@@ -55,7 +54,7 @@ func (s *Server) Token(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	var body []byte
+	var answer tokenResponse
 	switch grant {
 	case "":
 		return invalidRequest("grant_type is missing.")
@@ -64,9 +63,9 @@ func (s *Server) Token(w http.ResponseWriter, r *http.Request) error {
 			return unauthorizedClient("This client did not register for the grant type %s.", grant)
 		}
 		if grant == "authorization_code" {
-			body, err = s.exchangeCode(ctx, req)
+			answer, err = s.exchangeCode(ctx, req)
 		} else {
-			body, err = s.exchangeRefresh(ctx, req)
+			answer, err = s.exchangeRefresh(ctx, req)
 		}
 	default:
 		return unsupportedGrantType("Use authorization_code or refresh_token.")
@@ -74,11 +73,7 @@ func (s *Server) Token(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	h := w.Header()
-	h.Set("Content-Type", "application/json")
-	h.Set("Cache-Control", "no-store")
-	h.Set("Pragma", "no-cache")
-	_, _ = w.Write(body) // a client that went away is no error of ours
+	writeJSON(w, http.StatusOK, answer)
 	return nil
 }
 
@@ -95,15 +90,19 @@ func parseToken(p *project.Project, client Client, method string, form url.Value
 }
 
 // checkResource checks that a token request stays inside what was granted (RFC
-// 8707 §2.2): it names the granted resource, or none. A resource that the
-// operator removed since gets no more tokens.
+// 8707 §2.2): it names the granted resource by any of its addresses, or none. A
+// resource that the operator removed since gets no more tokens.
 func (s *Server) checkResource(ctx context.Context, r tokenRequest, subject, granted string) error {
+	resource, registered := r.project.Resource(granted)
+	if !registered {
+		resource = project.Resource{URI: granted}
+	}
 	for _, asked := range r.resources {
-		if granted == "" || strings.TrimSuffix(asked, "/") != strings.TrimSuffix(granted, "/") {
+		if granted == "" || !resource.Is(asked) {
 			return invalidTarget("The grant is not for this resource. Start a new authorization for it.")
 		}
 	}
-	if _, registered := r.project.Resource(granted); !registered && granted != "" && !r.project.Settings.UnregisteredResources {
+	if !registered && granted != "" && !r.project.Settings.UnregisteredResources {
 		return s.refuseGrant(ctx, r, subject, "resource is no longer registered")
 	}
 	return nil
@@ -137,19 +136,18 @@ func (s *Server) narrow(ctx context.Context, r tokenRequest, subject, organizati
 
 // mint makes the whole answer for a family, and the refresh token's row when
 // the client gets one. Nothing is kept yet.
-func (s *Server) mint(ctx context.Context, r tokenRequest, f Family, scopes []string, generation int) (body []byte, refresh *RefreshToken, err error) {
-	refreshes := r.client.Refreshes()
-	access, life, err := s.mintAccess(ctx, r.project, f, r.client, scopes, refreshes)
+func (s *Server) mint(ctx context.Context, r tokenRequest, f Family, scopes []string, generation int) (answer tokenResponse, refresh *RefreshToken, err error) {
+	access, life, err := s.mintAccess(ctx, r.project, f, r.client, scopes)
 	if err != nil {
-		return nil, nil, err
+		return tokenResponse{}, nil, err
 	}
-	answer := tokenResponse{AccessToken: access, TokenType: "Bearer", ExpiresIn: life, Scope: strings.Join(scopes, " ")}
+	answer = tokenResponse{AccessToken: access, TokenType: "Bearer", ExpiresIn: life, Scope: strings.Join(scopes, " ")}
 	if slices.Contains(scopes, "openid") {
 		if answer.IDToken, err = s.mintID(ctx, r.project, f, r.client, scopes, access); err != nil {
-			return nil, nil, err
+			return tokenResponse{}, nil, err
 		}
 	}
-	if refreshes {
+	if r.client.Refreshes() {
 		now := s.now()
 		token := secret.New(secret.RefreshToken, now)
 		expires := now.Add(time.Duration(r.project.Settings.Lifetimes.RefreshIdle) * time.Second)
@@ -162,16 +160,15 @@ func (s *Server) mint(ctx context.Context, r tokenRequest, f Family, scopes []st
 			AuthMethod: r.method, CreatedAt: now, ExpiresAt: expires,
 		}
 	}
-	body, err = json.Marshal(answer)
-	return body, refresh, err
+	return answer, refresh, nil
 }
 
 // refuseGrant records why a code or refresh token was refused and answers with
 // one sentence for every case.
 func (s *Server) refuseGrant(ctx context.Context, r tokenRequest, subject, reason string) error {
 	e := s.event(ctx, r.project, audit.TokenRefused)
-	e.Actor, e.ClientID, e.Subject, e.Refused, e.Reason = r.client.ID, r.client.ID, subject, true, reason
-	if err := s.store.Record(ctx, e); err != nil {
+	e.Actor, e.ClientID, e.Subject, e.Reason = r.client.ID, r.client.ID, subject, reason
+	if err := s.recordRefusal(ctx, e); err != nil {
 		return err
 	}
 	return invalidGrant("The code or refresh token is not valid for this client any more. Start a new authorization.")

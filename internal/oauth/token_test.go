@@ -828,6 +828,10 @@ func (f failing) Record(ctx context.Context, e audit.Event) error {
 	return errors.Join(f.fails("record"), f.only("record", func() error { return f.Store.Record(ctx, e) }))
 }
 
+func (f failing) RecordRefusal(ctx context.Context, e audit.Event, limits []oauth.Counter) error {
+	return errors.Join(f.fails("record"), f.only("record", func() error { return f.Store.RecordRefusal(ctx, e, limits) }))
+}
+
 // only calls unless this is what cannot be done.
 func (f failing) only(what string, call func() error) error {
 	if f.what == what {

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -24,6 +25,7 @@ type Store interface {
 // current after Reload.
 type Directory struct {
 	store   Store
+	reading sync.Mutex // one reading at a time, so that no older one comes last
 	current atomic.Pointer[snapshot]
 }
 
@@ -60,6 +62,12 @@ func (d *Directory) All() []*Project {
 
 // Reload reads every project again.
 func (d *Directory) Reload(ctx context.Context) error {
+	d.reading.Lock()
+	defer d.reading.Unlock()
+	return d.reload(ctx)
+}
+
+func (d *Directory) reload(ctx context.Context) error {
 	all, err := d.store.Projects(ctx)
 	if err != nil {
 		return fmt.Errorf("project: load: %w", err)
@@ -79,6 +87,8 @@ func (d *Directory) Reload(ctx context.Context) error {
 // Poll reloads if any change counter moved, and reports the ids of the
 // projects that are new or changed. The caller refreshes what it keeps for them.
 func (d *Directory) Poll(ctx context.Context) ([]string, error) {
+	d.reading.Lock()
+	defer d.reading.Unlock()
 	now, err := d.store.Changes(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("project: changes: %w", err)
@@ -94,7 +104,7 @@ func (d *Directory) Poll(ctx context.Context) ([]string, error) {
 		return nil, nil
 	}
 	slices.Sort(changed)
-	return changed, d.Reload(ctx)
+	return changed, d.reload(ctx)
 }
 
 // PollInterval is how often a server asks for changes made beside it.

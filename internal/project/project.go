@@ -31,6 +31,9 @@ var ErrNotFound = errors.New("project: not found")
 // ErrConflict says that another project already has this issuer's host.
 var ErrConflict = errors.New("project: another project has this host")
 
+// ErrTaken says that another resource server of the project has an address.
+var ErrTaken = errors.New("project: another resource server has this address")
+
 // Vertical says whose sign-ins a project handles.
 type Vertical string
 
@@ -61,6 +64,7 @@ type Project struct {
 	SecretID    string // id part of the project secret (decision 23)
 	SecretHash  []byte // SHA-256 of its random part
 	Settings    Settings
+	Logo        string     // SHA-256 of its logo in hex, "" without one
 	Resources   []Resource // in the order they were added
 	Scopes      []Scope    // from the policy document, in its order
 	Change      int64      // raised by every change; what caches compare
@@ -72,6 +76,7 @@ type Project struct {
 type Settings struct {
 	DynamicRegistration   bool      `json:"dynamic_registration"`
 	MetadataDocuments     bool      `json:"client_id_metadata_documents"`
+	DocumentCopies        bool      `json:"document_copies"`             // stored copies of documents that cannot be read (decision 28)
 	UnregisteredResources bool      `json:"unregistered_resources"`      // accept a resource nobody registered (decision 4)
 	PrivateUseSchemes     []string  `json:"private_use_schemes"`         // schemes a redirect URI may have besides https and loopback http
 	DocumentPorts         []int     `json:"document_ports,omitempty"`    // ports besides 443 for metadata documents
@@ -103,6 +108,7 @@ func Defaults() Settings {
 	return Settings{
 		DynamicRegistration: true,
 		MetadataDocuments:   true,
+		DocumentCopies:      true,
 		PrivateUseSchemes:   []string{"cursor", "vscode", "vscode-insiders", "windsurf", "zed", "claude"},
 		DefaultScopes:       []string{},
 		Lifetimes: Lifetimes{
@@ -168,9 +174,10 @@ const (
 
 // Resource is a resource server (an MCP server) that trusts this project.
 type Resource struct {
-	ID            string // resource-server-<test|live>-<uuid>
-	URI           string // the resource identifier of RFC 8707, as registered
-	Name          string // what people read on the consent page
+	ID            string   // resource-server-<test|live>-<uuid>
+	URI           string   // the resource identifier of RFC 8707, as registered; what tokens for it name
+	Aliases       []string // other URIs of the same server, at its origin; asking for one is asking for URI
+	Name          string   // what people read on the consent page
 	Scopes        []string
 	DefaultScopes []string // when a request names none; empty means Scopes
 	Profile       TokenProfile
@@ -185,6 +192,7 @@ type Resource struct {
 type Scope struct {
 	Name        string
 	Description string // a sentence such as "Read your notes"; "" when nobody described it
+	Detail      string // what stands smaller below it, such as "Titles and texts"; mostly ""
 	ReadOnly    bool   // false: it changes or deletes something
 }
 
@@ -197,17 +205,65 @@ func (p *Project) Scope(name string) (Scope, bool) {
 	return p.Scopes[i], true
 }
 
-// Resource finds a registered resource server by its identifier. One trailing
-// slash does not count (decision 4); the registered spelling is what comes
-// back.
+// Resource finds a registered resource server by its identifier or by an alias.
+// What comes back has the registered spelling.
 func (p *Project) Resource(uri string) (Resource, bool) {
-	want := strings.TrimSuffix(uri, "/")
 	for _, r := range p.Resources {
-		if strings.TrimSuffix(r.URI, "/") == want {
+		if r.Is(uri) {
 			return r, true
 		}
 	}
 	return Resource{}, false
+}
+
+// ResourceKey is what two spellings of one resource identifier have in common:
+// one trailing slash does not count (decision 4).
+func ResourceKey(uri string) string { return strings.TrimSuffix(uri, "/") }
+
+// Is reports whether uri names this resource server, by its URI or an alias.
+func (r Resource) Is(uri string) bool {
+	key := ResourceKey(uri)
+	return ResourceKey(r.URI) == key || slices.ContainsFunc(r.Aliases, func(a string) bool { return ResourceKey(a) == key })
+}
+
+// URIs are the resource's own URI and, behind it, its aliases.
+func (r Resource) URIs() []string { return append([]string{r.URI}, r.Aliases...) }
+
+// CheckAliases refuses what cannot be an alias of r: it is a resource identifier
+// at the origin of r.URI, and there once. The same program answers there: an
+// alias elsewhere would give one server the tokens of another.
+func (r Resource) CheckAliases() error {
+	for i, alias := range r.Aliases {
+		if err := CheckResource(alias); err != nil {
+			return err
+		}
+		if origin(alias) != origin(r.URI) {
+			return fmt.Errorf("alias %q is not at %s, where %s is; register it as a resource server of its own", alias, origin(r.URI), r.URI)
+		}
+		if (Resource{URI: r.URI, Aliases: r.Aliases[:i]}).Is(alias) {
+			return fmt.Errorf("alias %q is named twice", alias)
+		}
+	}
+	return nil
+}
+
+// CheckTaken returns ErrTaken when r has an address that is one of another
+// resource server's. Among all there may be r as it was before.
+func (r Resource) CheckTaken(all []Resource) error {
+	for _, other := range all {
+		for _, uri := range r.URIs() {
+			if ResourceKey(other.URI) != ResourceKey(r.URI) && other.Is(uri) {
+				return fmt.Errorf("%w: %s is an address of the resource server %s; an address belongs to one", ErrTaken, uri, other.URI)
+			}
+		}
+	}
+	return nil
+}
+
+// origin is the scheme and authority of a URL that CheckResource accepts.
+func origin(uri string) string {
+	scheme, _, _ := strings.Cut(uri, "://")
+	return strings.ToLower(scheme) + "://" + IssuerHost(uri)
 }
 
 // DefaultResource is the resource of a request that names none: the one

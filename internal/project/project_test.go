@@ -1,8 +1,11 @@
 package project_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"image"
+	"image/png"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +13,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/postern-id/postern/internal/picture"
 	"github.com/postern-id/postern/internal/project"
 	"github.com/postern-id/postern/internal/server"
 	"github.com/postern-id/postern/internal/store"
@@ -204,6 +208,60 @@ func TestResources(t *testing.T) {
 	}
 }
 
+// Every address of a resource server leads to it.
+func TestAliases(t *testing.T) {
+	notes := project.Resource{URI: "https://notes.example.com/mcp", Aliases: []string{"https://notes.example.com/sse", "https://notes.example.com/old/"}}
+	p := &project.Project{Resources: []project.Resource{{URI: "https://files.example.com"}, notes}}
+	for uri, want := range map[string]bool{
+		"https://notes.example.com/mcp": true, "https://notes.example.com/sse": true, "https://notes.example.com/sse/": true,
+		"https://notes.example.com/old": true, "https://notes.example.com/sse/x": false, "https://notes.example.com": false,
+	} {
+		if got, ok := p.Resource(uri); ok != want || want && got.URI != notes.URI || notes.Is(uri) != want {
+			t.Errorf("Resource(%q) = %q, %t", uri, got.URI, ok)
+		}
+	}
+	if diff := cmp.Diff([]string{notes.URI, notes.Aliases[0], notes.Aliases[1]}, notes.URIs()); diff != "" {
+		t.Error(diff)
+	}
+
+	for alias, says := range map[string]string{
+		"https://notes.example.com/sse":     "",
+		"https://NOTES.example.com:443/sse": "",
+		"https://notes.example.com/mcp/":    "is named twice",
+		"https://notes.example.com/twice":   "is named twice",
+		"https://notes.example.com/a?b":     "must have no user, query or fragment",
+		"/sse":                              "is not a URL",
+		"https://files.example.com/sse":     "is not at https://notes.example.com",
+		"https://notes.example.com:8443/x":  "is not at https://notes.example.com",
+		"http://localhost/sse":              "is not at https://notes.example.com",
+	} {
+		r := project.Resource{URI: notes.URI, Aliases: []string{"https://notes.example.com/twice", alias}}
+		if err := r.CheckAliases(); (err == nil) != (says == "") || err != nil && !strings.Contains(err.Error(), says) {
+			t.Errorf("%s: %v, want %q", alias, err, says)
+		}
+	}
+
+	for _, test := range []struct {
+		name  string
+		r     project.Resource
+		taken bool
+	}{
+		{"itself again", notes, false},
+		{"itself without its aliases, in another spelling", project.Resource{URI: notes.URI + "/"}, false},
+		{"another", project.Resource{URI: "https://notes.example.com/api", Aliases: []string{"https://notes.example.com/events"}}, false},
+		{"another's alias", project.Resource{URI: "https://notes.example.com/sse"}, true},
+		{"another's alias, in another spelling", project.Resource{URI: "https://notes.example.com/old"}, true},
+		{"another's alias as an alias", project.Resource{URI: "https://notes.example.com/api", Aliases: notes.Aliases[:1]}, true},
+		{"another's URI as an alias", project.Resource{URI: "https://notes.example.com/api", Aliases: []string{notes.URI}}, true},
+	} {
+		if err := test.r.CheckTaken(p.Resources); errors.Is(err, project.ErrTaken) != test.taken || !test.taken && err != nil {
+			t.Errorf("%s: %v", test.name, err)
+		} else if test.taken && !strings.Contains(err.Error(), "of the resource server "+notes.URI) {
+			t.Errorf("%s: %v", test.name, err)
+		}
+	}
+}
+
 func TestContext(t *testing.T) {
 	if _, ok := project.Known(t.Context()); ok {
 		t.Error("a project out of nothing")
@@ -376,6 +434,39 @@ func (away) Changes(context.Context) (map[string]int64, error) {
 
 func (away) Projects(context.Context) ([]*project.Project, error) {
 	return nil, errors.New("the database is away")
+}
+
+// A logo is drawn anew, and what is no picture changes nothing.
+func TestSetLogo(t *testing.T) {
+	db, setup := data(t)
+	p, _, err := setup.Create(t.Context(), project.New{Name: "Notes", Issuer: "https://auth.example.com"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var file bytes.Buffer
+	if err := png.Encode(&file, image.NewNRGBA(image.Rect(0, 0, 200, 100))); err != nil {
+		t.Fatal(err)
+	}
+	if err := setup.SetLogo(t.Context(), p, file.Bytes()); err != nil {
+		t.Fatal(err)
+	}
+	with, err := setup.Find(t.Context(), p.ID)
+	if err != nil || with.Logo == "" {
+		t.Fatalf("%v, logo %q", err, with.Logo)
+	}
+	kept, err := db.Logo(t.Context(), p.ID, with.Logo)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if size, err := png.DecodeConfig(bytes.NewReader(kept)); err != nil || size.Width != 128 || size.Height != 64 {
+		t.Errorf("%d by %d, %v", size.Width, size.Height, err)
+	}
+	if err := setup.SetLogo(t.Context(), p, []byte("<svg/>")); !errors.Is(err, picture.ErrUnfit) {
+		t.Errorf("SVG: %v", err)
+	}
+	if p, err := setup.Find(t.Context(), p.ID); err != nil || p.Logo != with.Logo {
+		t.Errorf("after it: %v, logo %q", err, p.Logo)
+	}
 }
 
 func TestDirectoryWithoutDatabase(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/picture"
 	"github.com/postern-id/postern/internal/secret"
 )
 
@@ -22,9 +23,14 @@ type SetupStore interface {
 	// SaveSettings replaces name and settings of a project if its change counter
 	// still is change, or returns ErrConflict.
 	SaveSettings(ctx context.Context, projectID string, change int64, name string, s Settings, e audit.Event) error
+	// SaveLogo keeps a project's logo, a PNG; nil takes it away.
+	SaveLogo(ctx context.Context, projectID string, png []byte, e audit.Event) error
 	// AddResource keeps a resource server, or replaces the one with the same URI,
-	// whose id stays, and whose secret stays unless r has one. The scopes are defined in the policy document, or described anew there; those
-	// it has and that are not named here stay. If r.Default is set, no other is.
+	// whose id stays, and whose secret stays unless r has one. It returns ErrTaken
+	// when an address of r is another's. The scopes are defined in the policy
+	// document, or described anew there; those it has and that are not named here
+	// stay. A new sentence brings its own detail or none, a detail alone joins the
+	// sentence that is there. If r.Default is set, no other is.
 	AddResource(ctx context.Context, projectID string, r Resource, scopes []Scope, e audit.Event) error
 	// RemoveResource removes a resource server, or returns ErrNotFound. Its scopes
 	// stay in the policy document.
@@ -136,10 +142,27 @@ func (s *Setup) Change(ctx context.Context, id string, edit func(p *Project) err
 	return nil, ErrConflict
 }
 
+// SetLogo gives a project the logo of a picture file, drawn anew within the
+// bounds of picture.Logo, or takes it away when file is nil. The error of a file
+// that does not fit is picture.ErrUnfit.
+func (s *Setup) SetLogo(ctx context.Context, p *Project, file []byte) error {
+	var png []byte
+	if file != nil {
+		var err error
+		if png, err = picture.Logo(file); err != nil {
+			return err
+		}
+	}
+	return s.store.SaveLogo(ctx, p.ID, png, s.event(p.ID, audit.ProjectChanged, p.ID))
+}
+
 // AddResource registers a resource server with its scopes. With introspect it
 // gets a secret of its own, returned once.
 func (s *Setup) AddResource(ctx context.Context, p *Project, r Resource, scopes []Scope, introspect bool) (Resource, *secret.Secret, error) {
 	if err := CheckResource(r.URI); err != nil {
+		return Resource{}, nil, err
+	}
+	if err := r.CheckAliases(); err != nil {
 		return Resource{}, nil, err
 	}
 	for _, sc := range scopes {

@@ -37,9 +37,10 @@ type Policy struct {
 // Scope is what a connected app may ask for (RFC 6749 §3.3).
 type Scope struct {
 	Name        string       `json:"scope"`
-	Description string       `json:"description"` // the sentence a person reads, such as "Read your notes"
-	ReadOnly    bool         `json:"read_only"`   // changes and deletes nothing
-	Permissions []Permission `json:"permissions"` // what it stands for; empty in a project without roles
+	Description string       `json:"description"`      // the sentence a person reads, such as "Read your notes"
+	Detail      string       `json:"detail,omitempty"` // what stands smaller below it, such as "Titles and texts"
+	ReadOnly    bool         `json:"read_only"`        // changes and deletes nothing
+	Permissions []Permission `json:"permissions"`      // what it stands for; empty in a project without roles
 }
 
 // Resource is a kind of thing in the application, such as "document".
@@ -69,7 +70,7 @@ const AllActions = "*"
 // Limits of a document.
 const (
 	maxEntries     = 500 // of each list
-	maxDescription = 200 // bytes
+	maxDescription = 200 // bytes, of a description or a detail
 )
 
 // Parse reads a policy document in JSON and checks it. Members it does not know
@@ -209,6 +210,8 @@ func (p Policy) Validate() error {
 		c.require(!Standard(s.Name), "%s: scope %q belongs to OpenID Connect", at, s.Name)
 		c.require(!slices.ContainsFunc(p.Scopes[:i], func(o Scope) bool { return o.Name == s.Name }), "%s: scope %q is there twice", at, s.Name)
 		c.description(at, s.Description)
+		c.text(at, "detail", s.Detail)
+		c.require(s.Detail == "" || s.Description != "", "%s: detail stands below a description, and there is none", at)
 		c.permissions(at, s.Permissions)
 	}
 	if len(c.problems) > 0 {
@@ -233,11 +236,14 @@ func (c *check) count(name string, n int) {
 	c.require(n <= maxEntries, "%s has %d entries; at most %d are allowed", name, n, maxEntries)
 }
 
-func (c *check) description(at, text string) {
-	c.require(len(text) <= maxDescription, "%s: description is longer than %d bytes", at, maxDescription)
+func (c *check) description(at, text string) { c.text(at, "description", text) }
+
+// text checks what a person reads.
+func (c *check) text(at, name, text string) {
+	c.require(len(text) <= maxDescription, "%s: %s is longer than %d bytes", at, name, maxDescription)
 	// A character that moves or hides text could make a sentence read as another.
 	odd := strings.ContainsFunc(text, func(r rune) bool { return r == unicode.ReplacementChar || !unicode.IsPrint(r) })
-	c.require(!odd, "%s: description has a character that is not printable", at)
+	c.require(!odd, "%s: %s has a character that is not printable", at, name)
 }
 
 func (c *check) permissions(at string, permissions []Permission) {

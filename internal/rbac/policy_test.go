@@ -17,7 +17,7 @@ func notes() rbac.Policy {
 		Resources: []rbac.Resource{{ID: "note", Description: "A note", Actions: []string{"read", "write"}}},
 		Roles:     []rbac.Role{{ID: "editor", Permissions: []rbac.Permission{{Resource: "note", Actions: []string{rbac.AllActions}}}}},
 		Scopes: []rbac.Scope{
-			{Name: "read:notes", Description: "Read your notes", ReadOnly: true, Permissions: []rbac.Permission{{Resource: "note", Actions: []string{"read"}}}},
+			{Name: "read:notes", Description: "Read your notes", Detail: "Titles and texts", ReadOnly: true, Permissions: []rbac.Permission{{Resource: "note", Actions: []string{"read"}}}},
 			{Name: "write:notes", Description: "Change your notes"},
 		},
 	}
@@ -29,7 +29,7 @@ func TestDocumentRoundTrip(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := `{"version":1,"scopes":[` +
-		`{"scope":"read:notes","description":"Read your notes","read_only":true,"permissions":[{"resource_id":"note","actions":["read"]}]},` +
+		`{"scope":"read:notes","description":"Read your notes","detail":"Titles and texts","read_only":true,"permissions":[{"resource_id":"note","actions":["read"]}]},` +
 		`{"scope":"write:notes","description":"Change your notes","read_only":false,"permissions":[]}],` +
 		`"resources":[{"resource_id":"note","description":"A note","actions":["read","write"]}],` +
 		`"roles":[{"role_id":"editor","description":"","permissions":[{"resource_id":"note","actions":["*"]}]}]}`
@@ -64,6 +64,9 @@ func TestValidateNamesEveryProblem(t *testing.T) {
 			{Name: "x"},
 			{Name: "x", Description: strings.Repeat("x", 201)},
 			{Name: "y", Permissions: []rbac.Permission{{Resource: "note", Actions: []string{"delete"}}, {Resource: "note"}}},
+			{Name: "long", Description: "Long", Detail: strings.Repeat("x", 201)},
+			{Name: "turned", Description: "Turned", Detail: "sti\u202ede"},
+			{Name: "alone", Detail: "Below nothing"},
 		},
 	}
 	var got rbac.Problems
@@ -88,6 +91,9 @@ func TestValidateNamesEveryProblem(t *testing.T) {
 		`scopes[4]: description is longer than 200 bytes`,
 		`scopes[5].permissions[0]: resource "note" has no action "delete"`,
 		`scopes[5].permissions[1]: actions is empty`,
+		`scopes[6]: detail is longer than 200 bytes`,
+		`scopes[7]: detail has a character that is not printable`,
+		`scopes[8]: detail stands below a description, and there is none`,
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)

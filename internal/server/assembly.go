@@ -13,11 +13,14 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sync/singleflight"
+
 	"github.com/postern-id/postern/internal/identity"
 	"github.com/postern-id/postern/internal/login"
 	"github.com/postern-id/postern/internal/mail"
 	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/secret"
 	"github.com/postern-id/postern/internal/signin"
 	"github.com/postern-id/postern/internal/signing"
 	"github.com/postern-id/postern/internal/store"
@@ -38,6 +41,14 @@ type assembly struct {
 	mails     *mail.Queue
 	skewed    atomic.Bool // our clock and the database's are too far apart
 	ready     atomic.Bool // nothing was missing once
+	looks     singleflight.Group
+	good      atomic.Int64 // when nothing was missing last, in nanoseconds since 1970
+	console   bool         // mails go to the log
+
+	id       string    // of this server among those that share the database
+	started  time.Time // when it was assembled
+	renewed  time.Time // when its lease was; of keepUp alone
+	limiters []*web.Limiter
 
 	pages    http.Handler
 	machine  http.Handler
@@ -48,7 +59,8 @@ type assembly struct {
 // for something signed.
 const maxTokenLife = 24 * time.Hour
 
-// The flood limits, each per address and in memory (decision 32). A peer on
+// The flood limits, each per address and in memory; servers that share a
+// database take an even part of each (decision 32). A peer on
 // this computer is not limited: that is a test, or a proxy that was not named,
 // and one bucket for everybody would lock everybody out.
 func pageLimit() web.Limit      { return web.Limit{Count: 120, Per: time.Minute} }
@@ -59,16 +71,18 @@ func machineLimit() web.Limit   { return web.Limit{Count: 600, Per: time.Minute}
 const (
 	// waitingMails bounds the mails in line; more are refused.
 	waitingMails = 1000
-	// maxDocument is the size of a client ID metadata document
-	// (draft-ietf-oauth-client-id-metadata-document-00 §6.6), in bytes.
-	maxDocument = 5 << 10
+	// maxFetched bounds whatever is read for a metadata document, in bytes: a
+	// logo. Of the document itself oauth reads less.
+	maxFetched = 256<<10 + 1
 )
 
 // limitedPeers bounds how many addresses a limiter remembers.
 const limitedPeers = 50_000
 
 func assemble(ctx context.Context, c Config) (*assembly, error) {
-	a := &assembly{log: c.Log, now: c.Now, version: c.Version, dev: c.Dev, db: c.Storage.DB}
+	a := &assembly{log: c.Log, now: c.Now, version: c.Version, dev: c.Dev, db: c.Storage.DB, started: c.Now()}
+	a.id = secret.NewUUID(a.started)
+	_, a.console = c.Mail.(ConsoleMail)
 	var err error
 	if a.directory, err = project.NewDirectory(ctx, a.db); err != nil {
 		return nil, err
@@ -140,6 +154,7 @@ func (a *assembly) handlers() error {
 
 func (a *assembly) limit(l web.Limit, write web.ErrorWriter) web.Middleware {
 	limiter := web.NewLimiter(l, limitedPeers, a.now)
+	a.limiters = append(a.limiters, limiter)
 	limited := limiter.Wrap(func(r *http.Request) string { return web.AddressKey(web.ClientIP(r)) }, write)
 	return func(next http.Handler) http.Handler {
 		counted := limited(next)
@@ -220,7 +235,7 @@ func (a *assembly) fetcher(p *project.Project) *http.Client {
 	if c, ok := a.fetchers.Load(key); ok {
 		return c.(*http.Client)
 	}
-	f := web.FetchConfig{UserAgent: "postern/" + a.version, MaxBytes: maxDocument}
+	f := web.FetchConfig{UserAgent: "postern/" + a.version, MaxBytes: maxFetched}
 	for _, port := range p.Settings.DocumentPorts {
 		f.Ports = append(f.Ports, uint16(port)) // project.Settings.Check bounds it
 	}

@@ -66,7 +66,8 @@ func (a *assembly) machines() []Route {
 
 // people are the pages, and what they are made of. Only our own pages may post
 // to them (RFC 9700 §4.7.1), but for logout, which other programs' pages may
-// start and which asks before it does anything.
+// start and which asks before it does anything, and for an authorization
+// request by a form, which becomes a GET.
 func (a *assembly) people(assets http.Handler) []Route {
 	l := a.login
 	often, authorize, mails := a.limit(pageLimit(), l.Error), a.limit(authorizeLimit(), l.Error), a.limit(mailLimit(), l.Error)
@@ -74,6 +75,7 @@ func (a *assembly) people(assets http.Handler) []Route {
 	page := func(h web.Handler) http.Handler { return web.SameOrigin(l.Error)(fromAnywhere(h)) }
 	routes := []Route{
 		{"GET", oauth.PathAuthorize, Anyone, false, authorize(page(l.Authorize))},
+		{"POST", oauth.PathAuthorize, Anyone, false, authorize(fromAnywhere(l.AuthorizeForm))},
 		{"GET", "/login", Anyone, false, page(l.SignIn)},
 		{"GET", "/flow/{flow}", Browser, false, page(l.Flow)},
 		{"POST", "/flow/{flow}/email", Browser, false, mails(page(l.SendCode))},
@@ -85,6 +87,7 @@ func (a *assembly) people(assets http.Handler) []Route {
 		{"POST", "/sign-out", Person, false, page(l.SignOut)},
 		{"GET", oauth.PathLogout, Anyone, false, fromAnywhere(l.Logout)},
 		{"POST", oauth.PathLogout, Anyone, false, fromAnywhere(l.Logout)},
+		{"GET", "/logo/{digest}", Anyone, false, page(l.Logo)},
 		{"GET", web.AssetsPath, Anyone, false, assets},
 		{"GET", "/{$}", Anyone, false, http.RedirectHandler("/connected-apps", http.StatusSeeOther)},
 	}

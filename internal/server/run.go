@@ -133,14 +133,9 @@ func (s *Server) background(ctx context.Context) error {
 			}
 		})
 	}
-	all.Go(func() {
-		a.makeKeys(ctx, a.directory.All())
-		every(ctx, project.PollInterval, func() {
-			if err := a.follow(ctx); err != nil && ctx.Err() == nil {
-				a.log.Error("changes could not be read", "error", err)
-			}
-		})
-	})
+	hurry := make(chan struct{}, 1)
+	all.Go(func() { a.keepUp(ctx, s.config.Poll, hurry) })
+	all.Go(func() { a.listen(ctx, hurry) })
 	all.Go(func() {
 		a.compareClocks(ctx)
 		every(ctx, time.Minute, func() { a.compareClocks(ctx) })
@@ -185,7 +180,7 @@ func (s *Server) awaitSchema(ctx context.Context) error {
 		}
 		err := s.start(ctx)
 		switch {
-		case err == nil, errors.Is(err, store.ErrSchemaNew), errors.Is(err, store.ErrCollation), errors.Is(err, signing.ErrWrongMasterKey):
+		case err == nil, errors.Is(err, store.ErrSchemaNew), errors.Is(err, store.ErrCollation), errors.Is(err, store.ErrPurpose), errors.Is(err, signing.ErrWrongMasterKey):
 			return err
 		case !errors.Is(err, store.ErrSchemaOld) && ctx.Err() == nil:
 			s.config.Log.Warn("the database cannot be used yet", "error", err)
@@ -205,8 +200,90 @@ func (a *assembly) makeKeys(ctx context.Context, projects []*project.Project) {
 	}
 }
 
+// keepUp follows what is changed beside this server and keeps its place among
+// the others: at each interval, and as soon as hurry tells of something.
+func (a *assembly) keepUp(ctx context.Context, interval time.Duration, hurry <-chan struct{}) {
+	a.renew(ctx)
+	defer a.leave(ctx)
+	a.makeKeys(ctx, a.directory.All())
+	t := time.NewTicker(interval)
+	defer t.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-t.C:
+		case <-hurry:
+		}
+		if err := a.follow(ctx); err != nil && ctx.Err() == nil {
+			a.log.Error("changes could not be read", "error", err)
+		}
+		a.renew(ctx)
+		select { // many changes in a row are few polls
+		case <-ctx.Done():
+		case <-time.After(breath):
+		}
+	}
+}
+
+// breath is the least time between two polls.
+const breath = 100 * time.Millisecond
+
+// renew renews this server's lease when a third of it has passed, and takes its
+// part of the flood limits: as many parts as servers are alive.
+func (a *assembly) renew(ctx context.Context) {
+	now := a.now()
+	if since := now.Sub(a.renewed); since >= 0 && since < store.NodeLease/3 {
+		return
+	}
+	live, err := a.db.RenewNode(ctx, a.id, a.started)
+	if err != nil {
+		if ctx.Err() == nil {
+			a.log.Error("this server's lease could not be renewed", "error", err)
+		}
+		return
+	}
+	a.renewed = now
+	for _, l := range a.limiters {
+		l.Divide(live)
+	}
+}
+
+// leave gives this server's part of the limits to the others.
+func (a *assembly) leave(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	if err := a.db.EndNode(ctx, a.id); err != nil {
+		a.log.Warn("this server's lease could not be ended; it runs out by itself", "error", err)
+	}
+}
+
+// listen passes on what the database tells of changes, and connects again when
+// it stops. Meanwhile polling is enough.
+func (a *assembly) listen(ctx context.Context, hurry chan<- struct{}) {
+	const soon, late = 100 * time.Millisecond, 30 * time.Second
+	for wait := soon; ; wait = min(2*wait, late) {
+		err := a.db.Listen(ctx, func() {
+			wait = soon // it works
+			select {
+			case hurry <- struct{}{}:
+			default: // the poll to come will see this change too
+			}
+		})
+		if ctx.Err() != nil {
+			return
+		}
+		a.log.Warn("the database does not tell of changes now; they are polled for", "error", err, "again", wait.String())
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(wait):
+		}
+	}
+}
+
 // Follow takes in at once what was changed beside this server. Run does it
-// every second.
+// every Config.Poll, and whenever the database tells of a change.
 func (s *Server) Follow(ctx context.Context) error {
 	if a := s.serving.Load(); a != nil {
 		return a.follow(ctx)
@@ -226,8 +303,8 @@ func (a *assembly) follow(ctx context.Context) error {
 		if !ok {
 			continue
 		}
-		if err := project.CheckIssuer(p.Issuer); err != nil {
-			a.log.Error("a project is not safe to serve", "project", id, "error", err)
+		for _, problem := range Unfit(p.Name, p.Issuer, a.console) {
+			a.log.Error("a project is not safe to serve", "project", id, "error", problem)
 		}
 		projects = append(projects, p)
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"sync/atomic"
 	"time"
 
@@ -32,6 +33,7 @@ type Config struct {
 	Now         func() time.Time
 	Version     string
 	Drain       time.Duration // how long requests may finish after Run is told to end; 0 means web.DrainTimeout
+	Poll        time.Duration // how often changes made beside this server are looked for; 0 means project.PollInterval
 	Dev         *Dev          // only in development
 }
 
@@ -67,6 +69,9 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 	if c.Drain == 0 {
 		c.Drain = web.DrainTimeout
 	}
+	if c.Poll == 0 {
+		c.Poll = project.PollInterval
+	}
 	s := &Server{config: c}
 	s.handler = web.Chain(http.HandlerFunc(s.answer),
 		web.Proxy{Trusted: c.Proxies}.Wrap,
@@ -92,6 +97,11 @@ func (s *Server) start(ctx context.Context) error {
 	}
 	if err := s.config.Storage.proveKey(ctx); err != nil {
 		return err
+	}
+	if s.config.Dev == nil { // postern dev has its own rule
+		if err := s.config.Storage.DB.Dedicate(ctx, store.Service); err != nil {
+			return err
+		}
 	}
 	a, err := assemble(ctx, s.config)
 	if err != nil {
@@ -130,15 +140,28 @@ func (s *Server) answer(w http.ResponseWriter, r *http.Request) {
 }
 
 // readyz tells whether this server can do its work: the database answers, its
-// clock agrees with ours, and every project can sign with both algorithms.
+// clock agrees with ours, every project can sign with both algorithms, and none
+// has come that would be unsafe to serve. It may be asked by anybody and often:
+// one look runs at a time, and a good one holds for a second.
 func (a *assembly) readyz(w http.ResponseWriter, r *http.Request) {
-	missing := a.missing(r.Context())
-	if len(missing) > 0 {
+	if age := a.now().UnixNano() - a.good.Load(); age >= 0 && age < int64(time.Second) {
+		writeJSON(w, http.StatusOK, map[string]any{"ready": true})
+		return
+	}
+	look, _, _ := a.looks.Do("", func() (any, error) { // never an error
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(r.Context()), lookTime)
+		defer cancel()
+		return a.missing(ctx), nil
+	})
+	if missing := look.([]string); len(missing) > 0 {
 		writeJSON(w, http.StatusServiceUnavailable, map[string]any{"ready": false, "missing": missing})
 		return
 	}
 	writeJSON(w, http.StatusOK, map[string]any{"ready": true})
 }
+
+// lookTime bounds one look of readyz.
+const lookTime = 5 * time.Second
 
 func (a *assembly) missing(ctx context.Context) []string {
 	var missing []string
@@ -158,8 +181,12 @@ func (a *assembly) missing(ctx context.Context) []string {
 			break
 		}
 	}
+	if len(a.unsafe()) > 0 {
+		missing = append(missing, "configuration")
+	}
 	if len(missing) == 0 {
 		a.ready.Store(true)
+		a.good.Store(a.now().UnixNano())
 	}
 	return missing
 }
@@ -171,9 +198,21 @@ const makingKeys = 30 * time.Second
 func (a *assembly) unsafe() []string {
 	var problems []string
 	for _, p := range a.directory.All() {
-		if err := project.CheckIssuer(p.Issuer); err != nil {
-			problems = append(problems, fmt.Sprintf("project %s: %s", p.ID, err))
-		}
+		problems = append(problems, Unfit(p.Name, p.Issuer, a.console)...)
+	}
+	return problems
+}
+
+// Unfit names why a project with this issuer must not be served (decision 36),
+// a sentence each. console says that the deployment's mails go to the log.
+func Unfit(name, issuer string, console bool) []string {
+	var problems []string
+	if err := project.CheckIssuer(issuer); err != nil {
+		problems = append(problems, fmt.Sprintf("project %s: %s", name, err))
+	}
+	u, err := url.Parse(issuer)
+	if console && err == nil && !project.Loopback(u.Hostname()) {
+		problems = append(problems, fmt.Sprintf("project %s: others sign in at %s, and mail.transport console writes their codes to the log; use smtp", name, issuer))
 	}
 	return problems
 }

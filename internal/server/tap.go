@@ -42,6 +42,10 @@ func (t *tap) Record(ctx context.Context, e audit.Event) error {
 	return t.tell(t.DB.Record(ctx, e), e)
 }
 
+func (t *tap) RecordRefusal(ctx context.Context, e audit.Event, limits []oauth.Counter) error {
+	return t.tell(t.DB.RecordRefusal(ctx, e, limits), e)
+}
+
 func (t *tap) CreateClient(ctx context.Context, c oauth.Client, limits []oauth.Counter, e audit.Event) error {
 	return t.tell(t.DB.CreateClient(ctx, c, limits, e), e)
 }
@@ -52,8 +56,8 @@ func (t *tap) MergeClient(ctx context.Context, c oauth.Client, limits []oauth.Co
 	return row, t.tell(err, e)
 }
 
-func (t *tap) SaveDocumentClient(ctx context.Context, c oauth.Client, e audit.Event) (oauth.Client, error) {
-	row, err := t.DB.SaveDocumentClient(ctx, c, e)
+func (t *tap) SaveDocumentClient(ctx context.Context, c oauth.Client, logo []byte, e audit.Event) (oauth.Client, error) {
+	row, err := t.DB.SaveDocumentClient(ctx, c, logo, e)
 	e.ClientID = row.ID
 	return row, t.tell(err, e)
 }

@@ -44,12 +44,15 @@ type Config struct {
 	Settings func(*project.Settings) // changes the project's settings
 	Proxies  []netip.Prefix
 	Dev      *server.Dev
+	Poll     time.Duration // as in server.Config
+	Beside   *Server       // another server on PostgreSQL, whose database and clock this one shares
 }
 
 // Server is a running server.
 type Server struct {
 	*server.Server
 	Issuer   string // http://localhost:<port>
+	Address  string // http://localhost:<port> of this server, which differs from the issuer's with Config.Beside
 	Project  *project.Project
 	Secret   string // the project's
 	Projects *project.Setup
@@ -59,6 +62,7 @@ type Server struct {
 	Mail     *mail.Recorder
 	Clock    *Clock
 	Log      *Log
+	data     server.Data
 	stop     func()
 }
 
@@ -74,20 +78,27 @@ func New(t testing.TB, c Config) *Server {
 	t.Helper()
 	ctx := context.Background() // Cleanup ends it, after the test's own context
 	clock := NewClock()
+	if c.Beside != nil {
+		clock = c.Beside.Clock
+	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	s := &Server{
-		Issuer: fmt.Sprintf("http://localhost:%d", listener.Addr().(*net.TCPAddr).Port),
-		Clock:  clock, Log: &Log{}, Mail: mail.NewRecorder(1000, clock.Now),
+		Address: fmt.Sprintf("http://localhost:%d", listener.Addr().(*net.TCPAddr).Port),
+		Clock:   clock, Log: &Log{}, Mail: mail.NewRecorder(1000, clock.Now),
 	}
-	data := server.Data{Folder: t.TempDir(), Now: clock.Now}
-	if c.Postgres {
-		data.Database = NewDatabase(t)
-		data.MasterKey = NewMasterKey()
+	s.Issuer = s.Address
+	s.data = server.Data{Folder: t.TempDir(), Now: clock.Now}
+	switch {
+	case c.Beside != nil:
+		s.Issuer, s.data = c.Beside.Issuer, c.Beside.data
+	case c.Postgres:
+		s.data.Database = NewDatabase(t)
+		s.data.MasterKey = NewMasterKey()
 	}
-	if s.Storage, err = data.Open(ctx, true); err != nil {
+	if s.Storage, err = s.data.Open(ctx, true); err != nil {
 		t.Fatal(err)
 	}
 	s.Store = s.Storage.DB
@@ -95,17 +106,13 @@ func New(t testing.TB, c Config) *Server {
 		t.Fatal(err)
 	}
 	s.Projects, s.Clients = project.NewSetup(s.Store, clock.Now), oauth.NewSetup(s.Store, clock.Now)
-	settings := project.Defaults()
-	if c.Settings != nil {
-		c.Settings(&settings)
+	if c.Beside != nil {
+		s.Project, s.Secret = c.Beside.Project, c.Beside.Secret
+	} else {
+		s.create(ctx, t, c)
 	}
-	created, key, err := s.Projects.Create(ctx, project.New{Name: "Notes", Issuer: s.Issuer, Environment: project.Test, Settings: &settings})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s.Project, s.Secret = created, key.Text
 	s.Server, err = server.Open(ctx, server.Config{
-		Storage: s.Storage, Mail: s.Mail, Proxies: c.Proxies, Now: clock.Now, Version: "test", Dev: c.Dev,
+		Storage: s.Storage, Mail: s.Mail, Proxies: c.Proxies, Now: clock.Now, Version: "test", Dev: c.Dev, Poll: c.Poll,
 		Log: slog.New(slog.NewJSONHandler(s.Log, &slog.HandlerOptions{Level: slog.LevelDebug})), Drain: 5 * time.Second,
 	})
 	if err != nil {
@@ -130,8 +137,32 @@ func New(t testing.TB, c Config) *Server {
 	return s
 }
 
+// create makes the project.
+func (s *Server) create(ctx context.Context, t testing.TB, c Config) {
+	t.Helper()
+	settings := project.Defaults()
+	if c.Settings != nil {
+		c.Settings(&settings)
+	}
+	created, key, err := s.Projects.Create(ctx, project.New{Name: "Notes", Issuer: s.Issuer, Environment: project.Test, Settings: &settings})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Project, s.Secret = created, key.Text
+}
+
 // Stop ends the server before the test ends.
 func (s *Server) Stop() { s.stop() }
+
+// Kill ends it as a kill does: nothing that it holds in the database is given
+// back.
+func (s *Server) Kill(t testing.TB) {
+	t.Helper()
+	if err := s.Storage.Close(); err != nil {
+		t.Error(err)
+	}
+	s.stop()
+}
 
 // AddResource registers a resource server with its scopes, and waits until the
 // server knows it.
@@ -176,7 +207,7 @@ func (s *Server) Follow(t testing.TB) {
 func (s *Server) Ready(t testing.TB) {
 	t.Helper()
 	for range 600 {
-		response, err := http.Get(s.Issuer + "/readyz")
+		response, err := http.Get(s.Address + "/readyz")
 		if err == nil {
 			_ = response.Body.Close() // only the status counts
 			if response.StatusCode == http.StatusOK {
@@ -201,6 +232,18 @@ func (s *Server) Code(t testing.TB, to string) string {
 	}
 	t.Fatalf("no code was sent to %s", to)
 	return ""
+}
+
+// SQL opens the PostgreSQL database beside the server, for what an
+// administrator does there.
+func (s *Server) SQL(t testing.TB) *sql.DB {
+	t.Helper()
+	beside, err := sql.Open("pgx", s.data.Database)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = beside.Close() }) // it was read and told only
+	return beside
 }
 
 // NewDatabase makes an empty PostgreSQL database that ends with the test, and

@@ -96,11 +96,12 @@ func (d *DB) MergeClient(ctx context.Context, c oauth.Client, limits []oauth.Cou
 	return toClient(row)
 }
 
-// SaveDocumentClient keeps what a metadata document said, under its URL. Of an
-// existing row the id stays, the day it was made, and what an operator decided
-// about it (Blocked, BypassConsent). The event tells of a new client or of
-// other metadata, not of another fetch.
-func (d *DB) SaveDocumentClient(ctx context.Context, c oauth.Client, e audit.Event) (oauth.Client, error) {
+// SaveDocumentClient keeps what a metadata document said, under its URL, and its
+// logo, nil for none. Of an existing row the id stays, the day it was made, and
+// what an operator decided about it (Blocked, BypassConsent). The event tells of
+// a new client, of other metadata, and of a copy that took the document's place
+// or gave it back; not of another fetch.
+func (d *DB) SaveDocumentClient(ctx context.Context, c oauth.Client, logo []byte, e audit.Event) (oauth.Client, error) {
 	var row db.Client
 	err := d.write(ctx, func(q *db.Queries) error {
 		before, err := q.ClientByURL(ctx, c.ProjectID, c.URL)
@@ -113,11 +114,15 @@ func (d *DB) SaveDocumentClient(ctx context.Context, c oauth.Client, e audit.Eve
 			BypassConsent: c.BypassConsent, Blocked: c.Blocked,
 			CreatedAt: micros(c.CreatedAt), LastRegisteredAt: micros(c.LastRegisteredAt),
 			FetchedAt: micros(c.FetchedAt), FreshUntil: micros(c.FreshUntil),
+			CopiedAt: micros(c.CopiedAt), Logo: digest(logo),
 		})
 		if err != nil {
 			return wrap("save client", err)
 		}
-		if bytes.Equal(before.MetadataHash, row.MetadataHash) {
+		if err := saveClientLogo(ctx, q, row, logo); err != nil {
+			return err
+		}
+		if bytes.Equal(before.MetadataHash, row.MetadataHash) && before.CopiedAt == row.CopiedAt {
 			return nil
 		}
 		e.Object = row.ID
@@ -238,6 +243,7 @@ func toClient(c db.Client) (oauth.Client, error) {
 		BypassConsent: c.BypassConsent, Blocked: c.Blocked,
 		CreatedAt: fromMicros(c.CreatedAt), LastRegisteredAt: fromMicros(c.LastRegisteredAt),
 		FetchedAt: fromMicros(c.FetchedAt), FreshUntil: fromMicros(c.FreshUntil),
+		CopiedAt: fromMicros(c.CopiedAt), Logo: c.Logo,
 	}, err
 }
 

@@ -147,7 +147,7 @@ func TestClient(t *testing.T) {
 			const url = "https://app.example.com/client.json"
 			c := w.newClient("document")
 			c.URL, c.Creation, c.FetchedAt, c.FreshUntil = url, oauth.Document, now, now.Add(time.Hour)
-			first, err := db.SaveDocumentClient(t.Context(), c, w.event(audit.ClientRegistered))
+			first, err := db.SaveDocumentClient(t.Context(), c, nil, w.event(audit.ClientRegistered))
 			must(t, err)
 			if diff := cmp.Diff(c, first); diff != "" {
 				t.Error(diff)
@@ -157,7 +157,7 @@ func TestClient(t *testing.T) {
 			next := w.newClient("document, changed")
 			next.URL, next.Creation, next.FetchedAt, next.FreshUntil = url, oauth.Document, now.Add(day), now.Add(2*day)
 			for range 2 { // the second fetch says nothing new
-				second, err := db.SaveDocumentClient(t.Context(), next, w.event(audit.ClientRegistered))
+				second, err := db.SaveDocumentClient(t.Context(), next, nil, w.event(audit.ClientRegistered))
 				must(t, err)
 				want := next
 				want.ID, want.Blocked, want.CreatedAt = c.ID, true, c.CreatedAt

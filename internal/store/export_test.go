@@ -32,6 +32,26 @@ func (d *DB) Rollback(ctx context.Context) error {
 	return err
 }
 
+// Waiting is how many writers of a SQLite file wait.
+func (d *DB) Waiting() int {
+	g := &d.engine.(*sqliteDB).group
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return len(g.waiting)
+}
+
+// Leaves reports whether a waiting writer may leave, told to lead or not.
+func Leaves(toldToLead bool) bool {
+	j := &job{wake: make(chan bool, 1)}
+	if toldToLead {
+		j.wake <- true
+	}
+	return (&group{waiting: []*job{j}, leading: true}).leave(j)
+}
+
+// GroupQueue is how many may.
+const GroupQueue = groupQueue
+
 var (
 	Keep        = keep
 	AtLeast     = atLeast

@@ -81,8 +81,8 @@ func (d *DB) Decide(ctx context.Context, decision oauth.Decision, e audit.Event)
 }
 
 // allow returns the id of the decision's grant, which lives to the end of the
-// transaction. Nobody decides anything when consent is remembered: then the
-// grant must be there, with nothing that the code asks for declined.
+// transaction. Where nobody was asked, nothing that the code asks for may be
+// declined in it; remembered consent rests on a grant that is there.
 func allow(ctx context.Context, q *db.Queries, decision oauth.Decision) (id string, err error) {
 	g, now := decision.Grant, micros(decision.Code.CreatedAt)
 	if len(decision.Scopes) > 0 {
@@ -91,7 +91,7 @@ func allow(ctx context.Context, q *db.Queries, decision oauth.Decision) (id stri
 		}
 	}
 	id, err = q.LockGrant(ctx, db.LockGrantParams{ProjectID: g.ProjectID, Subject: g.Subject, Organization: g.Organization, ClientID: g.ClientID})
-	if err != nil || len(decision.Scopes) > 0 {
+	if err != nil || decision.Asked {
 		return id, found("find grant", err, oauth.ErrDead)
 	}
 	rows, err := grantScopes(ctx, q, g.ProjectID, id, decision.Code.Resource)

@@ -70,7 +70,7 @@ func TestDecide(t *testing.T) {
 
 		t.Run("remembered adds nothing", func(t *testing.T) {
 			d := w.decision(now, "read:notes")
-			d.Scopes = nil
+			d.Scopes, d.Asked = nil, false
 			must(t, decide(d))
 			if got := w.decided(); len(got) != 3 {
 				t.Errorf("%v", got)
@@ -82,7 +82,7 @@ func TestDecide(t *testing.T) {
 
 		t.Run("remembered needs what was allowed to be so still", func(t *testing.T) {
 			d := w.decision(now, "read:notes", "write:notes")
-			d.Scopes = nil
+			d.Scopes, d.Asked = nil, false
 			grant, _, err := db.Grant(t.Context(), w.project.ID, w.user.ID, "", w.client.ID, notes)
 			must(t, err)
 			must(t, db.DeclineScopes(t.Context(), w.project.ID, w.user.ID, grant.ID, []string{"write:notes"}, now.Add(day), w.event(audit.GrantNarrowed)))
@@ -91,13 +91,30 @@ func TestDecide(t *testing.T) {
 			}
 			must(t, db.RevokeGrant(t.Context(), w.project.ID, w.user.ID, grant.ID, now.Add(day), w.event(audit.GrantRevoked)))
 			d = w.decision(now, "read:notes")
-			d.Scopes = nil
+			d.Scopes, d.Asked = nil, false
 			if err := decide(d); !errors.Is(err, oauth.ErrDead) {
 				t.Errorf("with the grant taken back: %v", err)
 			}
 			if got := w.decided(); got != nil {
 				t.Errorf("it revived the grant: %v", got)
 			}
+		})
+
+		t.Run("a project that vouches brings nothing back that was declined", func(t *testing.T) {
+			grantID := w.allow(now, "read:notes", "write:notes").GrantID
+			must(t, db.DeclineScopes(t.Context(), w.project.ID, w.user.ID, grantID, []string{"write:notes"}, now.Add(day), w.event(audit.GrantNarrowed)))
+			vouched := w.decision(now, "read:notes", "write:notes")
+			vouched.Asked = false
+			if err := decide(vouched); !errors.Is(err, oauth.ErrDead) {
+				t.Errorf("with a declined scope: %v", err)
+			}
+			if got, want := w.decided(), []string{"-write:notes", "read:notes"}; !slices.Equal(sorted(got), want) {
+				t.Errorf("%v, want %v", got, want)
+			}
+			vouched = w.decision(now, "read:notes")
+			vouched.Asked = false
+			must(t, decide(vouched))
+			must(t, db.RevokeGrant(t.Context(), w.project.ID, w.user.ID, grantID, now.Add(day), w.event(audit.GrantRevoked)))
 		})
 
 		t.Run("revives a grant without what was decided before", func(t *testing.T) {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 
 	"github.com/postern-id/postern/internal/store/db"
@@ -20,7 +21,8 @@ import (
 //
 // A function that fails or panics is rolled back alone. Once a function has
 // begun it is not cancelled: SQLite answers an interrupted write by rolling
-// back the transaction, and with it the others.
+// back the transaction, and with it the others. Until then its caller may leave,
+// when its context ends.
 type group struct {
 	connect func(context.Context) (*sql.Conn, error)
 
@@ -33,8 +35,22 @@ type group struct {
 	cached *statements
 }
 
-// groupSize bounds how long the first of a group waits for the last.
-const groupSize = 64
+const (
+	// groupSize bounds how long the first of a group waits for the last.
+	groupSize = 64
+	// groupQueue bounds how many wait: some seconds' work of a slow disk.
+	groupQueue = 64 * groupSize
+)
+
+// ErrBusy: more writes wait than can be done soon. Nothing was written.
+var ErrBusy error = queueFull{}
+
+// queueFull is a type of its own for its method, by which whoever answers
+// requests knows that trying again helps.
+type queueFull struct{}
+
+func (queueFull) Error() string   { return "store: too many writes are waiting" }
+func (queueFull) Temporary() bool { return true }
 
 // job is one function that waits to be run.
 type job struct {
@@ -48,12 +64,23 @@ type job struct {
 func (g *group) write(ctx context.Context, fn func(*db.Queries) error) error {
 	j := &job{ctx: ctx, fn: fn, wake: make(chan bool, 1)}
 	g.mu.Lock()
+	if len(g.waiting) >= groupQueue {
+		g.mu.Unlock()
+		return ErrBusy
+	}
 	g.waiting = append(g.waiting, j)
 	lead := !g.leading
 	g.leading = true
 	g.mu.Unlock()
 	if !lead {
-		lead = <-j.wake
+		select {
+		case lead = <-j.wake:
+		case <-ctx.Done():
+			if g.leave(j) {
+				return ctx.Err()
+			}
+			lead = <-j.wake
+		}
 	}
 	if lead {
 		g.lead()
@@ -62,6 +89,20 @@ func (g *group) write(ctx context.Context, fn func(*db.Queries) error) error {
 		panic(j.panicked) // again: from fn, which ran in another goroutine
 	}
 	return j.err
+}
+
+// leave takes a job out of the waiting. It reports false where it is too late:
+// the job is in a group that has begun, or was told to lead the next one, which
+// others wait for.
+func (g *group) leave(j *job) bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	i := slices.Index(g.waiting, j)
+	if i < 0 || len(j.wake) > 0 {
+		return false
+	}
+	g.waiting = slices.Delete(g.waiting, i, i+1)
+	return true
 }
 
 // lead serves the caller, who is the first of the waiting, and those behind.

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/store"
@@ -214,4 +216,100 @@ func mustChanges(t *testing.T, db *store.DB) map[string]int64 {
 	changes, err := db.Changes(t.Context())
 	must(t, err)
 	return changes
+}
+
+// Who comes when too many wait is told at once, and who leaves while waiting
+// does so at once and has written nothing. The others are not held up.
+func TestWriteQueue(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, db *store.DB) {
+		if !db.SQLite() {
+			t.Skip("PostgreSQL has a pool, and whoever waits for it may leave")
+		}
+		w := newWorld(t, db, "auth.example.com")
+		holding, release := make(chan struct{}), make(chan struct{})
+		var writers sync.WaitGroup
+		defer writers.Wait()
+		letGo := sync.OnceFunc(func() { close(release) })
+		defer letGo()
+		writers.Go(func() {
+			if err := w.Write(t.Context(), func(*dbQueries) error {
+				close(holding)
+				<-release
+				return nil
+			}); err != nil {
+				t.Error(err)
+			}
+		})
+		<-holding
+		impatient, leave := context.WithCancel(t.Context())
+		defer leave()
+		var left sync.WaitGroup
+		for i := range store.GroupQueue {
+			ctx, who := t.Context(), &writers
+			if i%4 != 0 {
+				ctx, who = impatient, &left
+			}
+			who.Go(func() {
+				err := w.Write(ctx, func(q *dbQueries) error { return mark(ctx, q, w.project.ID, fmt.Sprint("w", i)) })
+				if want := map[bool]error{true: context.Canceled}[ctx == impatient]; !errors.Is(err, want) {
+					t.Errorf("writer %d: %v, want %v", i, err, want)
+				}
+			})
+		}
+		for w.Waiting() < store.GroupQueue {
+			runtime.Gosched()
+		}
+		var passing interface{ Temporary() bool }
+		guard := time.AfterFunc(10*time.Second, letGo) // a writer that should not wait fails instead of hanging
+		defer guard.Stop()
+		if err := w.Record(t.Context(), w.event(audit.SignedOut)); !errors.Is(err, store.ErrBusy) || !errors.As(err, &passing) || !passing.Temporary() {
+			t.Errorf("one too many: %v", err)
+		}
+		leave()
+		left.Wait() // while the first still writes
+		if n := w.Waiting(); n != store.GroupQueue/4 {
+			t.Errorf("%d wait, want %d", n, store.GroupQueue/4)
+		}
+		letGo()
+		writers.Wait()
+		if n := len(marks(t, w)); n != store.GroupQueue/4 {
+			t.Errorf("%d rows were written, want %d", n, store.GroupQueue/4)
+		}
+		must(t, w.Record(t.Context(), w.event(audit.SignedOut)))
+	})
+}
+
+// Callers that leave in any moment, the one of leading included, leave nobody
+// waiting for ever.
+func TestWriteLeaving(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, db *store.DB) {
+		if !db.SQLite() {
+			t.Skip("PostgreSQL has a pool, and whoever waits for it may leave")
+		}
+		w := newWorld(t, db, "auth.example.com")
+		var kept atomic.Int64
+		at(16, func(i int) {
+			for n := range 50 {
+				ctx, cancel := context.WithTimeout(t.Context(), time.Duration((i*50+n)%40)*50*time.Microsecond)
+				err := w.Write(ctx, func(q *dbQueries) error { return mark(ctx, q, w.project.ID, fmt.Sprintf("w%d-%d", i, n)) })
+				cancel()
+				switch {
+				case err == nil:
+					kept.Add(1)
+				case !errors.Is(err, context.DeadlineExceeded):
+					t.Error(err)
+				}
+			}
+		})
+		if n := len(marks(t, w)); int64(n) != kept.Load() {
+			t.Errorf("%d rows are there, %d writers heard of success", n, kept.Load())
+		}
+	})
+	t.Run("who was told to lead does it first", func(t *testing.T) {
+		if !store.Leaves(false) || store.Leaves(true) {
+			t.Error("the others would wait for ever")
+		}
+	})
 }

@@ -27,8 +27,9 @@ func TestProjectsAreApart(t *testing.T) {
 		must(t, db.AddKey(t.Context(), signing.Key{ID: "key", ProjectID: a.project.ID, Algorithm: signing.ES256, Generation: 1, Public: []byte("{}"), Private: []byte{1}, CreatedAt: now}, now))
 		document := a.newClient("document")
 		document.URL, document.Creation = "https://app.example.com/client.json", oauth.Document
-		_, err := db.SaveDocumentClient(t.Context(), document, a.event(audit.ClientRegistered))
+		_, err := db.SaveDocumentClient(t.Context(), document, []byte("a logo"), a.event(audit.ClientRegistered))
 		must(t, err)
+		must(t, db.SaveLogo(t.Context(), a.project.ID, []byte("another"), a.event(audit.ProjectChanged)))
 		token, family := a.family(now, "read:notes")
 		code := a.allow(now, "read:notes")
 		flow := a.flow(now)
@@ -37,7 +38,7 @@ func TestProjectsAreApart(t *testing.T) {
 
 		var before []string
 		look := func() (all []string) {
-			for _, table := range []string{"project", "resource_server", "policy", "signing_key", `"user"`, "session", "flow", "email_code", "client", `"grant"`, "grant_scope", "code", "family", "refresh_token", "revoked_token", "revocation", "counter", "event"} {
+			for _, table := range []string{"project", "resource_server", "policy", "project_logo", "signing_key", `"user"`, "session", "flow", "email_code", "client", "client_logo", `"grant"`, "grant_scope", "code", "family", "refresh_token", "revoked_token", "revocation", "counter", "event"} {
 				all = append(all, rows(t, db, "SELECT * FROM "+table+" WHERE project_id = $1", a.project.ID)...)
 			}
 			return all
@@ -52,6 +53,8 @@ func TestProjectsAreApart(t *testing.T) {
 		_, missing["RevokeUser"] = db.RevokeUser(ctx, id, a.user.ID, other)
 		_, missing["Client"] = db.Client(ctx, id, a.client.ID)
 		_, missing["ClientByURL"] = db.ClientByURL(ctx, id, document.URL)
+		_, missing["Logo"] = db.Logo(ctx, id, sha("a logo"))
+		_, missing["Logo of the project"] = db.Logo(ctx, id, sha("another"))
 		missing["SetClientSecret"] = db.SetClientSecret(ctx, id, a.client.ID, "x", nil, other)
 		missing["DeleteClient"] = db.DeleteClient(ctx, id, a.client.ID, other)
 		_, _, missing["Grant"] = db.Grant(ctx, id, a.user.ID, "", a.client.ID, notes)

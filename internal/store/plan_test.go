@@ -40,8 +40,8 @@ func generated(t *testing.T) map[string]string {
 func TestNoStatementScans(t *testing.T) {
 	t.Parallel()
 	db := open(t, store.Config{Path: sqliteCopy(t), Now: time.Now})
-	small := regexp.MustCompile(`^(Projects|ProjectIDs|ProjectHosts|Changes|ResourceServers|Polic(y|ies)|SigningKeys|` +
-		`DeleteRetiredSigningKeys|RaiseChange|RaiseChangeFrom|RaiseRevocation|SaveSettings|ClearOtherDefaults)$`)
+	small := regexp.MustCompile(`^(Projects|ProjectIDs|ProjectHosts|Changes|ResourceServers|ResourceAddresses|Polic(y|ies)|SigningKeys|` +
+		`DeleteLateNodes|CountNodes|KeepPurposeOfEmpty|DeleteRetiredSigningKeys|RaiseChange|RaiseChangeFrom|RaiseRevocation|SaveSettings|(Delete)?ProjectLogos?|ClearOtherDefaults)$`)
 	oldest := regexp.MustCompile(`^Clean(Flows|Codes|Revocations)$`) // the first few rows by key
 	for name, text := range generated(t) {
 		args := make([]any, strings.Count(text, "$"))

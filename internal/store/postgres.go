@@ -137,9 +137,22 @@ func collations(ctx context.Context, on db.DBTX) (others []column, err error) {
 	return others, rows.Err()
 }
 
+// tellOfChanges makes the database notify those who listen of every raised
+// change counter, in the transaction that raises it. For each statement, not
+// row, and without a payload: equal notifications of a transaction are one.
+const tellOfChanges = `
+CREATE OR REPLACE FUNCTION postern_tell_of_change() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+	PERFORM pg_catalog.pg_notify('postern_change', '');
+	RETURN NULL;
+END $$;
+DROP TRIGGER IF EXISTS tell_of_change ON project_counter;
+CREATE TRIGGER tell_of_change AFTER INSERT OR UPDATE OF change ON project_counter
+	FOR EACH STATEMENT EXECUTE FUNCTION postern_tell_of_change();`
+
 // finish makes every text column compare by its bytes: what is equal and what
 // comes first is a security boundary, and must not depend on the server's
-// language.
+// language. It also sets the trigger that tells of changes.
 func (p *postgresDB) finish(ctx context.Context, tx *sql.Tx) error {
 	others, err := collations(ctx, tx)
 	if err != nil {
@@ -157,7 +170,8 @@ func (p *postgresDB) finish(ctx context.Context, tx *sql.Tx) error {
 			return err
 		}
 	}
-	return nil
+	_, err = tx.ExecContext(ctx, tellOfChanges)
+	return err
 }
 
 func (p *postgresDB) checkCollation(ctx context.Context) error {
@@ -180,6 +194,34 @@ func (p *postgresDB) databaseClock(ctx context.Context) (time.Time, bool, error)
 	var n int64
 	err := p.pool.QueryRowContext(ctx, "SELECT CAST(extract(epoch FROM clock_timestamp()) * 1000000 AS bigint)").Scan(&n)
 	return fromMicros(n), true, err
+}
+
+// listenTime bounds how long listen waits for its connection.
+const listenTime = 10 * time.Second
+
+// A connection that dies in silence is noticed by TCP's keep-alive, minutes
+// later: polling goes on meanwhile.
+func (p *postgresDB) listen(ctx context.Context, changed func()) error {
+	starting, started := context.WithTimeout(ctx, listenTime)
+	defer started()
+	conn, err := pgx.ConnectConfig(starting, p.conn.Copy())
+	if err != nil {
+		return err
+	}
+	defer func() {
+		closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+		defer cancel()
+		_ = conn.Close(closing) // it is given up anyway
+	}()
+	if _, err := conn.Exec(starting, "LISTEN postern_change"); err != nil {
+		return err
+	}
+	for {
+		changed() // the first time for what nobody told of
+		if _, err := conn.WaitForNotification(ctx); err != nil {
+			return err
+		}
+	}
 }
 
 func (p *postgresDB) lockServer() error { return nil }

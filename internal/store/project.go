@@ -1,11 +1,11 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
 	"slices"
-	"strings"
 
 	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/project"
@@ -40,7 +40,7 @@ func (d *DB) Projects(ctx context.Context) ([]*project.Project, error) {
 		}
 		byID[r.ProjectID] = all[i]
 	}
-	return all, errors.Join(d.addHosts(ctx, byID), d.addResources(ctx, byID), d.addScopes(ctx, byID))
+	return all, errors.Join(d.addHosts(ctx, byID), d.addLogos(ctx, byID), d.addResources(ctx, byID), d.addScopes(ctx, byID))
 }
 
 // A project made while these are read is in none of byID, and comes whole with
@@ -70,9 +70,13 @@ func (d *DB) addResources(ctx context.Context, byID map[string]*project.Project)
 		if err != nil {
 			return err
 		}
+		aliases, err := fromJSON[[]string](r.Aliases)
+		if err != nil {
+			return err
+		}
 		if p := byID[r.ProjectID]; p != nil {
 			p.Resources = append(p.Resources, project.Resource{
-				ID: r.ID, URI: r.URI, Name: r.Name, Scopes: scopes, DefaultScopes: defaults,
+				ID: r.ID, URI: r.URI, Aliases: aliases, Name: r.Name, Scopes: scopes, DefaultScopes: defaults,
 				Profile: project.TokenProfile(r.Profile), AccessToken: int(r.AccessToken),
 				SecretID: r.SecretID, SecretHash: r.SecretHash, Default: r.IsDefault, CreatedAt: fromMicros(r.CreatedAt),
 			})
@@ -93,7 +97,7 @@ func (d *DB) addScopes(ctx context.Context, byID map[string]*project.Project) er
 		}
 		if p := byID[r.ProjectID]; p != nil {
 			for _, s := range document.Scopes {
-				p.Scopes = append(p.Scopes, project.Scope{Name: s.Name, Description: s.Description, ReadOnly: s.ReadOnly})
+				p.Scopes = append(p.Scopes, project.Scope{Name: s.Name, Description: s.Description, Detail: s.Detail, ReadOnly: s.ReadOnly})
 			}
 		}
 	}
@@ -166,8 +170,11 @@ func (d *DB) SaveSettings(ctx context.Context, projectID string, change int64, n
 // scopes. One that has the same URI keeps its id and its secret.
 func (d *DB) AddResource(ctx context.Context, projectID string, r project.Resource, scopes []project.Scope, e audit.Event) error {
 	return d.changeProject(ctx, projectID, func(q *db.Queries) error {
+		if err := checkTaken(ctx, q, projectID, r); err != nil {
+			return err
+		}
 		id, err := q.SaveResourceServer(ctx, db.SaveResourceServerParams{
-			ProjectID: projectID, ID: r.ID, URI: r.URI, URIKey: uriKey(r.URI), Name: r.Name,
+			ProjectID: projectID, ID: r.ID, URI: r.URI, URIKey: project.ResourceKey(r.URI), Aliases: toJSON(list(r.Aliases)), Name: r.Name,
 			Scopes: toJSON(list(r.Scopes)), DefaultScopes: toJSON(list(r.DefaultScopes)), Profile: string(r.Profile),
 			AccessToken: int64(r.AccessToken), SecretID: r.SecretID, SecretHash: r.SecretHash,
 			IsDefault: r.Default, CreatedAt: micros(r.CreatedAt),
@@ -190,10 +197,28 @@ func (d *DB) AddResource(ctx context.Context, projectID string, r project.Resour
 	})
 }
 
+// checkTaken reads under the lock of changeProject, so that of two resource
+// servers that want an address at once, one gets it.
+func checkTaken(ctx context.Context, q *db.Queries, projectID string, r project.Resource) error {
+	rows, err := q.ResourceAddresses(ctx, projectID)
+	if err != nil {
+		return wrap("read resource servers", err)
+	}
+	all := make([]project.Resource, len(rows))
+	for i, row := range rows {
+		aliases, err := fromJSON[[]string](row.Aliases)
+		if err != nil {
+			return err
+		}
+		all[i] = project.Resource{URI: row.URI, Aliases: aliases}
+	}
+	return r.CheckTaken(all)
+}
+
 // RemoveResource removes a resource server.
 func (d *DB) RemoveResource(ctx context.Context, projectID, uri string, e audit.Event) error {
 	return d.changeProject(ctx, projectID, func(q *db.Queries) error {
-		n, err := q.DeleteResourceServer(ctx, projectID, uriKey(uri))
+		n, err := q.DeleteResourceServer(ctx, projectID, project.ResourceKey(uri))
 		if err != nil {
 			return wrap("remove resource server", err)
 		}
@@ -220,9 +245,6 @@ func (d *DB) changeProject(ctx context.Context, projectID string, fn func(q *db.
 	})
 }
 
-// uriKey is what two spellings of one resource have in common (decision 4).
-func uriKey(uri string) string { return strings.TrimSuffix(uri, "/") }
-
 // list makes no list an empty one, which JSON tells apart.
 func list(s []string) []string {
 	if s == nil {
@@ -233,7 +255,9 @@ func list(s []string) []string {
 
 // describeScopes defines scopes in the policy document, or describes them anew,
 // as a new version of it. What a scope permits stays, and a sentence stays when
-// the new one is empty. The scopes of OpenID Connect are in no document.
+// the new one is empty. A sentence brings its own detail, or none; a detail alone
+// joins the sentence that is there. The scopes of OpenID Connect are in no
+// document.
 func describeScopes(ctx context.Context, q *db.Queries, projectID string, scopes []project.Scope, now int64) error {
 	document, err := readPolicy(ctx, q, projectID)
 	if err != nil {
@@ -242,11 +266,14 @@ func describeScopes(ctx context.Context, q *db.Queries, projectID string, scopes
 	changed := false
 	for _, s := range scopes {
 		i := slices.IndexFunc(document.Scopes, func(old rbac.Scope) bool { return old.Name == s.Name })
-		next := rbac.Scope{Name: s.Name, Description: s.Description, ReadOnly: s.ReadOnly}
+		next := rbac.Scope{Name: s.Name, Description: s.Description, Detail: s.Detail, ReadOnly: s.ReadOnly}
 		if i >= 0 {
 			old := document.Scopes[i]
 			next.Permissions = old.Permissions
-			if s.Description == "" || old.Description == s.Description && old.ReadOnly == s.ReadOnly {
+			if s.Description == "" {
+				next.Description, next.Detail, next.ReadOnly = old.Description, cmp.Or(s.Detail, old.Detail), old.ReadOnly
+			}
+			if next.Description == old.Description && next.Detail == old.Detail && next.ReadOnly == old.ReadOnly {
 				continue
 			}
 		}

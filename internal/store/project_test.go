@@ -118,7 +118,7 @@ func TestResource(t *testing.T) {
 			t.Helper()
 			must(t, db.AddResource(t.Context(), id, r, scopes, w.event(audit.ResourceAdded)))
 		}
-		read := project.Scope{Name: "read:notes", Description: "Read your notes", ReadOnly: true}
+		read := project.Scope{Name: "read:notes", Description: "Read your notes", Detail: "Titles and texts", ReadOnly: true}
 		write := project.Scope{Name: "write:notes", Description: "Change your notes"}
 
 		t.Run("is kept whole, with its scopes", func(t *testing.T) {
@@ -126,6 +126,7 @@ func TestResource(t *testing.T) {
 			r := w.resource(notes)
 			key := secret.New(secret.ResourceServer, now)
 			r.SecretID, r.SecretHash, r.AccessToken, r.DefaultScopes = key.ID, key.Hash[:], 600, []string{"read:notes"}
+			r.Aliases = []string{"https://notes.example.com/sse", "https://notes.example.com/old"}
 			add(t, r, read, write)
 			p := find(t, db, id)
 			if diff := cmp.Diff([]project.Resource{r}, p.Resources); diff != "" {
@@ -142,7 +143,7 @@ func TestResource(t *testing.T) {
 		t.Run("added again keeps id, secret and place, whatever its last slash", func(t *testing.T) {
 			first := find(t, db, id).Resources[0]
 			again := w.resource(notes + "/")
-			again.Name, again.Scopes, again.DefaultScopes = "More notes", []string{"read:notes", "share:notes"}, []string{}
+			again.Name, again.Scopes, again.DefaultScopes, again.Aliases = "More notes", []string{"read:notes", "share:notes"}, []string{}, []string{}
 			changed := project.Scope{Name: "read:notes", Description: "Read all your notes", ReadOnly: true}
 			add(t, again, changed, project.Scope{Name: "share:notes"}, project.Scope{Name: "write:notes"}, project.Scope{Name: "openid", Description: "x"})
 			p := find(t, db, id)
@@ -205,6 +206,35 @@ func TestResource(t *testing.T) {
 			}
 		})
 
+		t.Run("a detail", func(t *testing.T) {
+			described := func(s project.Scope) project.Scope {
+				t.Helper()
+				s.Name = "detailed"
+				add(t, w.resource("https://a.example.com"), s)
+				got, _ := find(t, db, id).Scope(s.Name)
+				got.Name = ""
+				return got
+			}
+			whole := project.Scope{Description: "Read it", Detail: "All of it", ReadOnly: true}
+			for _, test := range []struct {
+				name        string
+				given, want project.Scope
+			}{
+				{"comes with its sentence", whole, whole},
+				{"stays when nothing is said", project.Scope{}, whole},
+				{"alone joins the sentence that is there", project.Scope{Detail: "Some of it"}, project.Scope{Description: "Read it", Detail: "Some of it", ReadOnly: true}},
+				{"goes with the sentence that it was about", project.Scope{Description: "Read it", ReadOnly: true}, project.Scope{Description: "Read it", ReadOnly: true}},
+			} {
+				if diff := cmp.Diff(test.want, described(test.given)); diff != "" {
+					t.Errorf("%s: %s", test.name, diff)
+				}
+			}
+			alone := []project.Scope{{Name: "nobody's", Detail: "Below nothing"}}
+			if err := db.AddResource(t.Context(), id, w.resource("https://a.example.com"), alone, w.event(audit.ResourceAdded)); err == nil {
+				t.Error("a detail below no sentence is kept")
+			}
+		})
+
 		t.Run("many at once lose no scope", func(t *testing.T) {
 			at(20, func(i int) {
 				s := project.Scope{Name: fmt.Sprint("scope:", i), Description: "Do it"}
@@ -212,8 +242,50 @@ func TestResource(t *testing.T) {
 					t.Error(err)
 				}
 			})
-			if p := find(t, db, id); len(p.Scopes) != 23 || len(p.Resources) != 22 {
+			if p := find(t, db, id); len(p.Scopes) != 24 || len(p.Resources) != 22 {
 				t.Errorf("%d resources, %d scopes", len(p.Resources), len(p.Scopes))
+			}
+		})
+	})
+}
+
+// An address belongs to one resource server, whoever comes first.
+func TestResourceAddresses(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, db *store.DB) {
+		w, other := newWorld(t, db, "auth.example.com"), newWorld(t, db, "other.example.com")
+		const sse = "https://notes.example.com/sse"
+		add := func(w *world, uri string, aliases ...string) error {
+			r := w.resource(uri)
+			r.Aliases = aliases
+			return db.AddResource(t.Context(), w.project.ID, r, nil, w.event(audit.ResourceAdded))
+		}
+		must(t, add(w, notes, sse))
+		before := find(t, db, w.project.ID)
+		for _, c := range [][]string{{sse}, {sse + "/"}, {"https://notes.example.com/api", sse}, {"https://notes.example.com/api", notes + "/"}} {
+			if err := add(w, c[0], c[1:]...); !errors.Is(err, project.ErrTaken) {
+				t.Errorf("%q: %v", c, err)
+			}
+		}
+		if diff := cmp.Diff(before, find(t, db, w.project.ID)); diff != "" {
+			t.Errorf("a refusal changed something: %s", diff)
+		}
+		must(t, add(other, sse)) // another project is another world
+		must(t, add(w, notes))
+		must(t, add(w, sse)) // which is free again
+
+		t.Run("many at once", func(t *testing.T) {
+			var took atomic.Int64
+			at(20, func(i int) {
+				switch err := add(w, fmt.Sprintf("https://r.example.com/%d", i), "https://r.example.com/sse"); {
+				case err == nil:
+					took.Add(1)
+				case !errors.Is(err, project.ErrTaken):
+					t.Error(err)
+				}
+			})
+			if took.Load() != 1 {
+				t.Errorf("%d have one alias", took.Load())
 			}
 		})
 	})

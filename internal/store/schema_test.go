@@ -10,13 +10,14 @@ import (
 )
 
 // deploymentTables belong to no project.
-var deploymentTables = []string{"schema_state", "master_key_check"}
+var deploymentTables = []string{"schema_state", "master_key_check", "node", "purpose"}
 
 // deploymentStatements bind no project: they are about the deployment, or read
 // all projects to route requests.
 var deploymentStatements = []string{
 	"SchemaState", "SetSchemaState", "MasterKeyCheck", "KeepMasterKeyCheck",
-	"ProjectIDs", "Changes", "Projects", "ProjectHosts", "ResourceServers", "Policies",
+	"RenewNode", "DeleteLateNodes", "CountNodes", "DeleteNode", "Purpose", "KeepPurpose", "KeepPurposeOfEmpty",
+	"ProjectIDs", "Changes", "Projects", "ProjectHosts", "ResourceServers", "Policies", "ProjectLogos",
 }
 
 // tables returns the columns of every table in the schema's text.

@@ -172,6 +172,12 @@ func (s *sqliteDB) databaseClock(context.Context) (time.Time, bool, error) {
 	return time.Time{}, false, nil
 }
 
+// listen waits only: SQLite tells nobody of changes.
+func (s *sqliteDB) listen(ctx context.Context, _ func()) error {
+	<-ctx.Done()
+	return ctx.Err()
+}
+
 func (s *sqliteDB) lockServer() (err error) {
 	if s.lock == nil {
 		s.lock, err = lockFile(s.path + ".lock")

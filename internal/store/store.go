@@ -84,6 +84,9 @@ type engine interface {
 	checkCollation(ctx context.Context) error
 	databaseClock(ctx context.Context) (time.Time, bool, error)
 
+	// listen calls changed once, and then after each transaction that raised a
+	// change counter, until ctx ends or it fails.
+	listen(ctx context.Context, changed func()) error
 	lockServer() error
 	ping(ctx context.Context) error
 	close() error

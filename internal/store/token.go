@@ -41,7 +41,8 @@ func (d *DB) CountCodeTry(ctx context.Context, projectID, id string) error {
 
 // RedeemCode uses a code up for a family (RFC 6749 §4.1.2, RFC 9700 §4.5). A
 // second use of the same client and grant revokes the family of the first; the
-// event of that is recorded once.
+// event of that is recorded once. The grant stays locked from the first
+// statement on, so of any number of calls each sees the families of those before.
 func (d *DB) RedeemCode(ctx context.Context, projectID string, r oauth.Redeem, done, reuse audit.Event) error {
 	f, now := r.Family, micros(r.Now)
 	return d.write(ctx, func(q *db.Queries) error {
@@ -57,8 +58,19 @@ func (d *DB) RedeemCode(ctx context.Context, projectID string, r oauth.Redeem, d
 		if n == 0 {
 			return refuseCode(ctx, q, projectID, r, reuse)
 		}
+		tooMany, err := q.OldestFamilies(ctx, db.OldestFamiliesParams{ProjectID: projectID, GrantID: f.GrantID, Now: now, Keep: oauth.MaxFamilies - 1})
+		if err != nil {
+			return wrap("count families", err)
+		}
 		if err := createFamily(ctx, q, projectID, f, r.Refresh); err != nil {
 			return err
+		}
+		for _, oldest := range tooMany {
+			ended := done
+			ended.Kind, ended.Object = audit.TokenDisplaced, oldest
+			if _, err := endFamily(ctx, q, projectID, oldest, r.Now, r.Now.Add(longestAccessToken), ended); err != nil {
+				return err
+			}
 		}
 		return record(ctx, q, done)
 	})

@@ -196,6 +196,87 @@ func TestOneCodeHundredTimes(t *testing.T) {
 	})
 }
 
+// A grant keeps its newest families; the oldest beyond end with the one that is
+// one too many.
+func TestManyFamilies(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db, "auth.example.com")
+		var made []string
+		for i := range oauth.MaxFamilies {
+			_, f := w.family(now.Add(time.Duration(i)*time.Second), "read:notes")
+			made = append(made, f.ID)
+		}
+		// Neither what has run out nor what was revoked counts, nor does another
+		// person's.
+		lone := w.redeem(w.allow(now, "read:notes"), now)
+		lone.Refresh, lone.Family.ExpiresAt = nil, now.Add(time.Minute)
+		must(t, w.redeemCode(lone))
+		if got, want := w.living(), append(slices.Clone(made[1:]), lone.Family.ID); !slices.Equal(got, sorted(want)) {
+			t.Fatalf("%d families live after the 51st, of them the first: %v", len(got), slices.Contains(got, made[0]))
+		}
+		later := now.Add(time.Hour)
+		must(t, w.RevokeFamily(t.Context(), w.project.ID, made[1], later.Add(day), w.eventAt(audit.TokenRevoked, later)))
+		_, again := w.family(later, "read:notes")
+		_, another := w.family(later.Add(time.Second), "read:notes")
+		made = append(made, again.ID, another.ID)
+		if got := w.living(); len(got) != oauth.MaxFamilies+1 || slices.Contains(got, made[1]) || !slices.Contains(got, made[2]) {
+			t.Errorf("%d families live: %v", len(got), got)
+		}
+		other := *w
+		other.user = w.signIn("grace@example.test").User
+		other.family(later, "read:notes")
+		if !w.alive(made[2]) {
+			t.Error("another person's authorization ended this one's")
+		}
+		_, last := w.family(later.Add(2*time.Second), "read:notes")
+		if w.alive(made[2]) || !w.alive(made[3]) || !w.alive(last.ID) {
+			t.Error("not the oldest one ended")
+		}
+		want := []string{"1 family " + made[0], "2 family " + made[1], "3 family " + made[2]}
+		if diff := cmp.Diff(want, w.feed()); diff != "" {
+			t.Errorf("feed (-want +got):\n%s", diff)
+		}
+		got := rows(t, db, "SELECT object, actor FROM event WHERE project_id = $1 AND kind = 'token.displaced' ORDER BY id", w.project.ID)
+		if diff := cmp.Diff([]string{made[0] + " operator", made[2] + " operator"}, got); diff != "" {
+			t.Errorf("events (-want +got):\n%s", diff)
+		}
+	})
+}
+
+// Redemptions of one person's codes at the same moment never leave more than
+// there may be, and each of them gets its tokens.
+func TestManyFamiliesAtOnce(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db, "auth.example.com")
+		codes := make([]oauth.Code, oauth.MaxFamilies+30)
+		for i := range codes {
+			codes[i] = w.allow(now, "read:notes")
+		}
+		at(len(codes), func(i int) {
+			if err := w.redeemCode(w.redeem(codes[i], now.Add(time.Second))); err != nil {
+				t.Errorf("redeem: %v", err)
+			}
+		})
+		if n := len(w.living()); n != oauth.MaxFamilies {
+			t.Errorf("%d families live, want %d", n, oauth.MaxFamilies)
+		}
+		if n := len(w.feed()); n != 30 {
+			t.Errorf("%d rows in the feed, want 30", n)
+		}
+		if n := count(events(t, db, w.project.ID), "token.displaced"); n != 30 {
+			t.Errorf("%d events, want 30", n)
+		}
+	})
+}
+
+// living lists the families that are not revoked.
+func (w *world) living() []string {
+	w.t.Helper()
+	return rows(w.t, w.DB, "SELECT id FROM family WHERE project_id = $1 AND revoked_at = 0 ORDER BY id", w.project.ID)
+}
+
 func count(all []string, one string) (n int) {
 	for _, s := range all {
 		if s == one {

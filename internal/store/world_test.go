@@ -130,6 +130,7 @@ func (w *world) signIn(address string) signin.Outcome {
 func (w *world) decision(at time.Time, scopes ...string) oauth.Decision {
 	code := secret.New(secret.AuthorizationCode, at)
 	d := oauth.Decision{
+		Asked: true,
 		Grant: oauth.Grant{ID: secret.NewID(at, "grant", "test"), ProjectID: w.project.ID, Subject: w.user.ID, ClientID: w.client.ID, CreatedAt: at},
 		Code: oauth.Code{
 			ID: code.ID, ProjectID: w.project.ID, Hash: code.Hash[:], ClientID: w.client.ID, Subject: w.user.ID,

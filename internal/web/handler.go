@@ -91,6 +91,7 @@ func asError(err error) *Error {
 	var refusal *Error
 	var malformed *wire.Error
 	var tooLong *http.MaxBytesError
+	var passing interface{ Temporary() bool } // what a database that is too busy says
 	switch {
 	case errors.As(err, &refusal):
 		own := *refusal // the handler may return the same one again
@@ -99,7 +100,7 @@ func asError(err error) *Error {
 		return &Error{Status: malformed.Status, Page: ErrorPage{What: malformed.Message, Turn: TheApps}, Cause: err}
 	case errors.As(err, &tooLong):
 		return &Error{Status: http.StatusRequestEntityTooLarge, Cause: err}
-	case errors.Is(err, context.DeadlineExceeded):
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &passing) && passing.Temporary():
 		return &Error{Status: http.StatusServiceUnavailable, RetryAfter: time.Second, Cause: err}
 	default:
 		return &Error{Status: http.StatusInternalServerError, Cause: err}

@@ -71,9 +71,10 @@ type Limiter struct {
 	half  int
 	now   func() time.Time
 
-	mu sync.Mutex
+	mu    sync.Mutex
+	count int // this server's part of limit.Count
 	// A key's value is the moment its flow is used up to: each call moves it by
-	// Per/Count, and it may be at most Per ahead (generic cell rate algorithm).
+	// Per/count, and it may be at most Per ahead (generic cell rate algorithm).
 	// Keys live in two generations: what was asked about since the last turn, and
 	// before it. A turn drops the older one, whose values have passed by then.
 	young, old map[string]time.Time
@@ -82,7 +83,15 @@ type Limiter struct {
 
 // NewLimiter makes a Limiter for about maxKeys keys, at least two.
 func NewLimiter(limit Limit, maxKeys int, now func() time.Time) *Limiter {
-	return &Limiter{limit: limit, half: max(1, maxKeys/2), now: now, young: map[string]time.Time{}, turned: now()}
+	return &Limiter{limit: limit, half: max(1, maxKeys/2), now: now, count: limit.Count, young: map[string]time.Time{}, turned: now()}
+}
+
+// Divide makes n servers that count apart keep the limit together: each takes
+// an even part of it, but one call at least.
+func (l *Limiter) Divide(n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.count = max(1, l.limit.Count/max(1, n))
 }
 
 // Allow counts one call for key. Where it is one too many it is not counted,
@@ -102,7 +111,7 @@ func (l *Limiter) Allow(key string) (retryAfter time.Duration, ok bool) {
 	if used.Before(now) {
 		used = now
 	}
-	step := l.limit.Per / time.Duration(l.limit.Count)
+	step := l.limit.Per / time.Duration(l.count)
 	next := used.Add(step)
 	if wait := next.Sub(now) - l.limit.Per; wait > 0 {
 		l.young[key] = used

@@ -92,6 +92,10 @@ func TestHandleAnswersErrors(t *testing.T) {
 				return fmt.Errorf("store: %w: %s", context.DeadlineExceeded, canary)
 			}, 503, "503|We are not ready|", "1",
 		},
+		"a database that is busy": {
+			func(http.ResponseWriter, *http.Request) error { return fmt.Errorf("store: %w: %s", busy{}, canary) },
+			503, "503|We are not ready|", "1",
+		},
 		"unknown error": {
 			func(http.ResponseWriter, *http.Request) error { return errors.New(canary) },
 			500, "500|Something broke on our side|", "",
@@ -460,6 +464,12 @@ func TestBounds(t *testing.T) {
 	}
 }
 
+// busy is an error after which trying again helps.
+type busy struct{}
+
+func (busy) Error() string   { return "busy" }
+func (busy) Temporary() bool { return true }
+
 func TestLimiter(t *testing.T) {
 	now := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
 	newLimiter := func(keys int) *web.Limiter {
@@ -508,6 +518,28 @@ func TestLimiter(t *testing.T) {
 		}
 		if allowed < 50 || allowed > 55 {
 			t.Errorf("%d allowed in ten minutes of asking, want about 54", allowed)
+		}
+	})
+	t.Run("several servers share it evenly, and one takes all again", func(t *testing.T) {
+		for servers, want := range map[int]int{-1: 5, 0: 5, 1: 5, 2: 2, 3: 1, 5: 1, 100: 1} {
+			l := newLimiter(100)
+			l.Divide(servers)
+			if n := burst(l, "a"); n != want {
+				t.Errorf("%d at one of %d servers, want %d", n, servers, want)
+			}
+			now = now.Add(time.Minute)
+			l.Divide(1)
+			if n := burst(l, "a"); n != 5 {
+				t.Errorf("%d at the one that is left of %d, want 5", n, servers)
+			}
+		}
+	})
+	t.Run("a part that shrinks gives nobody a second burst", func(t *testing.T) {
+		l := newLimiter(100)
+		burst(l, "a")
+		l.Divide(2)
+		if n := burst(l, "a"); n != 0 {
+			t.Errorf("%d right after, want 0", n)
 		}
 	})
 	t.Run("a full table forgets the oldest and keeps the youngest", func(t *testing.T) {

@@ -96,6 +96,7 @@ func Assets() (http.Handler, error) {
 type Site struct {
 	Name       string // the project's name; "" shows Postern's mark instead
 	ID         string // the project's id, which chooses its tile's colour; "" is the working colour
+	Logo       string // address of the project's logo on this host; "" shows a tile with its initial
 	HideBadge  bool   // leave "Guarded by postern" out
 	PrivacyURL string // "" for none
 	HelpURL    string // "" for none

@@ -10,7 +10,7 @@ import (
 )
 
 const client = `-- name: Client :one
-SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until
+SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo
 FROM client WHERE project_id = $1 AND id = $2
 `
 
@@ -35,12 +35,14 @@ func (q *Queries) Client(ctx context.Context, projectID string, iD string) (Clie
 		&i.LastRegisteredAt,
 		&i.FetchedAt,
 		&i.FreshUntil,
+		&i.CopiedAt,
+		&i.Logo,
 	)
 	return i, err
 }
 
 const clientByURL = `-- name: ClientByURL :one
-SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until
+SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo
 FROM client WHERE project_id = $1 AND url = $2 AND url <> ''
 `
 
@@ -65,12 +67,14 @@ func (q *Queries) ClientByURL(ctx context.Context, projectID string, uRL string)
 		&i.LastRegisteredAt,
 		&i.FetchedAt,
 		&i.FreshUntil,
+		&i.CopiedAt,
+		&i.Logo,
 	)
 	return i, err
 }
 
 const clients = `-- name: Clients :many
-SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until
+SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo
 FROM client WHERE project_id = $1 AND id > $2 ORDER BY id LIMIT $3
 `
 
@@ -107,6 +111,8 @@ func (q *Queries) Clients(ctx context.Context, arg ClientsParams) ([]Client, err
 			&i.LastRegisteredAt,
 			&i.FetchedAt,
 			&i.FreshUntil,
+			&i.CopiedAt,
+			&i.Logo,
 		); err != nil {
 			return nil, err
 		}
@@ -122,8 +128,8 @@ func (q *Queries) Clients(ctx context.Context, arg ClientsParams) ([]Client, err
 }
 
 const createClient = `-- name: CreateClient :exec
-INSERT INTO client (project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until)
-VALUES ($1, $2, $3, $4, $5, $6, $7, FALSE, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+INSERT INTO client (project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo)
+VALUES ($1, $2, $3, $4, $5, $6, $7, FALSE, $8, $9, $10, $11, $12, $13, $14, $15, $16, 0, '')
 `
 
 type CreateClientParams struct {
@@ -220,10 +226,10 @@ func (q *Queries) ExpireClients(ctx context.Context, arg ExpireClientsParams) ([
 }
 
 const mergeClient = `-- name: MergeClient :one
-INSERT INTO client (project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until)
-VALUES ($1, $2, '', $3, $4, $5, $6, TRUE, '', NULL, '', FALSE, FALSE, $7, $8, 0, 0)
+INSERT INTO client (project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo)
+VALUES ($1, $2, '', $3, $4, $5, $6, TRUE, '', NULL, '', FALSE, FALSE, $7, $8, 0, 0, 0, '')
 ON CONFLICT (project_id, metadata_hash) WHERE merged DO UPDATE SET last_registered_at = excluded.last_registered_at
-RETURNING project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until
+RETURNING project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo
 `
 
 type MergeClientParams struct {
@@ -267,17 +273,20 @@ func (q *Queries) MergeClient(ctx context.Context, arg MergeClientParams) (Clien
 		&i.LastRegisteredAt,
 		&i.FetchedAt,
 		&i.FreshUntil,
+		&i.CopiedAt,
+		&i.Logo,
 	)
 	return i, err
 }
 
 const saveDocumentClient = `-- name: SaveDocumentClient :one
-INSERT INTO client (project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until)
-VALUES ($1, $2, $3, $4, $5, $6, $7, FALSE, '', NULL, '', $8, $9, $10, $11, $12, $13)
+INSERT INTO client (project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo)
+VALUES ($1, $2, $3, $4, $5, $6, $7, FALSE, '', NULL, '', $8, $9, $10, $11, $12, $13, $14, $15)
 ON CONFLICT (project_id, url) WHERE url <> '' DO UPDATE SET
     type = excluded.type, creation = excluded.creation, metadata = excluded.metadata, metadata_hash = excluded.metadata_hash,
-    last_registered_at = excluded.last_registered_at, fetched_at = excluded.fetched_at, fresh_until = excluded.fresh_until
-RETURNING project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until
+    last_registered_at = excluded.last_registered_at, fetched_at = excluded.fetched_at, fresh_until = excluded.fresh_until,
+    copied_at = excluded.copied_at, logo = excluded.logo
+RETURNING project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo
 `
 
 type SaveDocumentClientParams struct {
@@ -294,6 +303,8 @@ type SaveDocumentClientParams struct {
 	LastRegisteredAt int64
 	FetchedAt        int64
 	FreshUntil       int64
+	CopiedAt         int64
+	Logo             string
 }
 
 // SaveDocumentClient replaces what the document said; what an operator decided
@@ -313,6 +324,8 @@ func (q *Queries) SaveDocumentClient(ctx context.Context, arg SaveDocumentClient
 		arg.LastRegisteredAt,
 		arg.FetchedAt,
 		arg.FreshUntil,
+		arg.CopiedAt,
+		arg.Logo,
 	)
 	var i Client
 	err := row.Scan(
@@ -333,6 +346,8 @@ func (q *Queries) SaveDocumentClient(ctx context.Context, arg SaveDocumentClient
 		&i.LastRegisteredAt,
 		&i.FetchedAt,
 		&i.FreshUntil,
+		&i.CopiedAt,
+		&i.Logo,
 	)
 	return i, err
 }

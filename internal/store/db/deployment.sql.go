@@ -194,7 +194,7 @@ func (q *Queries) Projects(ctx context.Context) ([]Project, error) {
 }
 
 const resourceServers = `-- name: ResourceServers :many
-SELECT project_id, id, uri, name, scopes, default_scopes, profile, access_token, secret_id, secret_hash, is_default, created_at
+SELECT project_id, id, uri, aliases, name, scopes, default_scopes, profile, access_token, secret_id, secret_hash, is_default, created_at
 FROM resource_server ORDER BY project_id, created_at, id
 `
 
@@ -202,6 +202,7 @@ type ResourceServersRow struct {
 	ProjectID     string
 	ID            string
 	URI           string
+	Aliases       string
 	Name          string
 	Scopes        string
 	DefaultScopes string
@@ -226,6 +227,7 @@ func (q *Queries) ResourceServers(ctx context.Context) ([]ResourceServersRow, er
 			&i.ProjectID,
 			&i.ID,
 			&i.URI,
+			&i.Aliases,
 			&i.Name,
 			&i.Scopes,
 			&i.DefaultScopes,

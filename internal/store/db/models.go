@@ -22,6 +22,8 @@ type Client struct {
 	LastRegisteredAt int64
 	FetchedAt        int64
 	FreshUntil       int64
+	CopiedAt         int64
+	Logo             string
 }
 
 type Code struct {

@@ -150,11 +150,43 @@ func (q *Queries) RaiseChangeFrom(ctx context.Context, projectID string, change 
 	return result.RowsAffected()
 }
 
+const resourceAddresses = `-- name: ResourceAddresses :many
+SELECT uri, aliases FROM resource_server WHERE project_id = $1
+`
+
+type ResourceAddressesRow struct {
+	URI     string
+	Aliases string
+}
+
+func (q *Queries) ResourceAddresses(ctx context.Context, projectID string) ([]ResourceAddressesRow, error) {
+	rows, err := q.db.QueryContext(ctx, resourceAddresses, projectID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ResourceAddressesRow
+	for rows.Next() {
+		var i ResourceAddressesRow
+		if err := rows.Scan(&i.URI, &i.Aliases); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const saveResourceServer = `-- name: SaveResourceServer :one
-INSERT INTO resource_server (project_id, id, uri, uri_key, name, scopes, default_scopes, profile, access_token, secret_id, secret_hash, is_default, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+INSERT INTO resource_server (project_id, id, uri, uri_key, aliases, name, scopes, default_scopes, profile, access_token, secret_id, secret_hash, is_default, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
 ON CONFLICT (project_id, uri_key) DO UPDATE SET
-    uri = excluded.uri, name = excluded.name, scopes = excluded.scopes, default_scopes = excluded.default_scopes,
+    uri = excluded.uri, aliases = excluded.aliases, name = excluded.name, scopes = excluded.scopes, default_scopes = excluded.default_scopes,
     profile = excluded.profile, access_token = excluded.access_token, is_default = excluded.is_default,
     secret_id = CASE WHEN excluded.secret_id = '' THEN resource_server.secret_id ELSE excluded.secret_id END,
     secret_hash = CASE WHEN excluded.secret_id = '' THEN resource_server.secret_hash ELSE excluded.secret_hash END
@@ -166,6 +198,7 @@ type SaveResourceServerParams struct {
 	ID            string
 	URI           string
 	URIKey        string
+	Aliases       string
 	Name          string
 	Scopes        string
 	DefaultScopes string
@@ -183,6 +216,7 @@ func (q *Queries) SaveResourceServer(ctx context.Context, arg SaveResourceServer
 		arg.ID,
 		arg.URI,
 		arg.URIKey,
+		arg.Aliases,
 		arg.Name,
 		arg.Scopes,
 		arg.DefaultScopes,

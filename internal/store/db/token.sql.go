@@ -308,6 +308,48 @@ func (q *Queries) Live(ctx context.Context, arg LiveParams) (LiveRow, error) {
 	return i, err
 }
 
+const oldestFamilies = `-- name: OldestFamilies :many
+SELECT id FROM family
+WHERE project_id = $1 AND grant_id = $2 AND revoked_at = 0 AND expires_at > $3
+ORDER BY created_at DESC, id DESC LIMIT 1000 OFFSET $4
+`
+
+type OldestFamiliesParams struct {
+	ProjectID string
+	GrantID   string
+	Now       int64
+	Keep      int32
+}
+
+// OldestFamilies are the live families of a grant but for the newest ones.
+func (q *Queries) OldestFamilies(ctx context.Context, arg OldestFamiliesParams) ([]string, error) {
+	rows, err := q.db.QueryContext(ctx, oldestFamilies,
+		arg.ProjectID,
+		arg.GrantID,
+		arg.Now,
+		arg.Keep,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const raiseGeneration = `-- name: RaiseGeneration :execrows
 UPDATE family SET generation = generation + 1
 WHERE project_id = $1 AND id = $2 AND generation = $3 AND revoked_at = 0

@@ -28,7 +28,7 @@ FROM project ORDER BY project_id;
 SELECT project_id, host FROM project_host WHERE NOT is_issuer ORDER BY project_id, host;
 
 -- name: ResourceServers :many
-SELECT project_id, id, uri, name, scopes, default_scopes, profile, access_token, secret_id, secret_hash, is_default, created_at
+SELECT project_id, id, uri, aliases, name, scopes, default_scopes, profile, access_token, secret_id, secret_hash, is_default, created_at
 FROM resource_server ORDER BY project_id, created_at, id;
 
 -- name: Policies :many

@@ -26,11 +26,14 @@ SELECT document FROM policy WHERE project_id = @project_id ORDER BY version DESC
 INSERT INTO policy (project_id, version, document, created_at)
 VALUES (@project_id, @version, @document, @created_at);
 
+-- name: ResourceAddresses :many
+SELECT uri, aliases FROM resource_server WHERE project_id = @project_id;
+
 -- name: SaveResourceServer :one
-INSERT INTO resource_server (project_id, id, uri, uri_key, name, scopes, default_scopes, profile, access_token, secret_id, secret_hash, is_default, created_at)
-VALUES (@project_id, @id, @uri, @uri_key, @name, @scopes, @default_scopes, @profile, @access_token, @secret_id, @secret_hash, @is_default, @created_at)
+INSERT INTO resource_server (project_id, id, uri, uri_key, aliases, name, scopes, default_scopes, profile, access_token, secret_id, secret_hash, is_default, created_at)
+VALUES (@project_id, @id, @uri, @uri_key, @aliases, @name, @scopes, @default_scopes, @profile, @access_token, @secret_id, @secret_hash, @is_default, @created_at)
 ON CONFLICT (project_id, uri_key) DO UPDATE SET
-    uri = excluded.uri, name = excluded.name, scopes = excluded.scopes, default_scopes = excluded.default_scopes,
+    uri = excluded.uri, aliases = excluded.aliases, name = excluded.name, scopes = excluded.scopes, default_scopes = excluded.default_scopes,
     profile = excluded.profile, access_token = excluded.access_token, is_default = excluded.is_default,
     secret_id = CASE WHEN excluded.secret_id = '' THEN resource_server.secret_id ELSE excluded.secret_id END,
     secret_hash = CASE WHEN excluded.secret_id = '' THEN resource_server.secret_hash ELSE excluded.secret_hash END

@@ -26,6 +26,12 @@ DELETE FROM code WHERE project_id = @project_id AND grant_id = @grant_id;
 INSERT INTO family (project_id, id, grant_id, client_id, subject, organization, session_id, resource, scopes, nonce, auth_time, generation, created_at, expires_at, revoked_at)
 VALUES (@project_id, @id, @grant_id, @client_id, @subject, @organization, @session_id, @resource, @scopes, @nonce, @auth_time, @generation, @created_at, @expires_at, 0);
 
+-- OldestFamilies are the live families of a grant but for the newest ones.
+-- name: OldestFamilies :many
+SELECT id FROM family
+WHERE project_id = @project_id AND grant_id = @grant_id AND revoked_at = 0 AND expires_at > @now
+ORDER BY created_at DESC, id DESC LIMIT 1000 OFFSET @keep;
+
 -- A family that is revoked also ends, so that its rows are cleaned up in time.
 -- name: RevokeFamily :execrows
 UPDATE family SET revoked_at = @now, expires_at = CASE WHEN expires_at > @now THEN CAST(@now AS bigint) ELSE expires_at END

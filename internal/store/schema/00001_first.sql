@@ -24,6 +24,19 @@ CREATE TABLE master_key_check (
     value BYTEA NOT NULL
 );
 
+-- The servers that are alive. PostgreSQL only: a SQLite file has one server.
+CREATE TABLE node (
+    id         TEXT PRIMARY KEY,
+    started_at BIGINT NOT NULL,
+    until      BIGINT NOT NULL
+);
+
+-- What the database was made for, in one row, from the first server on.
+CREATE TABLE purpose (
+    id   BIGINT PRIMARY KEY,
+    name TEXT NOT NULL
+);
+
 -- Projects.
 
 CREATE TABLE project (
@@ -69,6 +82,7 @@ CREATE TABLE resource_server (
     id             TEXT NOT NULL,
     uri            TEXT NOT NULL,
     uri_key        TEXT NOT NULL, -- uri without one trailing slash
+    aliases        TEXT NOT NULL, -- other URIs; none is a URI or alias of another
     name           TEXT NOT NULL,
     scopes         TEXT NOT NULL,
     default_scopes TEXT NOT NULL,
@@ -185,11 +199,31 @@ CREATE TABLE client (
     last_registered_at BIGINT NOT NULL,
     fetched_at         BIGINT NOT NULL,
     fresh_until        BIGINT NOT NULL,
+    copied_at          BIGINT NOT NULL, -- day of the copy that stands for its document, 0 when that was read
+    logo               TEXT NOT NULL,   -- digest in client_logo, '' without one
     PRIMARY KEY (project_id, id)
 );
 CREATE INDEX client_registered ON client (project_id, last_registered_at);
 CREATE UNIQUE INDEX client_url ON client (project_id, url) WHERE url <> '';
 CREATE UNIQUE INDEX client_merged ON client (project_id, metadata_hash) WHERE merged;
+
+-- Logos, each a PNG that we drew, under the SHA-256 of its bytes in hex.
+
+CREATE TABLE client_logo (
+    project_id TEXT NOT NULL,
+    client_id  TEXT NOT NULL,
+    digest     TEXT NOT NULL,
+    png        BYTEA NOT NULL,
+    PRIMARY KEY (project_id, client_id),
+    FOREIGN KEY (project_id, client_id) REFERENCES client (project_id, id) ON DELETE CASCADE
+);
+CREATE INDEX client_logo_digest ON client_logo (project_id, digest);
+
+CREATE TABLE project_logo (
+    project_id TEXT PRIMARY KEY REFERENCES project (project_id),
+    digest     TEXT NOT NULL,
+    png        BYTEA NOT NULL
+);
 
 CREATE TABLE "grant" (
     project_id   TEXT NOT NULL,

@@ -1,0 +1,173 @@
+package oauth_test
+
+import (
+	"context"
+	"errors"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/oauth"
+	"github.com/postern-id/postern/internal/servertest"
+)
+
+// A stranger can have as much refused as they like, and fills no table with it.
+func TestRefusalsAreBounded(t *testing.T) {
+	r := newRig(t)
+	kept := &counting{Store: r.store}
+	server := r.serve(kept)
+	from := func(address string) {
+		req := httptest.NewRequest(http.MethodGet, "/", nil)
+		req.RemoteAddr = address
+		_, err := server.Begin(server.WithAddress(req), r.project, oauth.AuthorizeRequest{ClientID: "connected-app-test-none"}, false)
+		var refusal *oauth.Error
+		if !errors.As(err, &refusal) {
+			t.Fatalf("refused with %v", err)
+		}
+	}
+	many := func(n int, address string) int {
+		before := kept.events
+		for range n {
+			from(address)
+		}
+		return kept.events - before
+	}
+	if n := many(30, "192.0.2.7"); n != 20 {
+		t.Errorf("%d events of one address, want 20", n)
+	}
+	if n := many(15, "2001:db8::1") + many(15, "2001:db8::2"); n != 20 {
+		t.Errorf("%d events of one network, want 20", n)
+	}
+	if n := many(300, "127.0.0.1"); n != 300 {
+		t.Errorf("%d events of this computer, want all", n)
+	}
+	total := 0
+	for i := range 20 {
+		total += many(20, "198.51.100."+string(rune('a'+i)))
+	}
+	if total != 160 {
+		t.Errorf("%d more events of one project, want 160", total)
+	}
+	r.clock.Advance(time.Minute)
+	if n := many(30, "192.0.2.7"); n != 20 {
+		t.Errorf("%d events a minute later, want 20", n)
+	}
+}
+
+// counting counts the refusals that are kept.
+type counting struct {
+	oauth.Store
+	events int
+}
+
+func (c *counting) RecordRefusal(ctx context.Context, e audit.Event, limits []oauth.Counter) error {
+	err := c.Store.RecordRefusal(ctx, e, limits)
+	if err == nil && e.Refused {
+		c.events++
+	}
+	return err
+}
+
+// What prompt=none forbids to ask is in the trail like every other refusal.
+func TestPromptNoneIsRecorded(t *testing.T) {
+	eachWorld(t, func(t *testing.T, w *world) {
+		none := request(w.rival.ID, "prompt", "none")
+		w.refuses(t, audit.AuthorizeRefused, func() {
+			w.refusedAnswer(t, w.Browser(t).Authorize(t, none), callback, "login_required")
+		})
+		w.refuses(t, audit.AuthorizeRefused, func() {
+			w.refusedAnswer(t, w.browser.Authorize(t, none), callback, "consent_required")
+		})
+		got := w.count(t, `SELECT reason || CASE WHEN subject = '' THEN '' ELSE ' by somebody' END, count(*) FROM event
+			WHERE project_id = $1 AND kind = 'authorize.refused' GROUP BY 1`)
+		if want := map[string]int{"login_required": 1, "consent_required by somebody": 1}; !maps.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	})
+}
+
+// An id_token_hint says whom the request is about: nobody else gets an answer.
+//
+// Proves: OIDC-3.1.2.1-b
+func TestIDTokenHint(t *testing.T) {
+	eachWorld(t, func(t *testing.T, w *world) {
+		w.Ready(t) // id_tokens are RS256
+		id := w.public.ID
+		hint := w.tokens(t, w.public, "scope", "openid read:todos").ID
+		if hint == "" {
+			t.Fatal("no id_token")
+		}
+		about := func(changes ...string) url.Values {
+			return request(id, append([]string{"scope", "openid read:todos", "id_token_hint", hint}, changes...)...)
+		}
+		answered := func(t *testing.T, page servertest.Page) {
+			t.Helper()
+			to := page.Answer(t)
+			w.carries(t, to, callback, "code", to.Query().Get("code"))
+		}
+		silent := func(t *testing.T) { answered(t, w.browser.Authorize(t, about("prompt", "none"))) }
+		t.Run("the same person", silent)
+		t.Run("long expired", func(t *testing.T) {
+			w.Clock.Advance(time.Hour)
+			silent(t)
+		})
+		other := w.signedIn(t, "grace@example.test")
+		t.Run("somebody else, prompt none", func(t *testing.T) {
+			w.refuses(t, audit.AuthorizeRefused, func() {
+				w.refusedAnswer(t, other.Authorize(t, about("prompt", "none")), callback, "login_required")
+			})
+		})
+		t.Run("nobody, prompt none", func(t *testing.T) {
+			w.refuses(t, audit.AuthorizeRefused, func() {
+				w.refusedAnswer(t, w.Browser(t).Authorize(t, about("prompt", "none")), callback, "login_required")
+			})
+		})
+		t.Run("somebody else is asked who is there, and Ida gets on", func(t *testing.T) {
+			w.Clock.Advance(2 * time.Minute)
+			page := other.Authorize(t, about())
+			w.Clock.Advance(2 * time.Minute)
+			answered(t, other.SignIn(t, page, ida))
+		})
+		t.Run("who signs in as somebody else is refused", func(t *testing.T) {
+			b := w.Browser(t)
+			page := b.Authorize(t, about())
+			w.Clock.Advance(2 * time.Minute)
+			before := w.kept(t)["code"]
+			page = b.SignIn(t, page, "grace@example.test")
+			refusedPage(t, page, "Somebody else is signed in", "Tell <bdi>Public</bdi>")
+			if n := w.kept(t)["code"]; n != before {
+				t.Errorf("%d codes were made", n-before)
+			}
+		})
+		t.Run("another client's id_token", func(t *testing.T) {
+			w.refuses(t, audit.AuthorizeRefused, func() {
+				w.refusedAnswer(t, w.browser.Authorize(t, request(w.rival.ID, "id_token_hint", hint)), callback, "invalid_request")
+			})
+		})
+		t.Run("an access token", func(t *testing.T) {
+			access := w.tokens(t, w.public).Access
+			w.refuses(t, audit.AuthorizeRefused, func() {
+				w.refusedAnswer(t, w.browser.Authorize(t, about("id_token_hint", access)), callback, "invalid_request")
+			})
+		})
+	})
+}
+
+// Keys of clients are not supported yet: an assertion authenticates nobody, and
+// nothing invites to send one.
+func TestNoClientAssertion(t *testing.T) {
+	w := newWorld(t, servertest.Config{})
+	form := redeem(w.code(t, request(w.basic.ID)), "client_id", w.basic.ID,
+		"client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer", "client_assertion", "eyJhbGciOiJFUzI1NiJ9.e30.c2ln")
+	w.refuses(t, audit.ClientRefused, func() {
+		refusedToken(t, w.send(t, http.MethodPost, oauth.PathToken, isForm, form.Encode()), http.StatusUnauthorized, "invalid_client")
+	})
+	if a := w.send(t, http.MethodGet, oauth.PathMetadata, nil, ""); strings.Contains(a.body, "private_key_jwt") {
+		t.Errorf("the metadata offers it: %s", a.body)
+	}
+}

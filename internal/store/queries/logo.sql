@@ -1,0 +1,22 @@
+-- name: SaveClientLogo :exec
+INSERT INTO client_logo (project_id, client_id, digest, png) VALUES (@project_id, @client_id, @digest, @png)
+ON CONFLICT (project_id, client_id) DO UPDATE SET digest = excluded.digest, png = excluded.png;
+
+-- name: DeleteClientLogo :exec
+DELETE FROM client_logo WHERE project_id = @project_id AND client_id = @client_id;
+
+-- name: SaveProjectLogo :exec
+INSERT INTO project_logo (project_id, digest, png) VALUES (@project_id, @digest, @png)
+ON CONFLICT (project_id) DO UPDATE SET digest = excluded.digest, png = excluded.png;
+
+-- name: DeleteProjectLogo :exec
+DELETE FROM project_logo WHERE project_id = @project_id;
+
+-- name: ClientLogo :one
+SELECT png FROM client_logo WHERE project_id = @project_id AND digest = @digest LIMIT 1;
+
+-- name: ProjectLogo :one
+SELECT png FROM project_logo WHERE project_id = @project_id AND digest = @digest;
+
+-- name: ProjectLogos :many
+SELECT project_id, digest FROM project_logo;
