@@ -15,11 +15,11 @@ GOLANGCI := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-dev: ## Postern and a protected todo list on this computer (POSTERN_PORT, TODO_PORT)
+dev: ## Postern, a protected todo list and an OKR manager on this computer (ports: postern dev --help)
 	@echo "compiling, first time takes a minute or two"
 	@mkdir -p -m 700 .postern && mkdir -p .postern/bin
-	@CGO_ENABLED=0 go build -o .postern/bin/ ./cmd/postern ./examples/todo
-	@exec .postern/bin/postern dev -- .postern/bin/todo
+	@CGO_ENABLED=0 go build -o .postern/bin/ ./cmd/postern ./examples/todo ./examples/okr
+	@exec .postern/bin/postern dev --policy examples/okr/policy.yaml -- .postern/bin/todo -- .postern/bin/okr
 
 try: ## play an MCP client against make dev, step by step
 	@go run ./examples/try
@@ -57,7 +57,7 @@ fuzz: ## every fuzz test, FUZZTIME each (30s)
 	    go test "./$$dir" -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) || exit 1; \
 	  done; done
 
-bench: ## benchmarks; compare two runs with benchstat
+bench: ## benchmarks, for benchstat; POSTERN_BENCH_MEMBERS=1000000 for the bars of B2B pages
 	@go test -run '^$$' -bench . -benchmem $(MODULES)
 
 conformance: ## the official conformance suite against a server started here

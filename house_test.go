@@ -41,7 +41,7 @@ var mayImport = map[string]string{
 	"internal/web":     "secret wire",
 	"internal/mail":    "",
 
-	"internal/identity": "project rbac audit secret",
+	"internal/identity": "project rbac audit picture secret",
 	"internal/signin":   "project identity audit mail secret",
 	"internal/oauth":    "project audit picture signing secret wire",
 
@@ -53,7 +53,7 @@ var mayImport = map[string]string{
 
 	"internal/server": "project rbac signing web mail audit identity signin oauth store login admin api secret wire",
 
-	"internal/dev":        "project identity rbac oauth mail web secret",
+	"internal/dev":        "project identity rbac oauth audit mail web secret",
 	"internal/client":     "",
 	"internal/doctor":     "",
 	"internal/servertest": "", // counts as tests

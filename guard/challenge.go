@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// Refusals that have an answer of their own. ErrNoToken, ErrInvalidToken and
-// ErrUnavailable are refusals too.
+// Refusals that have an answer of their own. The errors of [Check] are refusals
+// too.
 var (
 	errMalformed    = errors.New("guard: malformed credentials")
 	errOtherCaller  = errors.New("guard: the stream belongs to another caller")
@@ -22,11 +22,15 @@ var (
 	errBodyTooLarge = errors.New("guard: body too large")
 )
 
-// scopeError is ErrInsufficientScope with what to ask for.
-type scopeError struct{ ask []string }
+// scopeError is an ErrInsufficientScope with what to ask for; nothing where no
+// scope would help.
+type scopeError struct {
+	ask   []string
+	cause error
+}
 
-func (e *scopeError) Error() string { return ErrInsufficientScope.Error() }
-func (e *scopeError) Unwrap() error { return ErrInsufficientScope }
+func (e *scopeError) Error() string { return e.cause.Error() }
+func (e *scopeError) Unwrap() error { return e.cause }
 
 // challenges are the prepared values of WWW-Authenticate (RFC 6750 §3,
 // RFC 9728 §5.1).
@@ -49,8 +53,13 @@ func newChallenges(metadataURL string, initial []string) challenges {
 	}
 }
 
-// insufficient names every scope that the operation needs, at once.
+// insufficient names every scope that the operation needs, at once. The
+// parameter scope may be left out but not be empty (RFC 6750 §3), so it is left
+// out where no scope would help.
 func (c challenges) insufficient(ask []string) string {
+	if len(ask) == 0 {
+		return `Bearer error="insufficient_scope", error_description="` + saidHopeless + `", ` + c.resource
+	}
 	return `Bearer error="insufficient_scope", error_description="` + saidScope + `", scope="` +
 		strings.Join(ask, " ") + `", ` + c.resource
 }
@@ -61,6 +70,7 @@ const (
 	saidInvalid   = "The access token is expired, revoked or not meant for this server."
 	saidMalformed = "Send exactly one Authorization header of the form: Bearer <token>."
 	saidScope     = "The access token lacks a scope that this operation needs."
+	saidHopeless  = "No scope of this server permits this operation."
 )
 
 // refuse answers a request that does not reach the handler.
@@ -83,9 +93,14 @@ func (g *Guard) refuse(w http.ResponseWriter, r *http.Request, err error) {
 		status, code, said, challenge = http.StatusUnauthorized, "invalid_token", saidInvalid, told.invalid
 	case errors.As(err, &scope):
 		status, code, said, challenge = http.StatusForbidden, "insufficient_scope", saidScope, told.insufficient(scope.ask)
+		if len(scope.ask) == 0 {
+			said = saidHopeless
+		}
 	case errors.Is(err, ErrUnavailable):
 		status, code, said = http.StatusServiceUnavailable, "temporarily_unavailable", "The authorization server cannot be asked now. Try again."
 		w.Header().Set("Retry-After", "5")
+	case errors.Is(err, ErrOtherOrganization):
+		status, code, said = http.StatusForbidden, "access_denied", "This belongs to another organization."
 	case errors.Is(err, errOtherCaller):
 		status, code, said = http.StatusForbidden, "access_denied", "This session belongs to another caller."
 	case errors.Is(err, errOrigin):

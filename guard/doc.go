@@ -28,10 +28,15 @@
 //
 // Every request is judged in the same order: a well-formed credential, a
 // token of the right kind, issued by the issuer, for this resource, not
-// expired, and only then its scopes. So an expired token is always 401, never
-// 403, and a client always learns the next thing to do.
+// expired, then its organization where the rule names one, and only then its
+// scopes and permissions. So an expired token is always 401, never 403, and a
+// client always learns the next thing to do.
 //
-// Guard has nothing in the background: the issuer's metadata and keys are
+// A [Rule] names scopes, or what the operation does: [Permission] asks the
+// issuer's policy, a document that an administrator can change, whether one of
+// the token's scopes permits it. [Principal.May] asks the same for a page.
+//
+// Guard has nothing in the background: the issuer's metadata, keys and policy are
 // fetched when they are first needed and renewed by the requests that find
 // them old, so a server starts whether or not its issuer is up.
 //

@@ -56,9 +56,10 @@ type Config struct {
 	// names, and a person can only untick what was asked.
 	InitialScopes []string
 
-	// Tools says which scopes a call of a tool needs, by the tool's name, and
-	// Methods the same for MCP methods such as "resources/read"; the entry of a
-	// tool goes before that of "tools/call".
+	// Tools says what a call of a tool needs, by the tool's name, and Methods the
+	// same for MCP methods such as "resources/read"; the entry of a tool goes
+	// before that of "tools/call". A rule names scopes, or permissions that the
+	// issuer's policy gives to scopes ([Permission]).
 	//
 	// An operation that neither names is judged carefully: handshakes, pings,
 	// notifications and lists need any one of the declared scopes, everything
@@ -88,7 +89,7 @@ type Config struct {
 	// within seconds.
 	Introspection *Introspection
 
-	// HTTPClient fetches the issuer's metadata and keys and asks for
+	// HTTPClient fetches the issuer's metadata, keys and policy and asks for
 	// introspection. The default follows no redirects, uses no proxy and gives
 	// up after 5 s.
 	HTTPClient *http.Client
@@ -149,6 +150,7 @@ type Guard struct {
 	policy    *policy
 	issuer    *issuer
 	keys      *keySet
+	granted   *policySource
 	verified  *cache[*Principal]
 	asked     flights[tokenHash, *Principal] // introspections under way
 	streams   *streams
@@ -159,7 +161,9 @@ type Guard struct {
 // New checks the configuration and returns a Guard. It fails, naming every
 // problem, when issuer or resource are missing or unusable, or when a rule
 // names a scope that Config.Scopes does not declare. It does not reach for
-// the issuer: that happens with the first token.
+// the issuer: that happens with the first token. So it cannot know the issuer's
+// policy: an act in a rule that the policy does not have is logged when the
+// policy is first fetched, and refused to everybody.
 func New(cfg Config) (*Guard, error) {
 	_, issuerErr := checkURL("Issuer", cfg.Issuer)
 	policy, policyErr := newPolicy(cfg)
@@ -209,6 +213,9 @@ func New(cfg Config) (*Guard, error) {
 		streams:   &streams{now: cfg.Now, poll: clockPoll, bound: map[handle]*stream{}, own: map[caller][]handle{}},
 	}
 	g.keys = &keySet{issuer: g.issuer, now: cfg.Now, log: cfg.Logger}
+	direct := *cfg.HTTPClient
+	direct.CheckRedirect = stay
+	g.granted = &policySource{issuer: g.issuer, client: &direct, rules: policy, now: cfg.Now, log: cfg.Logger}
 	return g, nil
 }
 
@@ -225,9 +232,12 @@ func newHTTPClient() *http.Client {
 			IdleConnTimeout:        30 * time.Second,
 			MaxResponseHeaderBytes: 32 << 10,
 		},
-		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+		CheckRedirect: stay,
 	}
 }
+
+// stay makes a client follow no redirects.
+func stay(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // checkURL accepts an absolute https URL, or http on a loopback host, that
 // has neither user, query nor fragment (RFC 8414 §2, RFC 9728 §1.2).
@@ -268,7 +278,8 @@ func loopback(host string) bool {
 // Require wraps the handler of a REST route. The caller is the principal that
 // [WithPrincipal] put in the request's context, if there is one, otherwise
 // that of the bearer token. Without either the answer is 401, with too few
-// scopes 403, both in JSON and with the same challenge as Protect's.
+// scopes or in another organization 403, all in JSON and with the same challenge
+// as Protect's.
 //
 // It panics when the rule names an undeclared scope, as http.ServeMux does on
 // a broken pattern: both are mistakes in the program, found when it starts.
@@ -287,8 +298,8 @@ func (g *Guard) Require(rule Rule, h http.Handler) http.Handler {
 			}
 			r = r.WithContext(WithPrincipal(r.Context(), p))
 		}
-		if !need.metBy(p) {
-			g.refuse(w, r, &scopeError{need.ask})
+		if err := g.permit(r.Context(), p, need); err != nil {
+			g.refuse(w, r, err)
 			return
 		}
 		h.ServeHTTP(w, r)
@@ -316,7 +327,8 @@ func (g *Guard) Permits(ctx context.Context, method, name string) error {
 
 // Allows reports whether a principal's scopes cover an MCP operation, without
 // asking whether its token is still live: for leaving out of a list what its
-// reader could not use.
+// reader could not use. It waits where a permission is needed and the issuer's
+// policy has to be fetched, as [Principal.May] does.
 func (g *Guard) Allows(p *Principal, method, name string) bool {
-	return g.policy.need(method, name).metBy(p)
+	return judge(context.Background(), p, g.policy.need(method, name).Rule) == nil
 }

@@ -33,6 +33,9 @@ type IssuerMetadata struct {
 	RevocationEndpoint    string `json:"revocation_endpoint"`
 	EndSessionEndpoint    string `json:"end_session_endpoint"`
 	RegistrationEndpoint  string `json:"registration_endpoint"`
+	// RBACPolicyEndpoint is Postern's: where the policy is that says which acts
+	// each scope permits. Only projects with organizations have one.
+	RBACPolicyEndpoint string `json:"rbac_policy_endpoint"`
 	// IssParameter says that authorization responses carry "iss" (RFC 9207).
 	IssParameter bool `json:"authorization_response_iss_parameter_supported"`
 }
@@ -154,21 +157,26 @@ func send(client *http.Client, req *http.Request) ([]byte, error) {
 		return nil, err
 	}
 	defer resp.Body.Close()
+	return readJSON(resp, req.URL, maxDocument)
+}
+
+// readJSON reads an answer of at most limit bytes.
+func readJSON(resp *http.Response, place *url.URL, limit int64) ([]byte, error) {
 	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s: status %d", req.URL, resp.StatusCode)
+		return nil, fmt.Errorf("%s: status %d", place, resp.StatusCode)
 	}
 	media, _, err := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if err != nil || media != "application/json" && !strings.HasSuffix(media, "+json") {
-		return nil, fmt.Errorf("%s: the answer is not JSON", req.URL)
+		return nil, fmt.Errorf("%s: the answer is not JSON", place)
 	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxDocument+1))
+	body, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	switch {
 	case err != nil:
 		return nil, err
-	case len(body) > maxDocument:
-		return nil, fmt.Errorf("%s: the answer is larger than %d bytes", req.URL, maxDocument)
+	case int64(len(body)) > limit:
+		return nil, fmt.Errorf("%s: the answer is larger than %d bytes", place, limit)
 	case !json.Valid(body):
-		return nil, fmt.Errorf("%s: the answer is not JSON", req.URL)
+		return nil, fmt.Errorf("%s: the answer is not JSON", place)
 	}
 	return body, nil
 }

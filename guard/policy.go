@@ -1,6 +1,7 @@
 package guard
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -8,14 +9,27 @@ import (
 	"strings"
 )
 
-// A Rule says which scopes an operation needs: all of All and, where Any is
-// not empty, at least one of Any. The zero Rule is satisfied by every valid
-// token. A challenge asks for All and the first of Any, so put the smallest
-// scope first.
+// A Rule says what an operation needs: all scopes of All, at least one scope of
+// Any where it is not empty, all permissions of Acts, and, where [Rule.In] named
+// one, to be in that organization. The zero Rule is satisfied by every valid
+// token. A challenge asks for All, the first of Any and, for each of Acts, the
+// smallest declared scope that permits it; so put the smallest scope of Any
+// first.
 type Rule struct {
-	All []string
-	Any []string
+	All  []string
+	Any  []string
+	Acts []Act
+
+	organization string
+	inside       bool // In was called
 }
+
+// An Act is something to do in the application, as the issuer's policy names it:
+// an action on a kind of resource, such as "create" on "objective".
+type Act struct{ Resource, Action string }
+
+// String is the act in the form "objective:create", for logs.
+func (a Act) String() string { return a.Resource + ":" + a.Action }
 
 // AllOf is the rule that every one of the scopes is needed.
 func AllOf(scopes ...string) Rule { return Rule{All: scopes} }
@@ -23,16 +37,65 @@ func AllOf(scopes ...string) Rule { return Rule{All: scopes} }
 // AnyOf is the rule that one of the scopes is enough.
 func AnyOf(scopes ...string) Rule { return Rule{Any: scopes} }
 
-func (r Rule) metBy(p *Principal) bool {
-	for _, scope := range r.All {
-		if !p.Has(scope) {
-			return false
-		}
-	}
-	return len(r.Any) == 0 || slices.ContainsFunc(r.Any, p.Has)
+// Permission is the rule that the issuer's policy lets the caller's scopes do
+// action on resource. It asks the newest policy whenever it is judged, so what
+// changes there changes here within a minute, without a restart. While no
+// policy is known nobody is permitted anything.
+func Permission(resource, action string) Rule {
+	return Rule{Acts: []Act{{resource, action}}}
 }
 
-// need is a rule and the scopes that a challenge asks for where it is not met.
+// In returns the rule with one thing more: the caller must be in that
+// organization. It is judged before everything else in the rule. Nobody is in
+// the organization "", so a missing id locks out rather than lets in.
+func (r Rule) In(organization string) Rule {
+	r.organization, r.inside = organization, true
+	return r
+}
+
+// judge decides whether a principal may do what all the rules say: nil,
+// [ErrOtherOrganization], [ErrInsufficientScope] or [ErrUnavailable].
+func judge(ctx context.Context, p *Principal, rules ...Rule) error {
+	for i := range rules {
+		r := &rules[i]
+		if r.inside && (r.organization == "" || p.Organization != r.organization) {
+			return ErrOtherOrganization
+		}
+	}
+	for i := range rules {
+		if err := rules[i].judge(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *Rule) judge(ctx context.Context, p *Principal) error {
+	if len(r.Acts) > 0 {
+		// Without a policy even a missing scope is not the whole story.
+		held, err := p.held(ctx)
+		if err != nil {
+			return err
+		}
+		for _, act := range r.Acts {
+			if !held.may(act) {
+				return held.lack(act)
+			}
+		}
+	}
+	for _, scope := range r.All {
+		if !p.Has(scope) {
+			return ErrInsufficientScope
+		}
+	}
+	if len(r.Any) > 0 && !slices.ContainsFunc(r.Any, p.Has) {
+		return ErrInsufficientScope
+	}
+	return nil
+}
+
+// need is a rule and the scopes of it that a challenge asks for where it is not
+// met. Those for its acts depend on the issuer's policy.
 type need struct {
 	Rule
 	ask []string
@@ -42,9 +105,44 @@ func newNeed(r Rule) need {
 	return need{r, slices.Concat(r.All, r.Any[:min(1, len(r.Any))])}
 }
 
+// ask returns the scopes that a token must have for all the needs: everything
+// at once, what this one has already included, and nothing more (MCP, Scope
+// Challenge Handling). It returns nil where no declared scope would help.
+func (p *policy) ask(ctx context.Context, who *Principal, needs []need) []string {
+	var ask []string
+	var acts []Act
+	for _, n := range needs {
+		ask = union(ask, n.ask)
+		acts = append(acts, n.Acts...)
+	}
+	if len(acts) == 0 {
+		return ask
+	}
+	held, err := who.held(ctx)
+	if err != nil {
+		return nil
+	}
+	for _, act := range acts {
+		if held.of.smallest(act, ask) != "" {
+			continue
+		}
+		candidates := p.names
+		if held.may(act) {
+			candidates = who.proof.scopes
+		}
+		scope := held.of.smallest(act, candidates)
+		if scope == "" {
+			return nil
+		}
+		ask = append(ask, scope)
+	}
+	return ask
+}
+
 // policy is the part of Config that says which scopes there are and what
 // needs them.
 type policy struct {
+	names          []string            // the declared scopes
 	scopes         map[string][]string // scope → itself and everything it implies
 	initial        []string            // asked for by the first challenge
 	tools, methods map[string]need
@@ -54,7 +152,6 @@ type policy struct {
 
 func newPolicy(cfg Config) (*policy, error) {
 	p := &policy{scopes: map[string][]string{}, initial: cfg.InitialScopes}
-	var names []string
 	implies := map[string][]string{}
 	var problems []error
 	for _, s := range cfg.Scopes {
@@ -68,10 +165,10 @@ func newPolicy(cfg Config) (*policy, error) {
 		case implies[s.Name] != nil:
 			problems = append(problems, fmt.Errorf("Scopes: %q is declared twice", s.Name))
 		}
-		names = append(names, s.Name)
+		p.names = append(p.names, s.Name)
 		implies[s.Name] = append([]string{}, s.Implies...)
 	}
-	for _, name := range names {
+	for _, name := range p.names {
 		p.scopes[name] = closure(name, implies)
 	}
 
@@ -91,13 +188,13 @@ func newPolicy(cfg Config) (*policy, error) {
 	}
 
 	if p.initial == nil {
-		p.initial = names
+		p.initial = p.names
 	}
-	p.lists = need{AnyOf(names...), p.initial}
+	p.lists = need{AnyOf(p.names...), p.initial}
 	if len(p.initial) == 0 {
-		p.lists.ask = names
+		p.lists.ask = p.names
 	}
-	p.rest = newNeed(AllOf(names...))
+	p.rest = newNeed(AllOf(p.names...))
 	return p, errors.Join(problems...)
 }
 
@@ -121,13 +218,22 @@ func wrap(where string, err error) error {
 	return fmt.Errorf("%s: %w", where, err)
 }
 
-// check refuses a rule with a scope that is not declared: a typing mistake
-// would lock everybody out of a tool, or let the wrong ones in.
+// check refuses a rule with a scope that is not declared, or with something
+// that can be no act or no organization: a typing mistake would lock everybody
+// out of a tool, or let the wrong ones in.
 func (p *policy) check(r Rule) error {
 	for _, scope := range slices.Concat(r.All, r.Any) {
 		if p.scopes[scope] == nil {
 			return fmt.Errorf("scope %q is not declared in Config.Scopes", scope)
 		}
+	}
+	for _, act := range r.Acts {
+		if act.Resource == "" || act.Action == "" || act.Resource == everyAction || act.Action == everyAction {
+			return fmt.Errorf("a permission is one action on one resource, not %q", act)
+		}
+	}
+	if r.inside && r.organization == "" {
+		return errors.New("In needs an organization's id")
 	}
 	return nil
 }

@@ -1,14 +1,19 @@
 package guard
 
-import "net/http"
+import (
+	"context"
+	"errors"
+	"net/http"
+)
 
 // Protect wraps the handler of an MCP endpoint: Streamable HTTP of any
 // revision, or the HTTP+SSE transport of 2024-11-05 (the GET and its message
 // endpoint may be one handler, or two under the same Guard).
 //
 // It answers preflights; refuses foreign origins (403); asks for a token
-// (401); refuses operations that the token's scopes do not cover (403, one
-// complete list of scopes); binds sessions and event streams to who opened
+// (401); refuses operations that the token's scopes, or the permissions that they
+// have by the issuer's policy, do not cover (403, one complete list of scopes);
+// binds sessions and event streams to who opened
 // them; and ends a stream when its newest token has ended. The handler finds
 // the caller with [FromContext] and does not see the token.
 func (g *Guard) Protect(h http.Handler) http.Handler {
@@ -34,7 +39,7 @@ func (g *Guard) Protect(h http.Handler) http.Handler {
 
 		s, err := g.streams.find(r, p)
 		if err == nil {
-			err = g.judge(w, r, p)
+			err = g.decide(w, r, p)
 		}
 		if err != nil {
 			g.refuse(w, r, err)
@@ -44,43 +49,45 @@ func (g *Guard) Protect(h http.Handler) http.Handler {
 	})
 }
 
-// judge decides by the scopes whether the request's operations may run. The
+// decide decides whether the request's operations may run. The
 // headers of newer revisions decide before the body is read; the body decides
 // always, for nothing makes a handler believe the headers.
-func (g *Guard) judge(w http.ResponseWriter, r *http.Request, p *Principal) error {
+func (g *Guard) decide(w http.ResponseWriter, r *http.Request, p *Principal) error {
 	if op, ok := headerOperation(r.Header); ok {
-		if err := g.permit(p, op); err != nil {
+		if err := g.permit(r.Context(), p, g.policy.need(op.method, op.name)); err != nil {
 			return err
 		}
 	}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead, http.MethodDelete:
-		return g.permit(p, operation{})
+		return g.permit(r.Context(), p, g.policy.need("", ""))
 	}
 	ops, err := g.bodyOperations(w, r)
 	if err != nil {
 		return err
 	}
-	if err := g.permit(p, ops...); err != nil {
+	needs := make([]need, len(ops))
+	for i, op := range ops {
+		needs[i] = g.policy.need(op.method, op.name)
+	}
+	if err := g.permit(r.Context(), p, needs...); err != nil {
 		return err
 	}
 	return g.limit.take(p, ops)
 }
 
 // permit refuses with all the scopes that all the operations need.
-func (g *Guard) permit(p *Principal, ops ...operation) error {
-	met := true
-	for _, op := range ops {
-		met = met && g.policy.need(op.method, op.name).metBy(p)
+func (g *Guard) permit(ctx context.Context, p *Principal, needs ...need) error {
+	var buf [4]Rule // on the stack: usual requests are one operation
+	rules := buf[:0]
+	for i := range needs {
+		rules = append(rules, needs[i].Rule)
 	}
-	if met {
-		return nil
+	err := judge(ctx, p, rules...)
+	if !errors.Is(err, ErrInsufficientScope) {
+		return err
 	}
-	var ask []string
-	for _, op := range ops {
-		ask = union(ask, g.policy.need(op.method, op.name).ask)
-	}
-	return &scopeError{ask}
+	return &scopeError{g.policy.ask(ctx, p, needs), err}
 }
 
 // serve runs the handler for as long as the stream's token lives.

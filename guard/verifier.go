@@ -337,6 +337,7 @@ func (g *Guard) principal(c *claims, token string, k *key) *Principal {
 	// Without a client nobody has consented to anything: such a token may do
 	// nothing that needs a scope.
 	if c.clientID != "" {
+		p.proof.scopes = c.scopes
 		p.Scopes = g.policy.grant(c.scopes)
 	}
 	return p

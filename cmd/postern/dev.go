@@ -12,6 +12,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -20,16 +21,18 @@ import (
 
 	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/dev"
+	"github.com/postern-id/postern/internal/identity"
 	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/rbac"
 	"github.com/postern-id/postern/internal/server"
 	"github.com/postern-id/postern/internal/store"
 )
 
 func (p *program) devCommand() *cobra.Command {
-	var authority string
+	var authority, policy string
 	c := &cobra.Command{
-		Use:   "dev [-- COMMAND ARGUMENT…]",
+		Use:   "dev [-- COMMAND ARGUMENT… [-- COMMAND ARGUMENT…]]",
 		Short: "Run everything on this computer, with nothing to set",
 		Long: `Run everything on this computer, with nothing to set: mail is caught, http is
 plain, a project is there, and everything is kept in .postern. COMMAND is started
@@ -41,18 +44,30 @@ when the server is ready, and ends with it. It finds in its environment:
   TODO_CLIENT_ID   the example's own client
   DEMO_CLIENT_ID   a registered MCP client with a loopback redirect URI
 
-POSTERN_PORT (4000) and TODO_PORT (3000) choose other ports. POSTERN_DATABASE with
-a PostgreSQL URL, and POSTERN_MASTER_KEY beside it, keep the data there instead.`,
+A second COMMAND gets a project of its own, whose people are members of an
+organization, and finds OKR_ISSUER, OKR_URL, OKR_PORT and OKR_CLIENT_ID.
+
+POSTERN_PORT (4000), TODO_PORT (3000), POSTERN_B2B_PORT (4001) and OKR_PORT (3001)
+choose other ports. POSTERN_DATABASE with a PostgreSQL URL, and POSTERN_MASTER_KEY
+beside it, keep the data there instead.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			c, err := load(cmd)
 			if err != nil {
 				return err
 			}
-			d := &devRun{program: p, command: args, lines: make(chan devLine, 1000)}
-			return d.run(cmd.Context(), c, authority)
+			first, second := args, []string(nil)
+			if i := slices.Index(args, "--"); i >= 0 {
+				first, second = args[:i], args[i+1:]
+				if len(first) == 0 || len(second) == 0 || slices.Contains(second, "--") {
+					return misused(cmd, "%s takes one command or two, such as: -- todo -- okr", cmd.CommandPath())
+				}
+			}
+			d := &devRun{program: p, policyFile: policy, lines: make(chan devLine, 1000)}
+			return d.run(cmd.Context(), c, authority, first, second)
 		},
 	}
+	c.Flags().StringVar(&policy, "policy", "", "policy file to apply to the second project when it has none yet")
 	c.Flags().StringVar(&authority, "dev-ca", "", "file with certificates (PEM) to trust when metadata documents are read")
 	return c
 }
@@ -60,13 +75,64 @@ a PostgreSQL URL, and POSTERN_MASTER_KEY beside it, keep the data there instead.
 // devRun is one run of "postern dev".
 type devRun struct {
 	*program
-	command []string
+	todo, okr  *devExample // okr is nil without a second command
+	policyFile string
+	applied    bool // the policy file, now
+	seeded     dev.Seeded
+	office     dev.SeededOKR
+	clients    *oauth.Setup
+	lines      chan devLine
+}
+
+// devExample is an example and the project that it belongs to.
+type devExample struct {
+	name    string   // "TODO": what its variables begin with
+	command []string // nil when nobody asked to start it
+	port    int
+	url     string
 	issuer  string
-	todoURL string
-	todo    string // port
-	seeded  dev.Seeded
-	clients *oauth.Setup
-	lines   chan devLine
+	at      int // port of the issuer
+}
+
+// newDevExample reads the ports of an example. name is what its variables begin
+// with, issuer the variable with the port of its issuer.
+func newDevExample(name, port, issuer, issuerPort string, command []string) (*devExample, error) {
+	e := &devExample{name: name, command: command}
+	var err error
+	if e.at, err = portOf(issuer, issuerPort); err != nil {
+		return nil, err
+	}
+	if e.port, err = portOf(name+"_PORT", port); err != nil {
+		return nil, err
+	}
+	e.issuer = "http://localhost:" + strconv.Itoa(e.at)
+	e.url = cmp.Or(os.Getenv(name+"_URL"), "http://localhost:"+strconv.Itoa(e.port))
+	return e, nil
+}
+
+// free reports a fault when another program has the example's port: its own
+// start would fail later, and less clearly.
+func (e *devExample) free() error {
+	if len(e.command) == 0 || os.Getenv(e.name+"_URL") != "" {
+		return nil
+	}
+	free, err := server.Listen(local(e.port)...)
+	if err != nil {
+		return takenFault(err, e.name+"_PORT")
+	}
+	for _, l := range free {
+		_ = l.Close() // nothing was accepted
+	}
+	return nil
+}
+
+// examples are those that run.
+func (d *devRun) examples() []*devExample {
+	all := []*devExample{d.todo}
+	if d.okr != nil {
+		all = append(all, d.okr)
+	}
+	return all
 }
 
 // devLine is one event as a developer reads it.
@@ -88,36 +154,41 @@ func (d *devRun) tell(l devLine) {
 	}
 }
 
-func (d *devRun) run(ctx context.Context, c Config, authority string) error {
-	port, err := portOf("POSTERN_PORT", "4000")
+func (d *devRun) run(ctx context.Context, c Config, authority string, first, second []string) error {
+	var err error
+	if d.todo, err = newDevExample("TODO", "3000", "POSTERN_PORT", "4000", first); err != nil {
+		return err
+	}
+	if len(second) > 0 {
+		if d.okr, err = newDevExample("OKR", "3001", "POSTERN_B2B_PORT", "4001", second); err != nil {
+			return err
+		}
+	}
+	policy, err := d.readPolicy()
 	if err != nil {
 		return err
 	}
-	todo, err := portOf("TODO_PORT", "3000")
-	if err != nil {
-		return err
-	}
-	d.todo = strconv.Itoa(todo)
-	d.issuer = "http://localhost:" + strconv.Itoa(port)
-	d.todoURL = cmp.Or(os.Getenv("TODO_URL"), "http://localhost:"+d.todo)
 	roots, err := readAuthority(authority)
 	if err != nil {
 		return err
 	}
-	if len(d.command) > 0 && os.Getenv("TODO_URL") == "" { // its own start would fail later, and less clearly
-		free, err := server.Listen(local(todo)...)
-		if err != nil {
-			return takenFault(err, "TODO_PORT")
-		}
-		for _, l := range free {
-			_ = l.Close() // nothing was accepted
+	for _, e := range d.examples() {
+		if err := e.free(); err != nil {
+			return err
 		}
 	}
-	listeners, err := server.Listen(local(port)...)
+	listeners, err := server.Listen(local(d.todo.at)...)
 	if err != nil {
 		return takenFault(err, "POSTERN_PORT")
 	}
-	if err := dev.OpenFolder(dev.FolderName, d.issuer); err != nil {
+	if d.okr != nil {
+		more, err := server.Listen(local(d.okr.at)...)
+		if err != nil {
+			return takenFault(err, "POSTERN_B2B_PORT")
+		}
+		listeners = append(listeners, more...)
+	}
+	if err := dev.OpenFolder(dev.FolderName, d.todo.issuer); err != nil {
 		return wrong("start in another folder", "%s", err)
 	}
 	logPath := filepath.Join(dev.FolderName, "dev.log")
@@ -143,9 +214,15 @@ func (d *devRun) run(ctx context.Context, c Config, authority string) error {
 		return storageFault(err, data)
 	}
 	d.clients = oauth.NewSetup(opened.DB, d.now)
-	seed := dev.Seed{Projects: project.NewSetup(opened.DB, d.now), Clients: d.clients, Issuer: d.issuer, TodoURL: d.todoURL}
+	projects := project.NewSetup(opened.DB, d.now)
+	seed := dev.Seed{Projects: projects, Clients: d.clients, Issuer: d.todo.issuer, TodoURL: d.todo.url}
 	if d.seeded, err = seed.Plant(ctx); err != nil {
 		return advise(err, "make dev-reset")
+	}
+	if d.okr != nil {
+		if err := d.plantOffice(ctx, opened.DB, projects, policy); err != nil {
+			return advise(err, "make dev-reset")
+		}
 	}
 	mails := dev.NewMail(d.now, func(to, code string) { d.tell(devLine{word: "code", text: code + " for " + printable(to)}) })
 	mailbox, err := dev.NewMailbox(mails)
@@ -179,13 +256,16 @@ func (d *devRun) together(ctx context.Context, s *server.Server, listeners []net
 		serving <- s.Run(ctx, listeners)
 		stop()
 	}()
-	ended := make(chan error, 1)
 	speak := make(chan struct{})
 	last := &lastLine{Writer: log}
-	if len(d.command) == 0 {
-		ended <- nil
-	} else {
-		child := dev.Child{Args: d.command, Env: d.environment(), Err: last, Out: &stdout{speak: speak, log: log, tell: d.tell}}
+	running := 0
+	ended := make(chan error, 2)
+	for _, e := range d.examples() {
+		if len(e.command) == 0 {
+			continue
+		}
+		running++
+		child := dev.Child{Args: e.command, Env: d.environment(), Err: last, Out: &stdout{speak: speak, log: log, tell: d.tell}}
 		go func() {
 			err := child.Run(ctx)
 			stop()
@@ -193,7 +273,7 @@ func (d *devRun) together(ctx context.Context, s *server.Server, listeners []net
 		}()
 	}
 	patience := time.AfterFunc(slow, func() {
-		d.err.line("still waiting for %s to answer; what the command says is in %s", d.todoURL, filepath.Join(dev.FolderName, "dev.log"))
+		d.err.line("still waiting for %s to answer; what the command says is in %s", d.waiting(), filepath.Join(dev.FolderName, "dev.log"))
 	})
 	answering := d.answering(ctx)
 	patience.Stop()
@@ -203,7 +283,11 @@ func (d *devRun) together(ctx context.Context, s *server.Server, listeners []net
 		d.follow(ctx)
 	}
 	stop()
-	childErr, serverErr := <-ended, <-serving
+	var childErr error
+	for range running {
+		childErr = cmp.Or(childErr, <-ended)
+	}
+	serverErr := <-serving
 	if childErr != nil {
 		next := "look into " + filepath.Join(dev.FolderName, "dev.log")
 		return &fault{problems: append([]string{childErr.Error()}, last.lines()...), next: next}
@@ -213,13 +297,58 @@ func (d *devRun) together(ctx context.Context, s *server.Server, listeners []net
 
 // answering waits until everything answers.
 func (d *devRun) answering(ctx context.Context) bool {
-	if dev.Await(ctx, d.issuer+"/healthz") != nil {
-		return false
+	for _, e := range d.examples() {
+		if dev.Await(ctx, e.issuer+"/healthz") != nil || len(e.command) > 0 && dev.Await(ctx, e.url+"/healthz") != nil {
+			return false
+		}
 	}
-	if len(d.command) == 0 {
-		return true
+	return true
+}
+
+// waiting names what is waited for.
+func (d *devRun) waiting() string {
+	var all []string
+	for _, e := range d.examples() {
+		all = append(all, e.url)
 	}
-	return dev.Await(ctx, d.todoURL+"/healthz") == nil
+	return strings.Join(all, " and ")
+}
+
+// readPolicy reads the policy file, if there is one to read.
+func (d *devRun) readPolicy() (rbac.Policy, error) {
+	if d.policyFile == "" || d.okr == nil {
+		return rbac.Policy{}, nil
+	}
+	return readPolicy(strings.NewReader(""), d.policyFile)
+}
+
+// plantOffice makes the second project, and gives it the policy where it has
+// none, as postern policy apply would.
+func (d *devRun) plantOffice(ctx context.Context, db *store.DB, projects *project.Setup, policy rbac.Policy) error {
+	people, err := identity.New(identity.Config{Store: db, Now: d.now})
+	if err != nil {
+		return err
+	}
+	seed := dev.SeedOKR{Projects: projects, Clients: d.clients, People: people, Now: d.now, Issuer: d.okr.issuer, OKRURL: d.okr.url}
+	if d.office, err = seed.Plant(ctx); err != nil {
+		return err
+	}
+	standing, err := people.Policy(ctx, d.office.Project.ID)
+	if err != nil {
+		return err
+	}
+	if len(policy.Scopes) > 0 && len(standing.Resources) == 0 {
+		policy.Version = standing.Version
+		e := audit.Event{ProjectID: d.office.Project.ID, At: d.now(), Kind: audit.PolicyApplied, Actor: "operator", Object: d.office.Project.ID}
+		if _, err := people.ApplyPolicy(ctx, d.office.Project.ID, policy, e); err != nil {
+			return err
+		}
+		d.applied = true
+		if d.office.Project, err = projects.Find(ctx, d.office.Project.ID); err != nil {
+			return err
+		}
+	}
+	return seed.Staff(ctx, d.office.Project, d.applied)
 }
 
 // follow prints lines until ctx ends.
@@ -243,13 +372,22 @@ func (d *devRun) follow(ctx context.Context) {
 
 // environment is what the command finds.
 func (d *devRun) environment() []string {
-	return append(os.Environ(),
-		"POSTERN_ISSUER="+d.issuer,
-		"TODO_URL="+d.todoURL,
-		"TODO_PORT="+d.todo,
+	all := append(os.Environ(),
+		"POSTERN_ISSUER="+d.todo.issuer,
+		"TODO_URL="+d.todo.url,
+		"TODO_PORT="+strconv.Itoa(d.todo.port),
 		"TODO_CLIENT_ID="+d.seeded.TodoClientID,
 		"DEMO_CLIENT_ID="+d.seeded.DemoClientID,
 	)
+	if d.okr != nil {
+		all = append(all,
+			"OKR_ISSUER="+d.okr.issuer,
+			"OKR_URL="+d.okr.url,
+			"OKR_PORT="+strconv.Itoa(d.okr.port),
+			"OKR_CLIENT_ID="+d.office.OKRClientID,
+		)
+	}
+	return all
 }
 
 // banner is the block that stands in the README.
@@ -264,14 +402,27 @@ func (d *devRun) banner() {
 	next := func(command, what string) { write("  %s%s", t.green(fmt.Sprintf("%-61s", command)), what) }
 	write("%s (development: mail is caught, plain http, this computer only)", t.bright("Postern is running"))
 	write("")
-	if len(d.command) > 0 {
+	if len(d.todo.command) > 0 {
 		row("MCP server", d.seeded.Resource, "a protected todo list  (/sse for old clients)")
-		row("Web page", d.todoURL, "the same list, for people")
+		row("Web page", d.todo.url, "the same list, for people")
 	}
-	row("Postern", d.issuer, "signs people in, asks, issues tokens")
-	row("Mailbox", d.issuer+server.DevMailbox, "one-time codes arrive here, and below")
+	row("Postern", d.todo.issuer, "signs people in, asks, issues tokens")
+	row("Mailbox", d.todo.issuer+server.DevMailbox, "one-time codes arrive here, and below")
 	write("")
-	if len(d.command) > 0 {
+	if d.okr != nil {
+		row("OKR manager", d.office.Resource, "objectives of an organization, by role")
+		row("Web page", d.okr.url, "the same objectives, for its members")
+		row("Postern", d.okr.issuer, "its own project: organizations, members, roles")
+		for _, m := range d.office.Members {
+			row("", m.Email, m.Role)
+		}
+		if d.applied {
+			write("  Applied %s, as this does:", d.policyFile)
+			write("    %s", t.green("postern policy apply -f "+d.policyFile+" --project "+d.okr.issuer))
+		}
+		write("")
+	}
+	if len(d.todo.command) > 0 {
 		write("Next, in another terminal:")
 		next("make try", "nothing else needed")
 		next("npx @modelcontextprotocol/inspector", "Node 22.19+; connect to the MCP server")
@@ -316,11 +467,15 @@ func (d *devRun) told(e audit.Event, scopes []string) {
 
 // name is what people call a client.
 func (d *devRun) name(ctx context.Context, id string) string {
-	c, err := d.clients.Client(ctx, d.seeded.Project, id)
-	if err != nil {
-		return printable(id)
+	for _, p := range []*project.Project{d.seeded.Project, d.office.Project} {
+		if p == nil {
+			continue
+		}
+		if c, err := d.clients.Client(ctx, p, id); err == nil {
+			return printable(c.Name())
+		}
 	}
-	return printable(c.Name())
+	return printable(id)
 }
 
 func portOf(variable, otherwise string) (int, error) {

@@ -33,8 +33,9 @@ import (
 // picture in logo.png and these commands:
 //
 //	get URL                     prints status and body, and fails above 399
-//	child                       what "postern dev" starts: a server on TODO_PORT
+//	child [okr]                 what "postern dev" starts: a server on TODO_PORT, or on OKR_PORT
 //	await URL                   waits until URL answers 200
+//	await-text FILE PATTERN     waits until the pattern is in a file that is being written
 //	resource-server [not-it]    starts an MCP server's metadata; its address is $MCP
 //	sign-in ISSUER EMAIL URL    signs in at a running "postern dev" and allows the client that opens URL
 //	keep NAME PATTERN           puts what the pattern's group matched in the last output into $NAME
@@ -58,7 +59,7 @@ func TestScripts(t *testing.T) {
 		Dir:           "testdata",
 		UpdateScripts: os.Getenv("UPDATE") != "",
 		Setup: func(e *testscript.Env) error {
-			for _, name := range []string{"PORT", "PORT2", "TODO_PORT"} {
+			for _, name := range []string{"PORT", "PORT2", "TODO_PORT", "POSTERN_B2B_PORT", "OKR_PORT"} {
 				port, err := freePort()
 				if err != nil {
 					return err
@@ -75,7 +76,7 @@ func TestScripts(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %q", name)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"await": await, "resource-server": resourceServer, "sign-in": signIn(t), "keep": keep, "times": times,
+			"await": await, "await-text": awaitText, "resource-server": resourceServer, "sign-in": signIn(t), "keep": keep, "times": times,
 			"database": func(ts *testscript.TestScript, _ bool, _ []string) {
 				ts.Setenv("POSTERN_DATABASE", servertest.NewDatabase(t))
 			},
@@ -110,22 +111,26 @@ func get() {
 func child() {
 	stop := make(chan os.Signal, 1)
 	signal.Notify(stop, syscall.SIGTERM)
-	for _, name := range []string{"POSTERN_ISSUER", "TODO_URL", "TODO_CLIENT_ID", "DEMO_CLIENT_ID"} {
+	mine, names := "TODO", []string{"POSTERN_ISSUER", "TODO_URL", "TODO_CLIENT_ID", "DEMO_CLIENT_ID"}
+	if len(os.Args) > 1 {
+		mine, names = "OKR", []string{"OKR_ISSUER", "OKR_URL", "OKR_CLIENT_ID"}
+	}
+	for _, name := range names {
 		fmt.Printf("before %s\n", os.Getenv(name))
 	}
 	time.Sleep(100 * time.Millisecond) // whoever reads the lines has them before we answer
 	http.HandleFunc("/healthz", func(http.ResponseWriter, *http.Request) {})
 	http.HandleFunc("/call", func(http.ResponseWriter, *http.Request) {
-		fmt.Println("call createTodo by", os.Getenv("TODO_CLIENT_ID"), "at", os.Getenv("POSTERN_ISSUER"))
+		fmt.Println("call createTodo by", os.Getenv(mine+"_CLIENT_ID"), "at", os.Getenv(names[0]))
 	})
-	l, err := net.Listen("tcp", "127.0.0.1:"+os.Getenv("TODO_PORT"))
+	l, err := net.Listen("tcp", "127.0.0.1:"+os.Getenv(mine+"_PORT"))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
 	go http.Serve(l, nil)
 	<-stop
-	fmt.Fprintln(os.Stderr, "child ends")
+	fmt.Fprintln(os.Stderr, "child of", mine, "ends")
 }
 
 func await(ts *testscript.TestScript, _ bool, args []string) {
@@ -140,6 +145,17 @@ func await(ts *testscript.TestScript, _ bool, args []string) {
 		time.Sleep(50 * time.Millisecond)
 	}
 	ts.Fatalf("%s does not answer 200", args[0])
+}
+
+func awaitText(ts *testscript.TestScript, _ bool, args []string) {
+	pattern := regexp.MustCompile("(?m)" + args[1])
+	for range 200 {
+		if text, err := os.ReadFile(ts.MkAbs(args[0])); err == nil && pattern.Match(text) {
+			return
+		}
+		time.Sleep(50 * time.Millisecond)
+	}
+	ts.Fatalf("%s never has %s", args[0], args[1])
 }
 
 func resourceServer(ts *testscript.TestScript, _ bool, args []string) {

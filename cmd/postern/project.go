@@ -26,6 +26,7 @@ func (p *program) projectCommand() *cobra.Command {
 
 func (p *program) projectCreate() *cobra.Command {
 	var issuer string
+	var b2b bool
 	c := &cobra.Command{
 		Use:   "create NAME",
 		Short: "Create a project: an issuer with its own people, keys and connected apps",
@@ -42,6 +43,9 @@ func (p *program) projectCreate() *cobra.Command {
 			n := project.New{Name: args[0], Issuer: issuer, Environment: project.Live}
 			if !strings.HasPrefix(issuer, "https://") {
 				n.Environment = project.Test
+			}
+			if b2b {
+				n.Vertical = project.B2B
 			}
 			if d.config.Mail.Transport == "console" { // what the server would refuse at its next start
 				if problems := server.Unfit(n.Name, n.Issuer, true); len(problems) > 0 {
@@ -63,11 +67,16 @@ func (p *program) projectCreate() *cobra.Command {
 			d.out.facts(append(projectFacts(created), [2]string{"Project secret", d.out.amber(key.Text)})...)
 			d.out.line("%s", d.out.dim("The project secret is shown once; only its hash is kept."))
 			d.out.line("")
-			d.out.line("%s   %s", d.out.dim("Next"), d.out.green("postern resource add https://notes.example.com/mcp"))
+			next := "postern resource add https://notes.example.com/mcp"
+			if b2b {
+				next = `postern organization create "Example" --project ` + created.Issuer
+			}
+			d.out.line("%s   %s", d.out.dim("Next"), d.out.green(next))
 			return nil
 		},
 	}
 	c.Flags().StringVar(&issuer, "issuer", "", "address of the project, such as https://auth.example.com (default: the setting url)")
+	c.Flags().BoolVar(&b2b, "b2b", false, "people are members of organizations, with roles")
 	return c
 }
 
@@ -300,6 +309,7 @@ func knobs() []aKnob {
 		either("dynamic-registration", "on", "off", func(s *project.Settings) *bool { return &s.DynamicRegistration }),
 		either("cimd", "on", "off", func(s *project.Settings) *bool { return &s.MetadataDocuments }),
 		either("cimd-copies", "on", "off", func(s *project.Settings) *bool { return &s.DocumentCopies }),
+		either("organization-creation", "on", "off", func(s *project.Settings) *bool { return &s.OrganizationCreation }),
 		either("unregistered-resources", "allow", "refuse", func(s *project.Settings) *bool { return &s.UnregisteredResources }),
 		{defaultResource, "the URL of a resource server, or none", func(p *project.Project) string {
 			if r, ok := p.DefaultResource(); ok {

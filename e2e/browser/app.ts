@@ -4,7 +4,7 @@
 import { createHash, randomBytes } from 'node:crypto';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import { issuer, todo } from './server.ts';
+import { issuer, office, okr, todo } from './server.ts';
 
 const random = () => randomBytes(32).toString('base64url');
 
@@ -16,24 +16,35 @@ async function post(address: string, fields: Record<string, string>): Promise<An
   return { status: response.status, body: await response.json() };
 }
 
+/** Where an app wants to be let in, and what it asks for. */
+type Place = () => { issuer: string; resource: string; scope: string };
+
+const atTodo: Place = () => ({ issuer: issuer(), resource: todo() + '/mcp', scope: 'read:todos write:todos' });
+export const atOKR: Place = () => ({
+  issuer: office(),
+  resource: okr() + '/mcp',
+  scope: 'read:okrs report_kr_status manage:krs manage:objectives',
+});
+
 const registrations = new Map<string, Promise<string>>();
 
 /** Registers an app and returns its client_id; the same words, the same app. */
-async function register(metadata: object): Promise<string> {
+async function register(place: Place, metadata: object): Promise<string> {
   const body = JSON.stringify(metadata);
-  if (!registrations.has(body)) {
-    const registered = fetch(issuer() + '/v1/oauth2/register', {
+  const key = place().issuer + body;
+  if (!registrations.has(key)) {
+    const registered = fetch(place().issuer + '/v1/oauth2/register', {
       method: 'POST',
       headers: { 'Content-Type': 'application/json' },
       body,
     });
-    registrations.set(body, registered.then(async (r) => {
+    registrations.set(key, registered.then(async (r) => {
       const answer = await r.json();
       if (r.status !== 201) throw new Error(`not registered: ${JSON.stringify(answer)}`);
       return answer.client_id;
     }));
   }
-  return registrations.get(body)!;
+  return registrations.get(key)!;
 }
 
 export class App {
@@ -43,6 +54,7 @@ export class App {
   readonly state = random();
 
   private constructor(
+    readonly place: Place,
     readonly clientID: string,
     readonly redirectURI: string,
     /** The parameters of the next answer, for an app that listens. */
@@ -54,7 +66,7 @@ export class App {
    * Listens on a free port of this computer and registers a loopback redirect
    * URI. The status 204 keeps the browser on the page that it comes from.
    */
-  static async start(metadata: object = {}, status = 200): Promise<App> {
+  static async start(metadata: object = {}, status = 200, place = atTodo): Promise<App> {
     let arrived: (answer: URLSearchParams) => void;
     const answer = new Promise<URLSearchParams>((done) => (arrived = done));
     const server = createServer((request, response) => {
@@ -65,14 +77,14 @@ export class App {
     });
     await new Promise<void>((done) => server.listen(0, '127.0.0.1', done));
     const { port } = server.address() as AddressInfo;
-    const clientID = await register({
+    const clientID = await register(place, {
       client_name: App.name,
       redirect_uris: ['http://127.0.0.1/callback'],
       grant_types: ['authorization_code', 'refresh_token'],
       token_endpoint_auth_method: 'none',
       ...metadata,
     });
-    return new App(clientID, `http://127.0.0.1:${port}/callback`, answer, async () => {
+    return new App(place, clientID, `http://127.0.0.1:${port}/callback`, answer, async () => {
       server.closeAllConnections();
       await new Promise((done) => server.close(done));
     });
@@ -80,7 +92,7 @@ export class App {
 
   /** Registers an app that does not listen: its answers go to an own scheme. */
   static async withScheme(redirectURI: string): Promise<App> {
-    const clientID = await register({
+    const clientID = await register(atTodo, {
       client_name: App.name,
       redirect_uris: [redirectURI],
       token_endpoint_auth_method: 'none',
@@ -90,17 +102,17 @@ export class App {
 
   /** An app that is registered already. */
   static known(clientID: string, redirectURI: string): App {
-    return new App(clientID, redirectURI, new Promise(() => {}), async () => {});
+    return new App(atTodo, clientID, redirectURI, new Promise(() => {}), async () => {});
   }
 
   /** An authorization request; parameters go over what is usual. */
   request(parameters: Record<string, string> = {}): string {
-    return issuer() + '/oauth/authorize?' + new URLSearchParams({
+    return this.place().issuer + '/oauth/authorize?' + new URLSearchParams({
       response_type: 'code',
       client_id: this.clientID,
       redirect_uri: this.redirectURI,
-      scope: 'read:todos write:todos',
-      resource: todo() + '/mcp',
+      scope: this.place().scope,
+      resource: this.place().resource,
       state: this.state,
       code_challenge: createHash('sha256').update(this.verifier).digest('base64url'),
       code_challenge_method: 'S256',
@@ -109,7 +121,7 @@ export class App {
   }
 
   redeem(code: string | null): Promise<Answer> {
-    return post(issuer() + '/v1/oauth2/token', {
+    return post(this.place().issuer + '/v1/oauth2/token', {
       grant_type: 'authorization_code',
       client_id: this.clientID,
       redirect_uri: this.redirectURI,
@@ -119,7 +131,7 @@ export class App {
   }
 
   refresh(token: string): Promise<Answer> {
-    return post(issuer() + '/v1/oauth2/token', {
+    return post(this.place().issuer + '/v1/oauth2/token', {
       grant_type: 'refresh_token',
       client_id: this.clientID,
       refresh_token: token,
@@ -127,9 +139,9 @@ export class App {
   }
 }
 
-/** Calls a tool of the to-do server; the status of the HTTP answer. */
-export async function call(tool: string, args: object, token: string): Promise<{ status: number; text: string }> {
-  const response = await fetch(todo() + '/mcp', {
+/** Calls a tool of an MCP server; the status of the HTTP answer. */
+export async function call(tool: string, args: object, token: string, at = todo() + '/mcp'): Promise<{ status: number; text: string }> {
+  const response = await fetch(at, {
     method: 'POST',
     headers: {
       Authorization: 'Bearer ' + token,

@@ -1,5 +1,6 @@
-// Starts what the tests look at: `postern dev` with the to-do example, built
-// from this clone, on free ports, with a data folder of its own.
+// Starts what the tests look at: `postern dev` with the to-do example and the
+// OKR manager, built from this clone, on free ports, with a data folder of its
+// own.
 import { execFile, execFileSync, spawn } from 'node:child_process';
 import { mkdtempSync, openSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:net';
@@ -13,6 +14,9 @@ const clone = resolve(import.meta.dirname, '../..');
 // Where everything is; workers inherit it from globalSetup.
 export const issuer = () => process.env.POSTERN_ISSUER!;
 export const todo = () => process.env.TODO_URL!;
+/** The issuer whose people are members of organizations, and its example. */
+export const office = () => process.env.OKR_ISSUER!;
+export const okr = () => process.env.OKR_URL!;
 const folder = () => process.env.POSTERN_FOLDER!;
 const program = (name: string) => join(process.env.POSTERN_PROGRAMS!, name);
 
@@ -37,7 +41,7 @@ async function answering(address: string): Promise<boolean> {
 /** Builds the programs and starts the server that most tests look at. */
 export default async function start() {
   const programs = mkdtempSync(join(tmpdir(), 'postern-programs-'));
-  execFileSync('go', ['build', '-o', programs + '/', './cmd/postern', './examples/todo'], {
+  execFileSync('go', ['build', '-o', programs + '/', './cmd/postern', './examples/todo', './examples/okr'], {
     cwd: clone,
     env: { ...process.env, CGO_ENABLED: '0' },
     stdio: 'inherit',
@@ -51,26 +55,32 @@ export default async function start() {
 }
 
 /**
- * Starts `postern dev` with the to-do example in a folder of its own and points
- * the tests at it. What it returns ends it and points them back.
+ * Starts `postern dev` with both examples in a folder of its own and points the
+ * tests at it. What it returns ends it and points them back.
  */
 export async function startDev(...options: string[]): Promise<() => Promise<void>> {
-  const { POSTERN_ISSUER, TODO_URL, POSTERN_FOLDER, ...env } = process.env;
+  const { POSTERN_ISSUER, TODO_URL, OKR_ISSUER, OKR_URL, POSTERN_FOLDER, ...env } = process.env;
   const dir = mkdtempSync(join(tmpdir(), 'postern-browser-'));
-  const [ours, theirs] = [await freePort(), await freePort()];
+  const ports = new Set<number>();
+  while (ports.size < 4) ports.add(await freePort());
+  const [ours, theirs, second, okrs] = [...ports].map(String);
   const output = openSync(join(dir, 'output'), 'w');
-  const child = spawn(program('postern'), ['dev', ...options, '--', program('todo')], {
+  const policy = join(clone, 'examples/okr/policy.yaml');
+  const child = spawn(program('postern'), ['dev', '--policy', policy, ...options, '--', program('todo'), '--', program('okr')], {
     cwd: dir,
-    env: { ...env, POSTERN_PORT: String(ours), TODO_PORT: String(theirs), NO_COLOR: '1' },
+    env: { ...env, POSTERN_PORT: ours, TODO_PORT: theirs, POSTERN_B2B_PORT: second, OKR_PORT: okrs, NO_COLOR: '1' },
     stdio: ['ignore', output, output],
   });
   const ended = new Promise<void>((done) => child.once('exit', () => done()));
   process.env.POSTERN_FOLDER = dir;
   process.env.POSTERN_ISSUER = `http://localhost:${ours}`;
   process.env.TODO_URL = `http://localhost:${theirs}`;
+  process.env.OKR_ISSUER = `http://localhost:${second}`;
+  process.env.OKR_URL = `http://localhost:${okrs}`;
 
   const patience = Date.now() + 30_000;
-  while (!((await answering(issuer() + '/readyz')) && (await answering(todo() + '/healthz')))) {
+  const wanted = [issuer() + '/readyz', todo() + '/healthz', office() + '/readyz', okr() + '/healthz'];
+  while (!(await Promise.all(wanted.map(answering))).every(Boolean)) {
     if (child.exitCode !== null || Date.now() > patience) {
       child.kill('SIGKILL');
       throw new Error('postern dev did not start:\n' + readFileSync(join(dir, 'output'), 'utf8'));
@@ -81,7 +91,7 @@ export async function startDev(...options: string[]): Promise<() => Promise<void
     child.kill('SIGTERM');
     await ended;
     rmSync(dir, { recursive: true, force: true });
-    Object.assign(process.env, { POSTERN_ISSUER, TODO_URL, POSTERN_FOLDER });
+    Object.assign(process.env, { POSTERN_ISSUER, TODO_URL, OKR_ISSUER, OKR_URL, POSTERN_FOLDER });
   };
 }
 

@@ -1,9 +1,10 @@
-// Package e2e_test walks the real binaries as people and programs do: postern
-// and todo are built once, run on free ports of this computer with their data
-// in a temporary folder, and are spoken to over HTTP only.
+// Package e2e_test walks the real binaries as people and programs do: postern,
+// todo and okr are built once, run on free ports of this computer with their
+// data in a temporary folder, and are spoken to over HTTP only.
 //
 // A [postern] is a running server, on SQLite or PostgreSQL ([eachDatabase]),
-// set up with its own commands. A [person] has a browser and a mailbox, and
+// set up with its own commands; an [office] is one whose people are members of
+// organizations, with the OKR manager. A [person] has a browser and a mailbox, and
 // decides on the consent page. An [app] is an MCP client: the official SDK's,
 // by one of three ways of registration and one of two transports. What a token
 // endpoint promises is tested below that, by plain requests ([client]).
@@ -42,7 +43,7 @@ func buildAndRun(m *testing.M) int {
 	}
 	defer os.RemoveAll(folder)
 	binaries = folder
-	for name, from := range map[string]string{"postern": "../../cmd/postern", "todo": "../todo"} {
+	for name, from := range map[string]string{"postern": "../../cmd/postern", "todo": "../todo", "okr": "../okr"} {
 		build := exec.Command("go", "build", "-o", filepath.Join(folder, name), ".")
 		build.Dir = from
 		if out, err := build.CombinedOutput(); err != nil {

@@ -16,10 +16,12 @@ import (
 )
 
 // person is somebody with a browser and a mailbox. A person signs in where
-// asked, unticks what is in decline, and presses Allow with the rest untouched.
+// asked, goes into organization, unticks what is in decline, and presses Allow
+// with the rest untouched.
 type person struct {
-	email   string
-	decline []string // scopes
+	email        string
+	organization string   // id; needed by who is in several
+	decline      []string // scopes
 
 	postern *postern
 	browser *http.Client
@@ -98,6 +100,7 @@ func (p *person) visit(ctx context.Context, address string) (page, error) {
 		_, onward, handedOver := strings.Cut(now.header.Get("Refresh"), "url=")
 		mailForm, asksMail := now.form(`name="email"`)
 		codeForm, asksCode := now.form(`name="code"`)
+		chooser, asksOrganization := now.form(`name="organization"`)
 		consent, asksConsent := now.form(`name="allow"`)
 		switch {
 		case now.url.Scheme+"://"+now.url.Host != p.postern.issuer:
@@ -114,8 +117,14 @@ func (p *person) visit(ctx context.Context, address string) (page, error) {
 			}
 			codeForm.values.Set("code", code)
 			now, err = p.submit(ctx, now, codeForm)
+		case asksOrganization && p.organization != "":
+			chooser.values.Set("organization", p.organization)
+			now, err = p.submit(ctx, now, chooser)
 		case asksConsent:
 			p.asked = append(p.asked, now)
+			if _, ticked := now.ticked(); len(ticked) == 0 { // nothing that they can allow
+				return now, nil
+			}
 			consent.values["allow"] = slices.DeleteFunc(consent.values["allow"], func(scope string) bool {
 				return slices.Contains(p.decline, scope)
 			})

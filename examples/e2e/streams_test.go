@@ -486,9 +486,19 @@ func claims(t *testing.T, token string) (subject string, audience any) {
 		Sub string
 		Aud any
 	}
-	payload, err := base64.RawURLEncoding.DecodeString(strings.Split(token, ".")[1])
-	if err != nil || json.Unmarshal(payload, &c) != nil {
+	decodeClaims(t, token, &c)
+	return c.Sub, c.Aud
+}
+
+// decodeClaims reads the claims of a signed token.
+func decodeClaims(t *testing.T, token string, into any) {
+	t.Helper()
+	parts := strings.Split(token, ".")
+	if len(parts) != 3 {
+		t.Fatalf("not a signed token: %s", token)
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil || json.Unmarshal(payload, into) != nil {
 		t.Fatalf("not a token: %v", err)
 	}
-	return c.Sub, c.Aud
 }

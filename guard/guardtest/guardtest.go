@@ -1,9 +1,9 @@
 // Package guardtest is an authorization server for the tests of programs that
 // use package guard. [New] starts an [Issuer] on a loopback address, with a
-// clock that the test sets. It publishes metadata and keys, answers
-// introspection and revocation, plays the code flow without asking anybody,
-// and mints tokens: right ones ([Issuer.Mint]) and tokens that are wrong in
-// one named way ([Issuer.MintWrong], [Wrongs]).
+// clock that the test sets. It publishes metadata, keys and a policy
+// ([Issuer.SetPolicy]), answers introspection and revocation, plays the code flow
+// without asking anybody, and mints tokens: right ones ([Issuer.Mint]) and tokens
+// that are wrong in one named way ([Issuer.MintWrong], [Wrongs]).
 //
 //	issuer := guardtest.New(t)
 //	g, err := guard.New(issuer.Config("http://localhost:8080/mcp", "read:notes"))
@@ -57,6 +57,11 @@ type Issuer struct {
 	down    bool
 	hits    map[string]int
 	count   int
+
+	policy        []byte // nil in a project without organizations
+	policyVersion int
+	members       map[string]string   // subject → organization
+	narrowed      map[string][]string // token → scopes
 }
 
 type key struct {
@@ -73,6 +78,7 @@ func New(tb testing.TB) *Issuer {
 		now:  time.Now().Truncate(time.Second),
 		keys: map[string]*key{}, issued: map[string]map[string]any{}, revoked: map[string]bool{},
 		codes: map[string]code{}, refresh: map[string]Token{}, hits: map[string]int{},
+		members: map[string]string{}, narrowed: map[string][]string{},
 	}
 	i.key("ES256")
 	i.key("EdDSA")

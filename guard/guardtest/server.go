@@ -20,6 +20,7 @@ func (i *Issuer) routes() http.Handler {
 	mux.HandleFunc("GET /.well-known/oauth-authorization-server", i.metadata)
 	mux.HandleFunc("GET /.well-known/openid-configuration", i.metadata)
 	mux.HandleFunc("GET /jwks", i.jwks)
+	mux.HandleFunc("GET /.well-known/rbac-policy", i.servePolicy)
 	mux.HandleFunc("GET /authorize", i.authorize)
 	mux.HandleFunc("POST /token", i.token)
 	mux.HandleFunc("POST /introspect", i.introspect)
@@ -50,7 +51,7 @@ func fail(w http.ResponseWriter, code string) {
 }
 
 func (i *Issuer) metadata(w http.ResponseWriter, _ *http.Request) {
-	answer(w, http.StatusOK, map[string]any{
+	document := map[string]any{
 		"issuer":                                         i.URL,
 		"authorization_endpoint":                         i.URL + "/authorize",
 		"token_endpoint":                                 i.URL + "/token",
@@ -63,7 +64,13 @@ func (i *Issuer) metadata(w http.ResponseWriter, _ *http.Request) {
 		"code_challenge_methods_supported":               []string{"S256"},
 		"token_endpoint_auth_methods_supported":          []string{"none", "client_secret_basic", "client_secret_post"},
 		"authorization_response_iss_parameter_supported": true,
-	})
+	}
+	i.mu.Lock()
+	if i.policy != nil {
+		document["rbac_policy_endpoint"] = i.URL + "/.well-known/rbac-policy"
+	}
+	i.mu.Unlock()
+	answer(w, http.StatusOK, document)
 }
 
 func (i *Issuer) jwks(w http.ResponseWriter, _ *http.Request) {
@@ -107,7 +114,7 @@ func (i *Issuer) authorize(w http.ResponseWriter, r *http.Request) {
 		i.codes[name] = code{
 			token: Token{
 				Resource: q.Get("resource"), Subject: q.Get("login_hint"), ClientID: q.Get("client_id"),
-				Scopes: strings.Fields(q.Get("scope")),
+				Scopes: strings.Fields(q.Get("scope")), Organization: i.members[q.Get("login_hint")],
 			},
 			challenge: q.Get("code_challenge"), redirectURI: q.Get("redirect_uri"),
 		}
@@ -185,6 +192,9 @@ func (i *Issuer) introspect(w http.ResponseWriter, r *http.Request) {
 	reply := map[string]any{"active": true, "token_type": "Bearer"}
 	for name, value := range claims {
 		reply[name] = value
+	}
+	if scopes, ok := i.narrowed[token]; ok {
+		reply["scope"] = strings.Join(scopes, " ")
 	}
 	answer(w, http.StatusOK, reply)
 }

@@ -40,9 +40,14 @@ const (
 	CriticalHeader     Wrong = "unknown critical header"
 	MissingScope       Wrong = "no scope"
 	NoClient           Wrong = "no client"
+
+	// These two are wrong only where a rule names an organization (guard.Rule.In).
+	OtherOrganization Wrong = "other organization"
+	NoOrganization    Wrong = "no organization"
 )
 
-// Wrongs returns all of them.
+// Wrongs returns all that every resource server must refuse: not the two about
+// organizations.
 func Wrongs() []Wrong {
 	return []Wrong{
 		Expired, NoExpiry, NotYetValid, IssuedInFuture, OtherAudience, LongerAudience, NoAudience, EmptyAudience,
@@ -53,9 +58,10 @@ func Wrongs() []Wrong {
 }
 
 // Status is the HTTP status that a resource server must answer with: 403 for
-// a good token that permits nothing, otherwise 401.
+// a good token that permits nothing here, otherwise 401.
 func (w Wrong) Status() int {
-	if w == MissingScope || w == NoClient {
+	switch w {
+	case MissingScope, NoClient, OtherOrganization, NoOrganization:
 		return http.StatusForbidden
 	}
 	return http.StatusUnauthorized
@@ -144,6 +150,10 @@ func (i *Issuer) MintWrong(w Wrong, t Token) string {
 		delete(claims, "scope")
 	case NoClient:
 		delete(claims, "client_id")
+	case OtherOrganization:
+		claims["organization_id"] = "organization-test-other"
+	case NoOrganization:
+		delete(claims, "organization_id")
 	}
 	return i.sign(head, claims, k)
 }

@@ -62,11 +62,12 @@ func fromPrincipal(ctx context.Context, _ string, _ *http.Request) (*auth.TokenI
 }
 
 // Middleware is a receiving middleware for an mcp.Server, added with
-// server.AddReceivingMiddleware. It refuses an operation whose token has ended
-// or lacks a scope at the moment the operation runs, leaves tools out of
-// tools/list that the caller may not call, and gives every result that can be
-// cached the cache scope "private", since another caller might see another
-// (MCP, Caching).
+// server.AddReceivingMiddleware. It refuses an operation whose token has ended,
+// or lacks a scope or permission, at the moment the operation runs; leaves out of
+// lists what the caller may not use (tools by their own rules, prompts by that of
+// "prompts/get", resources and their templates by that of "resources/read"); and
+// gives every result that can be cached the cache scope "private", since another
+// caller might see another (MCP, Caching).
 //
 // It is for servers behind guard.Protect only: without a principal everything
 // is refused.
@@ -96,9 +97,10 @@ func toolName(req mcp.Request) string {
 // shared.
 func narrow(ctx context.Context, g *guard.Guard, result mcp.Result) mcp.Result {
 	const private = "private"
+	caller := guard.FromContext(ctx)
 	switch r := result.(type) {
 	case *mcp.ListToolsResult:
-		own, caller := *r, guard.FromContext(ctx)
+		own := *r
 		own.CacheScope = private
 		own.Tools = slices.DeleteFunc(slices.Clone(r.Tools), func(t *mcp.Tool) bool {
 			return !g.Allows(caller, "tools/call", t.Name)
@@ -107,14 +109,23 @@ func narrow(ctx context.Context, g *guard.Guard, result mcp.Result) mcp.Result {
 	case *mcp.ListPromptsResult:
 		own := *r
 		own.CacheScope = private
+		if !g.Allows(caller, "prompts/get", "") {
+			own.Prompts = []*mcp.Prompt{}
+		}
 		return &own
 	case *mcp.ListResourcesResult:
 		own := *r
 		own.CacheScope = private
+		if !g.Allows(caller, "resources/read", "") {
+			own.Resources = []*mcp.Resource{}
+		}
 		return &own
 	case *mcp.ListResourceTemplatesResult:
 		own := *r
 		own.CacheScope = private
+		if !g.Allows(caller, "resources/read", "") {
+			own.ResourceTemplates = []*mcp.ResourceTemplate{}
+		}
 		return &own
 	case *mcp.ReadResourceResult:
 		own := *r

@@ -3,6 +3,7 @@ package mcpguard_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -198,6 +199,85 @@ func TestMiddleware(t *testing.T) {
 			t.Error("who ran after the token's end")
 		}
 	})
+}
+
+// TestPermissions proves that lists and calls follow what the issuer's policy
+// permits at the moment, in a session that began before a change too.
+//
+// Proves: MCP-RS-20, MCP-RS-21.
+func TestPermissions(t *testing.T) {
+	issuer := guardtest.New(t)
+	policy := func(scopes map[string]map[string][]string) {
+		issuer.SetPolicy(guardtest.Policy{Resources: map[string][]string{"note": {"read", "write"}, "person": {"read"}}, Scopes: scopes})
+	}
+	policy(map[string]map[string][]string{"some": {"person": {"read"}}, "all": {"person": {"read"}, "note": {"*"}}})
+	cfg := issuer.Config(resource, "some", "all")
+	cfg.Tools = map[string]guard.Rule{"who": guard.Permission("person", "read"), "write": guard.Permission("note", "write")}
+	cfg.Methods = map[string]guard.Rule{"resources/read": guard.Permission("note", "read"), "prompts/get": guard.Permission("note", "read")}
+	g, err := guard.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := newServer()
+	server.AddResourceTemplate(&mcp.ResourceTemplate{URITemplate: "note://{id}", Name: "notes"}, nil)
+	server.AddReceivingMiddleware(mcpguard.Middleware(g))
+	h := httptest.NewServer(mcpguard.Protect(g, mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil)))
+	t.Cleanup(h.Close) // after the sessions
+
+	// seen is what a session lists, and that all of it is private.
+	seen := func(t *testing.T, s *mcp.ClientSession) (names []string) {
+		t.Helper()
+		tools, err1 := s.ListTools(t.Context(), nil)
+		resources, err2 := s.ListResources(t.Context(), nil)
+		templates, err3 := s.ListResourceTemplates(t.Context(), nil)
+		prompts, err4 := s.ListPrompts(t.Context(), nil)
+		if err := errors.Join(err1, err2, err3, err4); err != nil {
+			t.Fatal(err)
+		}
+		for _, tool := range tools.Tools {
+			names = append(names, tool.Name)
+		}
+		for _, r := range resources.Resources {
+			names = append(names, r.URI)
+		}
+		for _, r := range templates.ResourceTemplates {
+			names = append(names, r.URITemplate)
+		}
+		for _, p := range prompts.Prompts {
+			names = append(names, p.Name)
+		}
+		if tools.Tools == nil || resources.Resources == nil || templates.ResourceTemplates == nil || prompts.Prompts == nil {
+			t.Error("an empty list is null")
+		}
+		for _, scope := range []string{tools.CacheScope, resources.CacheScope, templates.CacheScope, prompts.CacheScope} {
+			if scope != "private" && scope != "" { // older revisions have none
+				t.Errorf("cache scope %q", scope)
+			}
+		}
+		return names
+	}
+	everything := []string{"who", "write", "note://1", "note://{id}", "p"}
+	sessions := map[string]*mcp.ClientSession{}
+	for scope, want := range map[string][]string{"some": {"who"}, "all": everything} {
+		sessions[scope] = connect(t, h.URL, issuer.Mint(guardtest.Token{Resource: resource, Scopes: []string{scope}}))
+		if got := seen(t, sessions[scope]); !slices.Equal(got, want) {
+			t.Errorf("%s sees %q, want %q", scope, got, want)
+		}
+	}
+
+	policy(map[string]map[string][]string{"some": {"person": {"read"}, "note": {"*"}}, "all": {"person": {"read"}}})
+	issuer.Advance(time.Minute)
+	for scope, want := range map[string][]string{"some": everything, "all": {"who"}} {
+		if got := seen(t, sessions[scope]); !slices.Equal(got, want) {
+			t.Errorf("after the change %s sees %q, want %q", scope, got, want)
+		}
+	}
+	if _, err := sessions["some"].CallTool(t.Context(), &mcp.CallToolParams{Name: "write"}); err != nil {
+		t.Errorf("what is permitted now: %v", err)
+	}
+	if _, err := sessions["all"].ReadResource(t.Context(), &mcp.ReadResourceParams{URI: "note://1"}); err == nil {
+		t.Error("what is permitted no more was read")
+	}
 }
 
 // TestTransport proves that guard leaves the SDK's transport of 2026-07-28 as

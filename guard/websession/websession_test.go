@@ -79,6 +79,44 @@ func TestConfidentialClientSendsItsSecretByBasic(t *testing.T) {
 	}
 }
 
+// A cookie is judged by the issuer's policy and by organization as a bearer
+// token is, at every request, and the answer is JSON.
+func TestPermissions(t *testing.T) {
+	w := newWorld(t)
+	policy := func(scope string) {
+		w.issuer.SetPolicy(guardtest.Policy{
+			Resources: map[string][]string{"todo": {"read"}},
+			Scopes:    map[string]map[string][]string{scope: {"todo": {"read"}}},
+		})
+	}
+	policy(read)
+	w.issuer.Join("ada", "organization-a")
+	w.issuer.Join("bob", "organization-b")
+	want := func(what string, b *browser, status int, code string) {
+		t.Helper()
+		got := b.get(w.app.URL + "/organization")
+		var body struct{ Error string }
+		_ = json.Unmarshal([]byte(got.body), &body)
+		if got.status != status || got.location != "" || body.Error != code {
+			t.Errorf("%s: %d %s, want %d %s", what, got.status, got.body, status, code)
+		}
+	}
+	ada, bob, eve := newBrowser(t), newBrowser(t), newBrowser(t)
+	want("signed out", ada, http.StatusUnauthorized, "unauthorized")
+	ada.signIn(w, "ada")
+	bob.signIn(w, "bob")
+	eve.signIn(w, "eve")
+	want("a member", ada, http.StatusOK, "")
+	want("another organization's", bob, http.StatusForbidden, "access_denied")
+	want("nobody's member", eve, http.StatusForbidden, "access_denied")
+	policy("admin")
+	w.issuer.Advance(time.Minute)
+	want("a member whose scopes permit it no more", ada, http.StatusForbidden, "insufficient_scope")
+	policy(read)
+	w.issuer.Advance(time.Minute)
+	want("a member whose scopes permit it again", ada, http.StatusOK, "")
+}
+
 func TestCookieOnHTTPS(t *testing.T) {
 	w := newWorld(t, func(c *websession.Config) { c.URL = "https://todo.example.com" })
 	got := newBrowser(t).get(w.app.URL + "/login")

@@ -82,6 +82,7 @@ func newWorld(t *testing.T, change ...func(*websession.Config)) *world {
 	mux.Handle("GET /{$}", w.sessions.Optional(who))
 	mux.Handle("/page", w.sessions.Page(who))
 	mux.Handle("GET /api", w.sessions.API(g.Require(guard.AllOf(read), who)))
+	mux.Handle("GET /organization", w.sessions.API(g.Require(guard.Permission("todo", "read").In("organization-a"), who)))
 	mux.Handle("POST /api", w.sessions.API(g.Require(guard.AllOf(write), who)))
 	return w
 }

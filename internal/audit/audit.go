@@ -37,6 +37,28 @@ const (
 	SignedOut        Kind = "session.ended"
 	UserCreated      Kind = "user.created"
 	UserRevoked      Kind = "user.revoked"
+
+	OrganizationCreated Kind = "organization.created"
+	OrganizationChanged Kind = "organization.changed"
+	OrganizationDeleted Kind = "organization.deleted"
+	MemberAdded         Kind = "member.added"   // by an administrator, with or without an invitation
+	MemberInvited       Kind = "member.invited" // a mail was sent
+	MemberJoined        Kind = "member.joined"  // by invitation or by e-mail domain
+	MemberChanged       Kind = "member.changed"
+	MemberRemoved       Kind = "member.removed"
+	MemberRestored      Kind = "member.restored"
+	MemberEntered       Kind = "member.entered" // began or went on with a session in an organization
+	PolicyApplied       Kind = "policy.applied"
+	SSOCreated          Kind = "sso.created" // an organization's connection to its own sign-in service
+	SSOChanged          Kind = "sso.changed"
+	SSODeleted          Kind = "sso.deleted"
+
+	// Of the deployment: the events have no project, but for a refusal, which has
+	// the project that was asked.
+	WorkspaceKeyCreated Kind = "workspace.key_created"
+	WorkspaceKeyRevoked Kind = "workspace.key_revoked"
+	WorkspaceKeyRefused Kind = "workspace.key_refused"
+
 	AuthorizeRefused Kind = "authorize.refused"
 	GrantAllowed     Kind = "grant.allowed"
 	GrantDenied      Kind = "grant.denied"

@@ -51,14 +51,14 @@ func (s Seed) Plant(ctx context.Context) (Seeded, error) {
 	seeded := Seeded{Resource: resource}
 	// Any port of this computer matches a loopback redirect URI, so the clients
 	// stay the same when the example moves to another.
-	if seeded.TodoClientID, err = s.client(ctx, p, oauth.NewClient{
+	if seeded.TodoClientID, err = findClient(ctx, s.Clients, p, oauth.NewClient{
 		Name: todoPage, Type: oauth.FirstPartyPublic, BypassConsent: true,
 		RedirectURIs:           []string{"http://localhost:3000/callback"},
 		PostLogoutRedirectURIs: []string{"http://localhost:3000/"},
 	}); err != nil {
 		return Seeded{}, fmt.Errorf("dev: client: %w", err)
 	}
-	if seeded.DemoClientID, err = s.client(ctx, p, oauth.NewClient{
+	if seeded.DemoClientID, err = findClient(ctx, s.Clients, p, oauth.NewClient{
 		Name: demoMCP, Type: oauth.ThirdPartyPublic,
 		RedirectURIs: []string{"http://localhost/callback", "http://127.0.0.1/callback"},
 	}); err != nil {
@@ -86,11 +86,11 @@ func (s Seed) project(ctx context.Context) (*project.Project, error) {
 	return p, err
 }
 
-// client finds a pre-registered client by its name, or makes it.
-func (s Seed) client(ctx context.Context, p *project.Project, n oauth.NewClient) (string, error) {
+// findClient finds a pre-registered client by its name, or makes it.
+func findClient(ctx context.Context, setup *oauth.Setup, p *project.Project, n oauth.NewClient) (string, error) {
 	const page = 200
 	for after := ""; ; {
-		clients, err := s.Clients.Clients(ctx, p, after, page)
+		clients, err := setup.Clients(ctx, p, after, page)
 		if err != nil {
 			return "", err
 		}
@@ -105,6 +105,6 @@ func (s Seed) client(ctx context.Context, p *project.Project, n oauth.NewClient)
 		}
 		after = clients[len(clients)-1].ID
 	}
-	c, _, err := s.Clients.CreateClient(ctx, p, n)
+	c, _, err := setup.CreateClient(ctx, p, n)
 	return c.ID, err
 }

@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/postern-id/postern/internal/audit"
@@ -44,31 +45,40 @@ const (
 
 // Factor is one proof given during a session.
 type Factor struct {
-	Method string    `json:"method"` // "email_code"
+	Method string    `json:"method"` // MethodEmailCode or MethodSSO
 	At     time.Time `json:"at"`
+	// OrganizationID and ConnectionID are of MethodSSO: the proof counts in that
+	// organization alone.
+	OrganizationID string `json:"organization_id,omitempty"`
+	ConnectionID   string `json:"connection_id,omitempty"`
 }
 
 // Session is one signed-in browser.
 type Session struct {
-	ID            string // session-<test|live>-<uuid>
-	ProjectID     string
-	UserID        string
-	Kind          SessionKind
-	SecretID      string // id part of the cookie (decision 23)
-	SecretHash    []byte // SHA-256 of its random part
-	Factors       []Factor
-	Address       string
-	UserAgent     string // at most 256 bytes
-	CreatedAt     time.Time
-	LastSeenAt    time.Time
-	IdleExpiresAt time.Time
-	ExpiresAt     time.Time
+	ID             string // session-<test|live>-<uuid>
+	ProjectID      string
+	Subject        string // the user, or the member
+	OrganizationID string // of a member, "" for a user
+	BrowserID      string // of a member's hosted session, "" otherwise
+	Kind           SessionKind
+	SecretID       string // id part of the cookie (decision 23)
+	SecretHash     []byte // SHA-256 of its random part
+	Factors        []Factor
+	Address        string
+	UserAgent      string // at most 256 bytes
+	CreatedAt      time.Time
+	LastSeenAt     time.Time
+	IdleExpiresAt  time.Time
+	ExpiresAt      time.Time
 }
 
 // AuthTime is when the person last proved who they are.
 func (s Session) AuthTime() time.Time {
-	latest := s.CreatedAt
-	for _, f := range s.Factors {
+	return newest(s.CreatedAt, s.Factors)
+}
+
+func newest(latest time.Time, factors []Factor) time.Time {
+	for _, f := range factors {
 		if f.At.After(latest) {
 			latest = f.At
 		}
@@ -98,6 +108,9 @@ type Store interface {
 	// RevokeUser ends every session and revokes every grant of a user with its
 	// families, and appends to the revocation feed. The user can sign in again.
 	RevokeUser(ctx context.Context, projectID, userID string, e audit.Event) (grants int, err error)
+
+	OrganizationStore
+	ConnectionStore
 }
 
 // People answers questions about the people of all projects. It also is what
@@ -105,6 +118,7 @@ type Store interface {
 type People struct {
 	store Store
 	now   func() time.Time
+	rules sync.Map // project id -> Rules
 }
 
 // Config is what New needs; both fields are required.
@@ -160,7 +174,7 @@ func (p *People) SignOut(ctx context.Context, s Session, e audit.Event) error {
 // SignOutEverywhere ends every session of the person behind s, and reports how
 // many there were.
 func (p *People) SignOutEverywhere(ctx context.Context, s Session, e audit.Event) (int, error) {
-	return p.store.EndSessions(ctx, s.ProjectID, s.UserID, e)
+	return p.store.EndSessions(ctx, s.ProjectID, s.Subject, e)
 }
 
 // User returns a user by id, active or not, or ErrNotFound.
@@ -179,37 +193,40 @@ func (p *People) Revoke(ctx context.Context, projectID, userID string, e audit.E
 	return p.store.RevokeUser(ctx, projectID, userID, e)
 }
 
-// Narrow returns those of scopes that the subject may grant now, in order. A
-// user of a consumer project may grant every scope; active is false when the
-// user is gone or locked.
-func (p *People) Narrow(ctx context.Context, projectID, subject, _ string, scopes []string) (grantable []string, active bool, err error) {
-	u, err := p.store.User(ctx, projectID, subject)
-	if errors.Is(err, ErrNotFound) {
-		return nil, false, nil
-	}
-	if err != nil || !u.Active {
-		return nil, false, err
-	}
-	return scopes, true, nil
-}
-
 // Claims returns what may be told about a subject to the holder of scopes
 // (OpenID Connect Core §5.4): email and email_verified for "email", name for
-// "profile". active is as in Narrow.
-func (p *People) Claims(ctx context.Context, projectID, subject, _ string, scopes []string) (claims map[string]any, active bool, err error) {
-	u, err := p.store.User(ctx, projectID, subject)
-	if errors.Is(err, ErrNotFound) {
-		return nil, false, nil
-	}
-	if err != nil || !u.Active {
-		return nil, false, err
-	}
+// "profile", and always the organization of a member. active is as in Narrow.
+func (p *People) Claims(ctx context.Context, projectID, subject, organization string, scopes []string) (claims map[string]any, active bool, err error) {
 	claims = map[string]any{}
-	if slices.Contains(scopes, "email") {
-		claims["email"], claims["email_verified"] = u.Email, u.EmailVerified
+	var email, name string
+	verified := true // a member is active once the address was proved
+	if organization == "" {
+		u, err := p.store.User(ctx, projectID, subject)
+		if err != nil || !u.Active {
+			return nil, false, gone(err)
+		}
+		email, verified, name = u.Email, u.EmailVerified, u.Name
+	} else {
+		m, o, err := p.store.MemberAndOrganization(ctx, projectID, organization, subject)
+		if err != nil || m.Status != Active || !o.Active {
+			return nil, false, gone(err)
+		}
+		email, name = m.Email, m.Name
+		claims["organization_id"], claims["organization_slug"], claims["organization_name"] = o.ID, o.Slug, o.Name
 	}
-	if slices.Contains(scopes, "profile") && u.Name != "" {
-		claims["name"] = u.Name
+	if slices.Contains(scopes, "email") {
+		claims["email"], claims["email_verified"] = email, verified
+	}
+	if slices.Contains(scopes, "profile") && name != "" {
+		claims["name"] = name
 	}
 	return claims, true, nil
+}
+
+// gone is nil for a person who is not there: that is an answer, not an error.
+func gone(err error) error {
+	if errors.Is(err, ErrNotFound) {
+		return nil
+	}
+	return err
 }

@@ -57,7 +57,7 @@ func TestSession(t *testing.T) {
 		return p.Session(t.Context(), projectID, given.ID, given.Matches, idle)
 	}
 	session, user, err := ask(s.Project.ID, given)
-	if err != nil || user.Email != "ada@example.test" || !user.EmailVerified || session.UserID != user.ID || !session.AuthTime().Equal(began) {
+	if err != nil || user.Email != "ada@example.test" || !user.EmailVerified || session.Subject != user.ID || !session.AuthTime().Equal(began) {
 		t.Fatalf("%+v %+v %v", session, user, err)
 	}
 	t.Run("only with its secret, in its project", func(t *testing.T) {
@@ -176,7 +176,9 @@ func TestWhatIsToldOfASubject(t *testing.T) {
 			if err != nil || active != test.active || !cmp.Equal(claims, test.claims) {
 				t.Errorf("claims %v, active %t, %v", claims, active, err)
 			}
-			scopes, active, err := p.Narrow(t.Context(), test.project, test.subject, "", test.scopes)
+			proj := *s.Project
+			proj.ID = test.project
+			scopes, active, err := p.Narrow(t.Context(), &proj, test.subject, "", "", false, test.scopes)
 			if err != nil || active != test.active || active && !cmp.Equal(scopes, test.scopes) || !active && scopes != nil {
 				t.Errorf("scopes %v, active %t, %v", scopes, active, err)
 			}

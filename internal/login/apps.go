@@ -6,7 +6,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/postern-id/postern/internal/identity"
 	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/project"
 	"github.com/postern-id/postern/internal/web"
@@ -22,11 +21,8 @@ const (
 // back.
 func (l *Pages) ConnectedApps(w http.ResponseWriter, r *http.Request) error {
 	ctx, p := r.Context(), project.FromContext(r.Context())
-	who, err := l.session(ctx, r)
-	if errors.Is(err, identity.ErrNotFound) {
-		return l.begin(w, r, appsPath, nil)
-	}
-	if err != nil {
+	who, ok, err := l.insider(w, r, appsPath)
+	if !ok {
 		return err
 	}
 	apps, err := l.oauth.ConnectedApps(ctx, p, who.person())
@@ -35,7 +31,7 @@ func (l *Pages) ConnectedApps(w http.ResponseWriter, r *http.Request) error {
 	}
 	v := appsView{
 		Site: site(p), form: form{Post: appsPath, CSRF: l.csrf.Token("apps", who.session.ID)},
-		Email: who.user.Email, SignOut: signOutPath,
+		Email: who.email, SignOut: signOutPath, Organization: who.visit.Organization.Name, Switch: switchPath, Manage: orgPath,
 	}
 	query := r.URL.Query()
 	for _, app := range apps {
@@ -81,11 +77,8 @@ func (l *Pages) appView(p *project.Project, app oauth.ConnectedApp, client clien
 // the person out everywhere.
 func (l *Pages) ChangeApps(w http.ResponseWriter, r *http.Request) error {
 	ctx, p := l.oauth.WithAddress(r), project.FromContext(r.Context())
-	who, err := l.session(ctx, r)
-	if errors.Is(err, identity.ErrNotFound) {
-		return l.begin(w, r, appsPath, nil)
-	}
-	if err != nil {
+	who, ok, err := l.insider(w, r, appsPath)
+	if !ok {
 		return err
 	}
 	values, ok, err := l.form(w, r, []string{"apps", who.session.ID})
@@ -100,10 +93,9 @@ func (l *Pages) ChangeApps(w http.ResponseWriter, r *http.Request) error {
 	case "read_only":
 		done, err = doneReadOnly, l.oauth.MakeReadOnly(ctx, p, who.person(), grant)
 	case "sign_out_everywhere":
-		if _, err := l.people.SignOutEverywhere(ctx, who.session, l.signedOut(r, who)); err != nil {
+		if err := l.signOutEverywhere(w, r, who); err != nil {
 			return err
 		}
-		dropCookie(w, p, "session")
 		return l.pages.signedOut(w, signedOutView{Site: site(p), Everywhere: true, SignIn: signInPath})
 	default:
 		return l.fail(w, r, "connected apps", web.StatusPage(http.StatusBadRequest))
@@ -117,4 +109,19 @@ func (l *Pages) ChangeApps(w http.ResponseWriter, r *http.Request) error {
 	back := appsPath + "?" + doneParameter + "=" + urlQuery(string(done)) + "&" + grantParameter + "=" + urlQuery(grant)
 	http.Redirect(w, r, back, http.StatusSeeOther)
 	return nil
+}
+
+// signOutEverywhere ends every session of a person, in every browser.
+func (l *Pages) signOutEverywhere(w http.ResponseWriter, r *http.Request, who signedIn) error {
+	if who.visit.Browser.ID != "" {
+		if _, err := l.people.SignOutMember(r.Context(), who.visit.Member, l.signedOut(r, who)); err != nil {
+			return err
+		}
+		return l.signOut(w, r, who)
+	}
+	_, err := l.people.SignOutEverywhere(r.Context(), who.session, l.signedOut(r, who))
+	if err == nil {
+		dropCookie(w, project.FromContext(r.Context()), "session")
+	}
+	return err
 }

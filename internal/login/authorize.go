@@ -9,6 +9,7 @@ import (
 	"github.com/postern-id/postern/internal/identity"
 	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/signin"
 	"github.com/postern-id/postern/internal/web"
 	"github.com/postern-id/postern/internal/wire"
 )
@@ -65,7 +66,7 @@ func (l *Pages) Authorize(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		return l.answerRefusal(w, r, request, known, err)
 	}
-	fresh := known && pending.Expects(who.user.ID) && !l.proveAgain(request, who.session, time.Time{})
+	fresh := known && who.inside() && pending.Expects(who.session.Subject) && !l.proveAgain(p, request, who.authTime(), time.Time{}) && !request.Asks("select_account")
 	if fresh {
 		answer, err := l.silently(r, pending, who)
 		switch {
@@ -80,7 +81,7 @@ func (l *Pages) Authorize(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case request.Asks("none") && fresh:
 		return l.answerRefusal(w, r, request, known, l.oauth.ConsentRequired(ctx, p, pending, who.person()))
-	case request.Asks("none") && known && !pending.Expects(who.user.ID):
+	case request.Asks("none") && known && who.inside() && !pending.Expects(who.session.Subject):
 		return l.answerRefusal(w, r, request, known, l.oauth.OtherPerson(ctx, p, pending, who.person()))
 	case request.Asks("none"):
 		return l.answerRefusal(w, r, request, known, l.oauth.LoginRequired(ctx, p, pending))
@@ -89,7 +90,16 @@ func (l *Pages) Authorize(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return l.begin(w, r, "", parked)
+	flow, err := l.park(w, r, "", parked)
+	if err != nil {
+		return err
+	}
+	next := flowPath + flow.ID
+	if known && p.Vertical == project.B2B && request.Asks("select_account") {
+		next += "/organization"
+	}
+	http.Redirect(w, r, next, http.StatusSeeOther)
+	return nil
 }
 
 // SignIn starts a sign-in that no connected app asked for.
@@ -97,14 +107,22 @@ func (l *Pages) SignIn(w http.ResponseWriter, r *http.Request) error {
 	return l.begin(w, r, appsPath, nil)
 }
 
-// begin parks a request in a new flow and goes there.
-func (l *Pages) begin(w http.ResponseWriter, r *http.Request, returnTo string, request []byte) error {
+// park begins a flow in this browser.
+func (l *Pages) park(w http.ResponseWriter, r *http.Request, returnTo string, request []byte) (signin.Flow, error) {
 	p := project.FromContext(r.Context())
 	flow, browser, err := l.methods.Begin(r.Context(), p, returnTo, request, web.Trace(r.Context()))
+	if err == nil {
+		setFlowCookie(w, r, p, flow, browser)
+	}
+	return flow, err
+}
+
+// begin parks a request in a new flow and goes there.
+func (l *Pages) begin(w http.ResponseWriter, r *http.Request, returnTo string, request []byte) error {
+	flow, err := l.park(w, r, returnTo, request)
 	if err != nil {
 		return err
 	}
-	setFlowCookie(w, r, p, flow, browser)
 	http.Redirect(w, r, flowPath+flow.ID, http.StatusSeeOther)
 	return nil
 }
@@ -115,6 +133,9 @@ var errAsk = errors.New("login: the person has to be asked")
 // silently answers a request that leaves nothing to ask.
 func (l *Pages) silently(r *http.Request, pending oauth.Pending, who signedIn) (oauth.Answer, error) {
 	ctx, p := l.oauth.WithAddress(r), project.FromContext(r.Context())
+	if !who.admits(pending.Client) {
+		return oauth.Answer{}, errAsk // to say so on a page of ours
+	}
 	consent, err := l.oauth.Consent(ctx, p, pending, who.person())
 	switch {
 	case err != nil:
@@ -130,16 +151,18 @@ func (l *Pages) silently(r *http.Request, pending oauth.Pending, who signedIn) (
 }
 
 // proveAgain reports whether the request wants a newer proof than the session
-// has: prompt=login wants one given in this flow, max_age one that is not
-// older. begun is when the flow began, zero when there is none yet.
-func (l *Pages) proveAgain(request oauth.AuthorizeRequest, s identity.Session, begun time.Time) bool {
-	if request.Asks("login") || request.Asks("select_account") {
-		if begun.IsZero() || s.AuthTime().Before(begun) {
+// was given at proved: prompt=login wants one given in this flow, max_age one that is not
+// older. prompt=select_account wants one where there is nothing else to choose
+// by: a member chooses among organizations. begun is when the flow began, zero
+// when there is none yet.
+func (l *Pages) proveAgain(p *project.Project, request oauth.AuthorizeRequest, proved, begun time.Time) bool {
+	if request.Asks("login") || request.Asks("select_account") && p.Vertical != project.B2B {
+		if begun.IsZero() || proved.Before(begun) {
 			return true
 		}
 	}
-	return request.MaxAge >= 0 && l.now().Sub(s.AuthTime())/time.Second >= time.Duration(request.MaxAge) &&
-		(begun.IsZero() || s.AuthTime().Before(begun))
+	return request.MaxAge >= 0 && l.now().Sub(proved)/time.Second >= time.Duration(request.MaxAge) &&
+		(begun.IsZero() || proved.Before(begun))
 }
 
 // answerRefusal answers a request that cannot be granted, before any form was

@@ -15,6 +15,7 @@ import (
 	"github.com/postern-id/postern/internal/identity"
 	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/rbac"
 	"github.com/postern-id/postern/internal/signin"
 	"github.com/postern-id/postern/internal/web"
 	"github.com/postern-id/postern/internal/wire"
@@ -27,8 +28,9 @@ type step struct {
 	flow    signin.Flow
 	pending *oauth.Pending // the waiting authorization request, nil without one
 	who     signedIn
-	known   bool // who is signed in, with a proof that is new enough for the request
-	other   bool // who signed in for this flow is not whom its request is about
+	known   bool        // who is signed in, with a proof that is new enough for the request
+	other   bool        // who signed in for this flow is not whom its request is about
+	rights  rbac.Rights // of a member, once consent is asked
 }
 
 // open reads the flow of a request. ok is false when the page that says so was
@@ -63,9 +65,9 @@ func (l *Pages) open(w http.ResponseWriter, r *http.Request) (st step, ok bool, 
 	case err != nil:
 		return st, false, err
 	default:
-		st.known = st.pending == nil ||
-			st.pending.Expects(st.who.user.ID) && !l.proveAgain(st.pending.Request, st.who.session, st.flow.CreatedAt)
-		st.other = st.pending != nil && !st.pending.Expects(st.who.user.ID) && !st.who.session.AuthTime().Before(st.flow.CreatedAt)
+		expected := st.pending == nil || !st.who.inside() || st.pending.Expects(st.who.session.Subject)
+		st.known = st.pending == nil || expected && !l.proveAgain(p, st.pending.Request, st.who.authTime(), st.flow.CreatedAt)
+		st.other = !expected && !st.who.authTime().Before(st.flow.CreatedAt)
 	}
 	return st, true, nil
 }
@@ -73,7 +75,7 @@ func (l *Pages) open(w http.ResponseWriter, r *http.Request) (st step, ok bool, 
 // binding ties a form to this flow, this browser's cookie and whoever is
 // signed in, so that a form of one is worth nothing in another.
 func (st step) binding() []string {
-	return []string{"flow", st.flow.ID, st.who.session.ID}
+	return []string{"flow", st.flow.ID, st.who.cookieID(), st.who.session.ID}
 }
 
 // shown is what a consent page is about: this flow and person, the client as it
@@ -116,6 +118,8 @@ func (l *Pages) Flow(w http.ResponseWriter, r *http.Request) error {
 		return l.pages.code(w, l.codeView(st))
 	case !st.known:
 		return l.pages.signIn(w, l.signInView(st))
+	case !st.who.inside():
+		return l.discover(w, r, st)
 	case st.pending == nil:
 		http.Redirect(w, r, st.flow.ReturnTo, http.StatusSeeOther)
 		return nil
@@ -154,9 +158,17 @@ func (l *Pages) ask(w http.ResponseWriter, r *http.Request, st *step) (oauth.Con
 		}
 		st.pending = &pending
 	}
+	if !st.who.admits(st.pending.Client) {
+		return oauth.Consent{}, false, l.notAdmitted(w, r, *st)
+	}
 	consent, err := l.oauth.Consent(ctx, st.project, *st.pending, st.who.person())
 	if err != nil {
 		return oauth.Consent{}, false, l.refuse(w, r, st.pending.Request, true, err)
+	}
+	if st.who.visit.Organization.ID != "" {
+		if st.rights, err = l.people.Rights(ctx, st.project, st.who.visit.Member, st.who.visit.Organization); err != nil {
+			return oauth.Consent{}, false, err
+		}
 	}
 	return consent, true, nil
 }
@@ -252,13 +264,17 @@ func (l *Pages) RedeemCode(w http.ResponseWriter, r *http.Request) error {
 	}
 	switch {
 	case out.Right:
-		setCookie(w, st.project, "session", cookie.Text, out.Session.ExpiresAt.Sub(l.now()))
-		setCookie(w, st.project, "known", l.methods.Mark(st.project, out.User.Email), markLifetime)
-		if st.who.session.ID != "" {
-			if err := l.people.SignOut(r.Context(), st.who.session, l.signedOut(r, st.who)); err != nil {
+		if st.who.cookieID() != "" {
+			if err := l.signOut(w, r, st.who); err != nil {
 				return err
 			}
 		}
+		email, ends := out.User.Email, out.Session.ExpiresAt
+		if st.project.Vertical == project.B2B {
+			email, ends = out.Visitor.Email, out.Visitor.ExpiresAt
+		}
+		setCookie(w, st.project, "session", cookie.Text, ends.Sub(l.now()))
+		setCookie(w, st.project, "known", l.methods.Mark(st.project, email), markLifetime)
 		http.Redirect(w, r, flowPath+st.flow.ID, http.StatusSeeOther)
 		return nil
 	case out.Locked:
@@ -275,10 +291,9 @@ func (l *Pages) RedeemCode(w http.ResponseWriter, r *http.Request) error {
 
 // switchPerson signs this browser out and asks again who is there.
 func (l *Pages) switchPerson(w http.ResponseWriter, r *http.Request, st step) error {
-	if err := l.people.SignOut(r.Context(), st.who.session, l.signedOut(r, st.who)); err != nil {
+	if err := l.signOut(w, r, st.who); err != nil {
 		return err
 	}
-	dropCookie(w, st.project, "session")
 	if err := l.methods.Forget(r.Context(), st.flow); err != nil {
 		return err
 	}
@@ -293,7 +308,7 @@ func (l *Pages) Consent(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return err
 	}
-	if !st.known || st.pending == nil || st.pending.Client.ID == "" {
+	if !st.known || !st.who.inside() || st.pending == nil || st.pending.Client.ID == "" {
 		http.Redirect(w, r, flowPath+st.flow.ID, http.StatusSeeOther)
 		return nil
 	}

@@ -6,12 +6,21 @@
 //	GET  /oauth/authorize        Authorize       an authorization request arrives
 //	POST /oauth/authorize        AuthorizeForm   one by a form; becomes the GET
 //	GET  /login                  SignIn          sign in without a connected app
+//	GET  /switch-organization    SwitchOrganization
 //	GET  /flow/{flow}            Flow            whatever this flow needs next
 //	POST /flow/{flow}/email      SendCode
 //	POST /flow/{flow}/code       RedeemCode
+//	GET, POST /flow/{flow}/organization  Organization  choose, make or switch to an organization
 //	POST /flow/{flow}/consent    Consent
 //	GET  /connected-apps         ConnectedApps   the person's own page
 //	POST /connected-apps         ChangeApps
+//	GET, POST /organization      OrganizationSettings  of the member's organization
+//	GET, POST /organization/members  Members
+//	GET, POST /organization/connected-apps  OrganizationApps
+//	GET, POST /organization/sso  OrganizationSSO  its own sign-in service
+//	GET  /organization/sso/test  TestSSO
+//	GET  /flow/{flow}/sso        SSO             sign in there
+//	GET  /sso/callback/{organization}  SSOCallback
 //	GET, POST /sign-out          SignOut
 //	GET, POST /oauth/logout      Logout          RP-initiated logout
 //	GET  /logo/{digest}          Logo            of the project or a connected app
@@ -47,6 +56,7 @@ import (
 const (
 	flowPath    = "/flow/"
 	appsPath    = "/connected-apps"
+	switchPath  = "/switch-organization"
 	signInPath  = "/login"
 	signOutPath = "/sign-out"
 	logoutPath  = "/oauth/logout"
@@ -55,36 +65,40 @@ const (
 
 // Config is what New needs. All but Mailbox are required.
 type Config struct {
-	OAuth   *oauth.Server
-	People  *identity.People
-	Methods *signin.Methods
-	CSRF    web.CSRF
-	Now     func() time.Time
-	Mailbox string // address of the mailbox of `postern dev`, "" elsewhere
+	OAuth    *oauth.Server
+	People   *identity.People
+	Methods  *signin.Methods
+	Upstream *signin.Upstream
+	CSRF     web.CSRF
+	Audit    audit.Recorder // keeps what was refused
+	Now      func() time.Time
+	Mailbox  string // address of the mailbox of `postern dev`, "" elsewhere
 }
 
 // Pages answers everything a person's browser asks for.
 type Pages struct {
-	oauth   *oauth.Server
-	people  *identity.People
-	methods *signin.Methods
-	csrf    web.CSRF
-	now     func() time.Time
-	mailbox string
-	pages   *pages
+	oauth    *oauth.Server
+	people   *identity.People
+	methods  *signin.Methods
+	upstream *signin.Upstream
+	csrf     web.CSRF
+	audit    audit.Recorder
+	now      func() time.Time
+	mailbox  string
+	pages    *pages
 }
 
 // New parses the templates and returns Pages.
 func New(c Config) (*Pages, error) {
-	if c.OAuth == nil || c.People == nil || c.Methods == nil || c.Now == nil || c.CSRF.Key == [32]byte{} {
-		return nil, errors.New("login: OAuth, People, Methods, CSRF and Now are required")
+	if c.OAuth == nil || c.People == nil || c.Methods == nil || c.Upstream == nil || c.Audit == nil || c.Now == nil || c.CSRF.Key == [32]byte{} {
+		return nil, errors.New("login: OAuth, People, Methods, Upstream, CSRF, Audit and Now are required")
 	}
 	pages, err := newPages()
 	if err != nil {
 		return nil, err
 	}
 	return &Pages{
-		oauth: c.OAuth, people: c.People, methods: c.Methods, csrf: c.CSRF,
+		oauth: c.OAuth, people: c.People, methods: c.Methods, upstream: c.Upstream, csrf: c.CSRF, audit: c.Audit,
 		now: c.Now, mailbox: c.Mailbox, pages: pages,
 	}, nil
 }
@@ -131,19 +145,43 @@ func (l *Pages) event(r *http.Request, kind audit.Kind) audit.Event {
 // signedOut is the event of a person's session that ends.
 func (l *Pages) signedOut(r *http.Request, who signedIn) audit.Event {
 	e := l.event(r, audit.SignedOut)
-	e.Actor, e.Subject, e.Object = who.user.ID, who.user.ID, who.session.ID
+	e.Actor, e.Subject, e.Object = who.session.Subject, who.session.Subject, who.cookieID()
 	return e
 }
 
-// signedIn is who is signed in on a request.
+// signedIn is who is signed in on a request. In a B2B project the cookie stands
+// for a browser, and there is no session before an organization is chosen.
 type signedIn struct {
 	session identity.Session
-	user    identity.User
+	email   string
+	visit   identity.Visit // of a B2B project
+}
+
+// inside reports whether the person can act: in a B2B project, whether they are
+// in an organization.
+func (s signedIn) inside() bool { return s.session.ID != "" }
+
+// authTime is when the person last proved who they are.
+func (s signedIn) authTime() time.Time {
+	if s.visit.Browser.ID != "" {
+		return s.visit.Browser.AuthTime()
+	}
+	return s.session.AuthTime()
+}
+
+// cookieID is what the cookie stands for.
+func (s signedIn) cookieID() string {
+	if s.visit.Browser.ID != "" {
+		return s.visit.Browser.ID
+	}
+	return s.session.ID
 }
 
 // person gives the signed-in person in the protocol's words.
 func (s signedIn) person() oauth.Person {
-	return oauth.Person{Subject: s.user.ID, SessionID: s.session.ID, AuthTime: s.session.AuthTime()}
+	return oauth.Person{
+		Subject: s.session.Subject, Organization: s.session.OrganizationID, SessionID: s.session.ID, AuthTime: s.authTime(),
+	}
 }
 
 // session returns who is signed in, or identity.ErrNotFound.
@@ -153,7 +191,38 @@ func (l *Pages) session(ctx context.Context, r *http.Request) (signedIn, error) 
 	if !ok {
 		return signedIn{}, identity.ErrNotFound
 	}
+	if p.Vertical == project.B2B {
+		v, err := l.people.Visit(ctx, p, given.ID, given.Matches)
+		return signedIn{session: v.Session, email: v.Browser.Email, visit: v}, err
+	}
 	idle := time.Duration(p.Settings.Lifetimes.SessionIdle) * time.Second
 	s, u, err := l.people.Session(ctx, p.ID, given.ID, given.Matches, idle)
-	return signedIn{s, u}, err
+	return signedIn{session: s, email: u.Email}, err
+}
+
+// insider returns who is signed in and can act. ok is false when the answer
+// was written: whoever is not is sent to sign in, and comes back to returnTo.
+func (l *Pages) insider(w http.ResponseWriter, r *http.Request, returnTo string) (who signedIn, ok bool, err error) {
+	who, err = l.session(r.Context(), r)
+	if err != nil && !errors.Is(err, identity.ErrNotFound) {
+		return who, false, err
+	}
+	if err != nil || !who.inside() {
+		return who, false, l.begin(w, r, returnTo, nil)
+	}
+	return who, true, nil
+}
+
+// signOut ends what the cookie stands for, and the cookie.
+func (l *Pages) signOut(w http.ResponseWriter, r *http.Request, who signedIn) error {
+	var err error
+	if who.visit.Browser.ID != "" {
+		err = l.people.Leave(r.Context(), who.visit.Browser, l.signedOut(r, who))
+	} else {
+		err = l.people.SignOut(r.Context(), who.session, l.signedOut(r, who))
+	}
+	if err == nil {
+		dropCookie(w, project.FromContext(r.Context()), "session")
+	}
+	return err
 }

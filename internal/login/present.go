@@ -1,6 +1,7 @@
 package login
 
 import (
+	"strings"
 	"time"
 
 	"github.com/postern-id/postern/internal/oauth"
@@ -62,10 +63,25 @@ func (l *Pages) codeUntil(p *project.Project) moment {
 // permissionOf puts a choice into the words of the page.
 func permissionOf(c oauth.Choice) permission {
 	p := permission{Scope: c.Scope.Name, Sentence: c.Scope.Description, Detail: c.Scope.Detail, Writes: !c.Scope.ReadOnly, Ticked: c.Ticked}
+	return p
+}
+
+// permissionOf is permissionOf with the reason why the person cannot allow it.
+func (st step) permissionOf(c oauth.Choice) permission {
+	p := permissionOf(c)
 	if !c.Grantable {
-		p.Refused = "You cannot allow this."
+		p.Refused = st.whyNot(c.Scope.Name)
 	}
 	return p
+}
+
+// organizationView is where a member acts, nil in a consumer project.
+func (st step) organizationView() *organizationView {
+	o := st.who.visit.Organization
+	if o.ID == "" {
+		return nil
+	}
+	return &organizationView{ID: o.ID, Name: o.Name, Logo: logoAddress(o.Logo), Roles: strings.Join(st.who.roleNames(), " and "), Change: flowPath + st.flow.ID + "/organization"}
 }
 
 func (l *Pages) consentView(st step, consent oauth.Consent) consentView {
@@ -77,7 +93,7 @@ func (l *Pages) consentView(st step, consent oauth.Consent) consentView {
 		Site: site(st.project), form: form{Post: flowPath + st.flow.ID + "/consent", CSRF: l.csrf.Token(st.binding()...)},
 		Page:   l.csrf.Token(st.shown(consent)...),
 		Client: clientViewOf(pending.Client, l.now()), Answer: answerTo(pending.RedirectURI, pending.Client.Host()),
-		Email: st.who.user.Email, Apps: appsPath,
+		Email: st.who.email, Apps: appsPath, Organization: st.organizationView(),
 		AtMost: time.Duration(life.LoneAccessToken) * time.Second,
 	}
 	if pending.Client.Refreshes() {
@@ -87,9 +103,9 @@ func (l *Pages) consentView(st step, consent oauth.Consent) consentView {
 	there := permissionGroup{Name: pending.ResourceName, Address: pending.Resource}
 	for _, choice := range consent.Choices {
 		if choice.Identity {
-			about.Permissions = append(about.Permissions, permissionOf(choice))
+			about.Permissions = append(about.Permissions, st.permissionOf(choice))
 		} else {
-			there.Permissions = append(there.Permissions, permissionOf(choice))
+			there.Permissions = append(there.Permissions, st.permissionOf(choice))
 		}
 	}
 	for _, g := range []permissionGroup{there, about} {

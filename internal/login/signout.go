@@ -32,10 +32,10 @@ func (l *Pages) SignOut(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	binding := []string{"sign out", who.session.ID}
+	binding := []string{"sign out", who.cookieID()}
 	if r.Method != http.MethodPost {
 		return l.pages.signOut(w, signOutView{
-			Site: site(p), form: form{Post: signOutPath, CSRF: l.csrf.Token(binding...)}, Email: who.user.Email,
+			Site: site(p), form: form{Post: signOutPath, CSRF: l.csrf.Token(binding...)}, Email: who.email,
 		})
 	}
 	values, ok, err := l.form(w, r, binding)
@@ -46,10 +46,9 @@ func (l *Pages) SignOut(w http.ResponseWriter, r *http.Request) error {
 		http.Redirect(w, r, appsPath, http.StatusSeeOther)
 		return nil
 	}
-	if err := l.people.SignOut(ctx, who.session, l.signedOut(r, who)); err != nil {
+	if err := l.signOut(w, r, who); err != nil {
 		return err
 	}
-	dropCookie(w, p, "session")
 	return l.pages.signedOut(w, signedOutView{Site: site(p), SignIn: signInPath})
 }
 
@@ -101,7 +100,7 @@ func (l *Pages) Logout(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	binding := []string{"log out", who.session.ID}
+	binding := []string{"log out", who.cookieID()}
 	confirmed := r.Method == http.MethodPost && l.csrf.Check(values.Get("csrf"), binding...)
 	switch {
 	case confirmed && values.Get("action") == "stay":
@@ -109,7 +108,7 @@ func (l *Pages) Logout(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	case !confirmed && !request.Matches(who.person()):
 		v := signOutView{
-			Site: site(p), form: form{Post: logoutPath, CSRF: l.csrf.Token(binding...)}, Client: name, Email: who.user.Email,
+			Site: site(p), form: form{Post: logoutPath, CSRF: l.csrf.Token(binding...)}, Client: name, Email: who.email,
 		}
 		for _, field := range logoutFields() {
 			if values.Has(field) {
@@ -118,10 +117,9 @@ func (l *Pages) Logout(w http.ResponseWriter, r *http.Request) error {
 		}
 		return l.pages.signOut(w, v)
 	}
-	if err := l.people.SignOut(ctx, who.session, l.signedOut(r, who)); err != nil {
+	if err := l.signOut(w, r, who); err != nil {
 		return err
 	}
-	dropCookie(w, p, "session")
 	return l.pages.signedOut(w, done)
 }
 

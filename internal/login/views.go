@@ -317,12 +317,13 @@ func (g permissionGroup) Place() string {
 type consentView struct {
 	web.Site
 	form
-	Page    string // stands for everything that is asked here
-	Client  clientView
-	Answer  answerView
-	Email   string
-	Groups  []permissionGroup
-	Already []permission // allowed before and not asked again: the page is a step-up
+	Page         string // stands for everything that is asked here
+	Client       clientView
+	Answer       answerView
+	Email        string
+	Organization *organizationView // nil in a consumer project
+	Groups       []permissionGroup
+	Already      []permission // allowed before and not asked again: the page is a step-up
 
 	Idle   time.Duration // ends after this long without use; 0 when there is no refresh token
 	AtMost time.Duration // ends after this long in any case
@@ -461,10 +462,13 @@ const (
 type appsView struct {
 	web.Site
 	form
-	Email     string
-	SignOut   string // address of the sign-out page
-	Apps      []appView
-	TakenBack []takenBackView // of the last 30 days
+	Email        string
+	SignOut      string // address of the sign-out page
+	Organization string // name of the organization that the page is about, "" in a consumer project
+	Switch       string // address where another one is chosen
+	Manage       string // address of the pages about it
+	Apps         []appView
+	TakenBack    []takenBackView // of the last 30 days
 
 	Done     appsDone
 	DoneName string // the connected app it was done to
@@ -588,8 +592,12 @@ func (p *pages) fail(w http.ResponseWriter, e web.ErrorPage) error {
 
 // codeMail is the subject and the text of the mail with a code.
 func (p *pages) codeMail(v codeMailView) (subject, text string, err error) {
+	return p.mailOf("mail_code.txt", v)
+}
+
+func (p *pages) mailOf(name string, view any) (subject, text string, err error) {
 	var b bytes.Buffer
-	if err := p.mail.ExecuteTemplate(&b, "mail_code.txt", v); err != nil {
+	if err := p.mail.ExecuteTemplate(&b, name, view); err != nil {
 		return "", "", fmt.Errorf("login: write mail: %w", err)
 	}
 	subject, text, _ = strings.Cut(b.String(), "\n\n")

@@ -37,6 +37,12 @@ type accessClaims struct {
 	SID       string `json:"sid"`
 	GrantID   string `json:"grant_id"`
 	TokenUse  string `json:"token_use"`
+
+	// Of a member.
+	OrganizationID   string `json:"organization_id,omitempty"`
+	OrganizationSlug string `json:"organization_slug,omitempty"`
+	OrganizationName string `json:"organization_name,omitempty"`
+	organizationOf
 }
 
 const tokenUseAccess = "access"
@@ -76,12 +82,23 @@ func (s *Server) mintAccess(ctx context.Context, p *project.Project, f Family, c
 		Issuer: p.Issuer, Subject: f.Subject, Scope: strings.Join(scopes, " "),
 		JTI: secret.NewUUID(now), IssuedAt: now.Unix(), NotBefore: now.Unix(),
 		ExpiresAt: now.Add(time.Duration(life) * time.Second).Unix(), AuthTime: f.AuthTime.Unix(),
-		SID: f.ID, GrantID: f.GrantID, TokenUse: tokenUseAccess,
+		SID: f.ID, GrantID: f.GrantID, TokenUse: tokenUseAccess, OrganizationID: f.Organization,
+	}
+	if f.Organization != "" {
+		told, _, err := s.subjects.Claims(ctx, p.ID, f.Subject, f.Organization, nil)
+		if err != nil {
+			return "", 0, err
+		}
+		claims.OrganizationSlug, _ = told["organization_slug"].(string)
+		claims.OrganizationName, _ = told["organization_name"].(string)
 	}
 	if registered && f.Resource != "" && resource.Profile == project.RFC9068 {
 		claims.Audience, claims.ClientID = audience, client.PublicID()
 		token, err := ring.Sign(signing.ES256, typeAccessToken, claims)
 		return token, life, err
+	}
+	if f.Organization != "" {
+		claims.Organization = &compatibleOrganization{f.Organization, claims.OrganizationSlug}
 	}
 	claims.Audience, claims.ClientID = slices.DeleteFunc([]string{p.ID, audience}, func(a string) bool { return a == "" }), client.ID
 	token, err := ring.Sign(signing.RS256, typeJWT, claims)
@@ -179,7 +196,7 @@ func (s *Server) live(ctx context.Context, p *project.Project, c accessClaims) (
 	if err != nil || !l.Alive {
 		return Live{}, nil, false, err
 	}
-	scopes, active, err := s.subjects.Narrow(ctx, p.ID, c.Subject, l.Family.Organization, strings.Fields(c.Scope))
+	scopes, active, err := s.subjects.Narrow(ctx, p, c.Subject, l.Family.Organization, l.Family.ClientID, l.ClientType.FirstParty(), strings.Fields(c.Scope))
 	if err != nil || !active {
 		return Live{}, nil, false, err
 	}

@@ -54,7 +54,7 @@ func (s *Server) Consent(ctx context.Context, p *project.Project, pending Pendin
 	if err != nil {
 		return Consent{}, err
 	}
-	grantable, active, err := s.subjects.Narrow(ctx, p.ID, who.Subject, who.Organization, pending.Scopes)
+	grantable, active, err := s.narrowed(ctx, p, who.Subject, who.Organization, pending.Client, pending.Scopes)
 	if err != nil {
 		return Consent{}, err
 	}
@@ -91,6 +91,11 @@ func (s *Server) Consent(ctx context.Context, p *project.Project, pending Pendin
 	default:
 		return Consent{Choices: all}, nil
 	}
+}
+
+// narrowed is what a person may grant a client now.
+func (s *Server) narrowed(ctx context.Context, p *project.Project, subject, organization string, c Client, scopes []string) ([]string, bool, error) {
+	return s.subjects.Narrow(ctx, p, subject, organization, c.ID, c.Type.FirstParty(), scopes)
 }
 
 // bypasses reports whether the project lets its own program do without a

@@ -41,6 +41,11 @@ type introspection struct {
 	JTI       string   `json:"jti,omitempty"`
 	SID       string   `json:"sid,omitempty"`
 	GrantID   string   `json:"grant_id,omitempty"`
+
+	OrganizationID   string `json:"organization_id,omitempty"`
+	OrganizationSlug string `json:"organization_slug,omitempty"`
+	OrganizationName string `json:"organization_name,omitempty"`
+	organizationOf
 }
 
 // Introspect answers the introspection endpoint (RFC 7662 §2). token_type_hint
@@ -131,6 +136,8 @@ func (s *Server) introspect(ctx context.Context, p *project.Project, who inspect
 		Scope: strings.Join(scopes, " "), TokenType: "access_token",
 		ExpiresAt: claims.ExpiresAt, IssuedAt: claims.IssuedAt, NotBefore: claims.NotBefore,
 		JTI: claims.JTI, SID: claims.SID, GrantID: claims.GrantID,
+		OrganizationID: claims.OrganizationID, OrganizationSlug: claims.OrganizationSlug, OrganizationName: claims.OrganizationName,
+		organizationOf: claims.organizationOf,
 	}
 	if who.resource != nil {
 		answer.TokenType = "Bearer" // RFC 6749 §5.1; the other is what the compatible SDKs read
@@ -173,16 +180,17 @@ func (s *Server) introspectRefresh(ctx context.Context, p *project.Project, who 
 		!family.RevokedAt.IsZero() || !grant.RevokedAt.IsZero() {
 		return introspection{}, nil
 	}
-	scopes, active, err := s.subjects.Narrow(ctx, p.ID, family.Subject, family.Organization, family.Scopes)
-	if err != nil || !active {
-		return introspection{}, err
-	}
 	client, err := s.store.Client(ctx, p.ID, family.ClientID)
 	if err != nil {
+		return introspection{}, err
+	}
+	scopes, active, err := s.narrowed(ctx, p, family.Subject, family.Organization, client, family.Scopes)
+	if err != nil || !active {
 		return introspection{}, err
 	}
 	return introspection{
 		Active: true, Subject: family.Subject, Issuer: p.Issuer, ClientID: client.PublicID(), Scope: strings.Join(scopes, " "),
 		ExpiresAt: token.ExpiresAt.Unix(), IssuedAt: token.CreatedAt.Unix(), SID: family.ID, GrantID: grant.ID,
+		OrganizationID: family.Organization,
 	}, nil
 }

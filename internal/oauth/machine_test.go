@@ -73,7 +73,7 @@ type rigPeople struct {
 	lost   []string
 }
 
-func (p *rigPeople) Narrow(_ context.Context, _, subject, _ string, scopes []string) ([]string, bool, error) {
+func (p *rigPeople) Narrow(_ context.Context, _ *project.Project, subject, _, _ string, _ bool, scopes []string) ([]string, bool, error) {
 	var kept []string
 	for _, s := range scopes {
 		if !strings.Contains(" "+strings.Join(p.lost, " ")+" ", " "+s+" ") {

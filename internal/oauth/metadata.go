@@ -25,6 +25,7 @@ const (
 	PathIntrospect = "/v1/oauth2/introspect"
 	PathRevoke     = "/v1/oauth2/revoke"
 	PathUserinfo   = "/v1/oauth2/userinfo"
+	PathPolicy     = "/.well-known/rbac-policy" // our own: what the scopes of a B2B project permit
 )
 
 // metadataMaxAge is how long others may keep the metadata: short, because an
@@ -63,6 +64,7 @@ type serverMetadata struct {
 	ClientIDDocumentSupported    bool     `json:"client_id_metadata_document_supported"`
 	ProtectedResources           []string `json:"protected_resources,omitempty"`
 	PolicyURI                    string   `json:"op_policy_uri,omitempty"`
+	RBACPolicyEndpoint           string   `json:"rbac_policy_endpoint,omitempty"`
 }
 
 // describeServer says what a project's server can do. Everything comes from
@@ -103,6 +105,9 @@ func describeServer(p *project.Project) serverMetadata {
 	}
 	if p.Settings.DynamicRegistration {
 		m.RegistrationEndpoint = p.Issuer + PathRegister
+	}
+	if p.Vertical == project.B2B {
+		m.RBACPolicyEndpoint = p.Issuer + PathPolicy
 	}
 	for _, scope := range p.Scopes {
 		if !contains(m.ScopesSupported, scope.Name) {

@@ -35,9 +35,10 @@ import (
 // consent, at refresh and at introspection, so that a person who lost a
 // permission loses it here without a special case.
 type Subjects interface {
-	// Narrow returns those of scopes that the subject may grant now, in order;
-	// active is false when the subject is gone, locked or outside the organization.
-	Narrow(ctx context.Context, projectID, subject, organization string, scopes []string) (grantable []string, active bool, err error)
+	// Narrow returns those of scopes that the subject may grant this client now, in
+	// order; active is false when the subject is gone, locked or outside the
+	// organization, or when the organization does not let the client in.
+	Narrow(ctx context.Context, p *project.Project, subject, organization, clientID string, firstParty bool, scopes []string) (grantable []string, active bool, err error)
 	// Claims returns what may be told about the subject to a holder of scopes
 	// (OpenID Connect Core §5.4).
 	Claims(ctx context.Context, projectID, subject, organization string, scopes []string) (claims map[string]any, active bool, err error)

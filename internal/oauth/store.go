@@ -145,9 +145,10 @@ type Rotation struct {
 
 // Live is what a token's family says about it.
 type Live struct {
-	Family Family
-	Grant  Grant
-	Alive  bool // neither family, grant nor this token id is revoked, nor has the client gone
+	Family     Family
+	Grant      Grant
+	ClientType ClientType
+	Alive      bool // neither family, grant nor this token id is revoked, nor has the client gone
 }
 
 // Revocation is one row of the feed that resource servers follow (decision 29).
@@ -255,6 +256,20 @@ type Store interface {
 	// ConnectedApps lists a person's grants, live ones first, newest first, and
 	// those revoked after since.
 	ConnectedApps(ctx context.Context, projectID, subject, organization string, since time.Time) ([]ConnectedApp, error)
+
+	// OrganizationApps lists the live grants of an organization's members in the
+	// order of client and id, at most limit after the grant with the id after, or
+	// returns ErrNotFound when that is none of the organization's.
+	OrganizationApps(ctx context.Context, projectID, organization, after string, limit int) ([]ConnectedApp, error)
+	// OrganizationGrant returns a grant of an organization's member, live or not,
+	// or ErrNotFound.
+	OrganizationGrant(ctx context.Context, projectID, organization, id string) (Grant, error)
+	// OrganizationClients lists the clients that members ever allowed.
+	OrganizationClients(ctx context.Context, projectID, organization string, limit int) ([]Client, error)
+	// RevokeOrganizationClient ends the grants of an organization's members for a
+	// client with their families, appends to the revocation feed, and reports how
+	// many lived.
+	RevokeOrganizationClient(ctx context.Context, projectID, organization, clientID string, until time.Time, e audit.Event) (int, error)
 
 	// Count adds one to a counter, or returns ErrLimited when it is full.
 	Count(ctx context.Context, projectID string, c Counter, now time.Time) error

@@ -118,7 +118,7 @@ func (s *Server) narrow(ctx context.Context, r tokenRequest, subject, organizati
 			return nil, invalidScope("The scope '%s' was not granted.", name)
 		}
 	}
-	grantable, active, err := s.subjects.Narrow(ctx, r.project.ID, subject, organization, granted)
+	grantable, active, err := s.narrowed(ctx, r.project, subject, organization, r.client, granted)
 	switch {
 	case err != nil:
 		return nil, err

@@ -81,6 +81,7 @@ type Settings struct {
 	PrivateUseSchemes     []string  `json:"private_use_schemes"`         // schemes a redirect URI may have besides https and loopback http
 	DocumentPorts         []int     `json:"document_ports,omitempty"`    // ports besides 443 for metadata documents
 	AuthorizationURL      string    `json:"authorization_url,omitempty"` // own authorization page, "" for the hosted one (decision 14)
+	OrganizationCreation  bool      `json:"organization_creation"`       // B2B: whoever signs in may make an organization
 	PreselectReadOnly     bool      `json:"preselect_read_only"`         // tick only reading scopes for clients without a verified host
 	HideBadge             bool      `json:"hide_badge"`                  // leave "Guarded by postern" out of hosted pages
 	PrivacyURL            string    `json:"privacy_url,omitempty"`
@@ -106,11 +107,12 @@ type Lifetimes struct {
 // Defaults are the settings of a new project (decisions 5, 7, 9; security.md §4).
 func Defaults() Settings {
 	return Settings{
-		DynamicRegistration: true,
-		MetadataDocuments:   true,
-		DocumentCopies:      true,
-		PrivateUseSchemes:   []string{"cursor", "vscode", "vscode-insiders", "windsurf", "zed", "claude"},
-		DefaultScopes:       []string{},
+		DynamicRegistration:  true,
+		MetadataDocuments:    true,
+		DocumentCopies:       true,
+		OrganizationCreation: true,
+		PrivateUseSchemes:    []string{"cursor", "vscode", "vscode-insiders", "windsurf", "zed", "claude"},
+		DefaultScopes:        []string{},
 		Lifetimes: Lifetimes{
 			Code: 60, AccessToken: 15 * 60, LoneAccessToken: 60 * 60,
 			RefreshIdle: 14 * 86400, RefreshAbsolute: 90 * 86400, ReplayWindow: 120,

@@ -1,26 +1,25 @@
-// Package rbac holds what may be done in a project and by whom.
+// Package rbac holds what may be done in a project, by whom, and decides.
 //
 // A [Policy] is one document per project: the [Resource] kinds and their
 // actions, the [Role]s that permit them, and the [Scope]s under which a
-// connected app may ask for them. [Parse] reads a document and names every
-// mistake in it at once; [Policy.Scope] gives the sentence a person reads on
-// the consent page.
+// connected app may ask for them. [Parse] reads a document, YAML or JSON, and
+// names every mistake in it at its line; [Format] writes one for people, [Diff]
+// tells what another would change. Every project has the resources and roles of
+// [Policy.WithBuiltIns] besides its own.
 //
-// The words in it are Postern's. Translating them for compatible clients, and
-// deciding whose token carries what, happens elsewhere; the package is pure
-// and keeps nothing.
+// [Compile] makes a [Judge] of a policy, and the judge makes [Rights] of the
+// roles that a member holds: what they may do, which scopes they may hand on to
+// a connected app, and whether they may give somebody else a role.
+//
+// The words in it are Postern's; translating them for compatible clients happens
+// elsewhere. Who holds which role, and whose token carries which scope, is not
+// known here: the package is pure and keeps nothing.
 package rbac
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
 	"regexp"
 	"slices"
-	"strings"
-	"unicode"
 )
 
 // Policy is the policy document of a project. Lists keep the order in which
@@ -28,6 +27,7 @@ import (
 type Policy struct {
 	// Version is 1 for the first document of a project and one more with every
 	// change; who writes with another version than the last has missed a change.
+	// 0 is a document that does not say which one it follows.
 	Version   int64      `json:"version"`
 	Scopes    []Scope    `json:"scopes"`
 	Resources []Resource `json:"resources"`
@@ -57,8 +57,9 @@ type Role struct {
 	Permissions []Permission `json:"permissions"`
 }
 
-// Permission is some actions on one kind of resource; the action "*" is all of
-// them.
+// Permission is some actions on one kind of resource. The action "*" is every
+// action of it and stands alone. There is no "*" for resources and no way to
+// forbid: what no permission names is not permitted.
 type Permission struct {
 	Resource string   `json:"resource_id"`
 	Actions  []string `json:"actions"`
@@ -66,30 +67,6 @@ type Permission struct {
 
 // AllActions in a Permission stands for every action of its resource.
 const AllActions = "*"
-
-// Limits of a document.
-const (
-	maxEntries     = 500 // of each list
-	maxDescription = 200 // bytes, of a description or a detail
-)
-
-// Parse reads a policy document in JSON and checks it. Members it does not know
-// are refused: a misspelt one must not pass for a missing one.
-func Parse(document []byte) (Policy, error) {
-	var p Policy
-	dec := json.NewDecoder(bytes.NewReader(document))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&p); err != nil {
-		return Policy{}, fmt.Errorf("rbac: the policy is not a document of the expected form: %w", err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return Policy{}, errors.New("rbac: there is something behind the policy document")
-	}
-	if err := p.Validate(); err != nil {
-		return Policy{}, err
-	}
-	return p, nil
-}
 
 // MarshalJSON writes lists that are empty as [], never as null.
 func (p Policy) MarshalJSON() ([]byte, error) {
@@ -162,10 +139,9 @@ func Standard(name string) bool {
 	return slices.ContainsFunc(standard(), func(s Scope) bool { return s.Name == name })
 }
 
-// Problems is what is wrong with a policy, a sentence each.
-type Problems []string
-
-func (p Problems) Error() string { return "rbac: " + strings.Join(p, "; ") }
+// reserved names can be no scope of a project: the standard ones, and the one
+// that compatible clients know as everything a person may do.
+func reserved(name string) bool { return Standard(name) || name == "full_access" }
 
 var (
 	// scopeForm is a scope-token of RFC 6749 §3.3, at most 128 characters.
@@ -175,88 +151,3 @@ var (
 
 // ValidScope tells whether name can be the name of a scope.
 func ValidScope(name string) bool { return scopeForm.MatchString(name) }
-
-// Validate returns nil or Problems, with every problem of the document.
-func (p Policy) Validate() error {
-	c := &check{actions: map[string][]string{}}
-	c.require(p.Version >= 1, "version must be 1 or more")
-	c.count("resources", len(p.Resources))
-	c.count("roles", len(p.Roles))
-	c.count("scopes", len(p.Scopes))
-
-	for i, r := range p.Resources {
-		at := fmt.Sprintf("resources[%d]", i)
-		_, known := c.actions[r.ID]
-		c.require(idForm.MatchString(r.ID), "%s: resource_id %q is not 1 to 128 letters, digits and . _ : -", at, r.ID)
-		c.require(!known, "%s: resource_id %q is there twice", at, r.ID)
-		c.description(at, r.Description)
-		c.require(len(r.Actions) > 0, "%s: actions is empty", at)
-		for n, action := range r.Actions {
-			c.require(idForm.MatchString(action), "%s: action %q is not 1 to 128 letters, digits and . _ : -", at, action)
-			c.require(!slices.Contains(r.Actions[:n], action), "%s: action %q is there twice", at, action)
-		}
-		c.actions[r.ID] = r.Actions
-	}
-	for i, r := range p.Roles {
-		at := fmt.Sprintf("roles[%d]", i)
-		c.require(idForm.MatchString(r.ID), "%s: role_id %q is not 1 to 128 letters, digits and . _ : -", at, r.ID)
-		c.require(!slices.ContainsFunc(p.Roles[:i], func(o Role) bool { return o.ID == r.ID }), "%s: role_id %q is there twice", at, r.ID)
-		c.description(at, r.Description)
-		c.permissions(at, r.Permissions)
-	}
-	for i, s := range p.Scopes {
-		at := fmt.Sprintf("scopes[%d]", i)
-		c.require(ValidScope(s.Name), "%s: scope %q is not 1 to 128 visible ASCII characters without quote and backslash", at, s.Name)
-		c.require(!Standard(s.Name), "%s: scope %q belongs to OpenID Connect", at, s.Name)
-		c.require(!slices.ContainsFunc(p.Scopes[:i], func(o Scope) bool { return o.Name == s.Name }), "%s: scope %q is there twice", at, s.Name)
-		c.description(at, s.Description)
-		c.text(at, "detail", s.Detail)
-		c.require(s.Detail == "" || s.Description != "", "%s: detail stands below a description, and there is none", at)
-		c.permissions(at, s.Permissions)
-	}
-	if len(c.problems) > 0 {
-		return c.problems
-	}
-	return nil
-}
-
-// check collects problems.
-type check struct {
-	problems Problems
-	actions  map[string][]string // by resource
-}
-
-func (c *check) require(ok bool, format string, args ...any) {
-	if !ok {
-		c.problems = append(c.problems, fmt.Sprintf(format, args...))
-	}
-}
-
-func (c *check) count(name string, n int) {
-	c.require(n <= maxEntries, "%s has %d entries; at most %d are allowed", name, n, maxEntries)
-}
-
-func (c *check) description(at, text string) { c.text(at, "description", text) }
-
-// text checks what a person reads.
-func (c *check) text(at, name, text string) {
-	c.require(len(text) <= maxDescription, "%s: %s is longer than %d bytes", at, name, maxDescription)
-	// A character that moves or hides text could make a sentence read as another.
-	odd := strings.ContainsFunc(text, func(r rune) bool { return r == unicode.ReplacementChar || !unicode.IsPrint(r) })
-	c.require(!odd, "%s: %s has a character that is not printable", at, name)
-}
-
-func (c *check) permissions(at string, permissions []Permission) {
-	for i, p := range permissions {
-		at := fmt.Sprintf("%s.permissions[%d]", at, i)
-		actions, known := c.actions[p.Resource]
-		if !known {
-			c.require(false, "%s: resource_id %q is not among the resources", at, p.Resource)
-			continue
-		}
-		c.require(len(p.Actions) > 0, "%s: actions is empty", at)
-		for _, action := range p.Actions {
-			c.require(action == AllActions || slices.Contains(actions, action), "%s: resource %q has no action %q", at, p.Resource, action)
-		}
-	}
-}

@@ -18,7 +18,7 @@ var now = time.Date(2026, 11, 20, 12, 0, 0, 123456789, time.UTC)
 func TestSecretRoundTrip(t *testing.T) {
 	kinds := []secret.Kind{
 		secret.AuthorizationCode, secret.RefreshToken, secret.ClientSecret, secret.HostedSession,
-		secret.ResourceServer, secret.Registration, secret.WorkspaceKey, secret.Setup,
+		secret.ResourceServer, secret.Registration, secret.WorkspaceKey, secret.Setup, secret.SSOState,
 	}
 	for _, kind := range kinds {
 		t.Run(string(kind), func(t *testing.T) {

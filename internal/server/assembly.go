@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/sync/singleflight"
 
+	"github.com/postern-id/postern/internal/api"
 	"github.com/postern-id/postern/internal/identity"
 	"github.com/postern-id/postern/internal/login"
 	"github.com/postern-id/postern/internal/mail"
@@ -38,6 +39,7 @@ type assembly struct {
 	keys      *signing.Keys
 	oauth     *oauth.Server
 	login     *login.Pages
+	api       *api.API
 	mails     *mail.Queue
 	skewed    atomic.Bool // our clock and the database's are too far apart
 	ready     atomic.Bool // nothing was missing once
@@ -52,7 +54,7 @@ type assembly struct {
 
 	pages    http.Handler
 	machine  http.Handler
-	fetchers sync.Map // allowed ports -> *http.Client
+	fetchers sync.Map // with credentials or not, allowed ports -> *http.Client
 }
 
 // maxTokenLife is the ceiling of every lifetime that project.Settings allows
@@ -103,6 +105,10 @@ func assemble(ctx context.Context, c Config) (*assembly, error) {
 		return nil, err
 	}
 	kept := keeper(a.db, c.Dev)
+	a.api, err = api.New(api.Config{People: people, Keys: project.NewWorkspaceKeys(a.db, c.Now), Store: a.db, Now: c.Now})
+	if err != nil {
+		return nil, err
+	}
 	a.oauth, err = oauth.New(oauth.Config{
 		Store: kept, Subjects: people, Keys: a.keys, Fetch: a.fetcher, Now: c.Now,
 		Address: func(r *http.Request) string { return web.ClientIP(r).String() },
@@ -120,12 +126,21 @@ func assemble(ctx context.Context, c Config) (*assembly, error) {
 	if err != nil {
 		return nil, err
 	}
+	upstream, err := signin.NewUpstream(signin.UpstreamConfig{
+		Store: a.db, Fetch: a.upstreamFetcher, Now: c.Now, Verify: signing.VerifyForeign,
+		Seal: func(plain []byte, id string) []byte { return c.Storage.Sealer.Seal(plain, ssoSecret(id)) },
+		Open: func(sealed []byte, id string) ([]byte, error) { return c.Storage.Sealer.Open(sealed, ssoSecret(id)) },
+		MAC:  func(parts ...string) [32]byte { return c.Storage.Sealer.MAC(signing.SSO, parts...) },
+	})
+	if err != nil {
+		return nil, err
+	}
 	mailbox := ""
 	if c.Dev != nil && c.Dev.Mailbox != nil {
 		mailbox = DevMailbox
 	}
 	a.login, err = login.New(login.Config{
-		OAuth: a.oauth, People: people, Methods: methods, Now: c.Now, Mailbox: mailbox,
+		OAuth: a.oauth, People: people, Methods: methods, Upstream: upstream, Audit: kept, Now: c.Now, Mailbox: mailbox,
 		CSRF: web.CSRF{Key: c.Storage.Sealer.Derive(signing.CSRF)},
 	})
 	if err != nil {
@@ -228,14 +243,26 @@ func (a *assembly) localName(host string) (string, bool) {
 	return p.Issuer, true
 }
 
-// fetcher is the client for a project's metadata documents. Projects that
-// allow the same ports share one.
-func (a *assembly) fetcher(p *project.Project) *http.Client {
-	key := fmt.Sprint(p.Settings.DocumentPorts)
+// ssoSecret is where the client secret of a connection is kept.
+func ssoSecret(id string) signing.Place {
+	return signing.Place{Table: "sso_connection", Row: id, Column: "client_secret"}
+}
+
+// fetcher is the client for a project's metadata documents.
+func (a *assembly) fetcher(p *project.Project) *http.Client { return a.fetch(p, false) }
+
+// upstreamFetcher is the client for the sign-in services of a project's
+// organizations: they get the secrets that are theirs.
+func (a *assembly) upstreamFetcher(p *project.Project) *http.Client { return a.fetch(p, true) }
+
+// fetch is a client for addresses that strangers name. Projects that allow the
+// same ports share one.
+func (a *assembly) fetch(p *project.Project, credentials bool) *http.Client {
+	key := fmt.Sprint(credentials, p.Settings.DocumentPorts)
 	if c, ok := a.fetchers.Load(key); ok {
 		return c.(*http.Client)
 	}
-	f := web.FetchConfig{UserAgent: "postern/" + a.version, MaxBytes: maxFetched}
+	f := web.FetchConfig{UserAgent: "postern/" + a.version, MaxBytes: maxFetched, Credentials: credentials}
 	for _, port := range p.Settings.DocumentPorts {
 		f.Ports = append(f.Ports, uint16(port)) // project.Settings.Check bounds it
 	}
@@ -244,7 +271,7 @@ func (a *assembly) fetcher(p *project.Project) *http.Client {
 	}
 	made, err := web.NewFetcher(f)
 	if err != nil {
-		a.log.Error("no client for metadata documents", "project", p.ID, "error", err)
+		a.log.Error("no client for addresses outside", "project", p.ID, "error", err)
 		return &http.Client{Transport: refuseAll{err}}
 	}
 	c, _ := a.fetchers.LoadOrStore(key, made)

@@ -5,6 +5,7 @@ import (
 
 	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/signin"
 	"github.com/postern-id/postern/internal/web"
 )
 
@@ -43,6 +44,9 @@ func (a *assembly) machines() []Route {
 		{"GET", "/v1/sessions/jwks/{project_id}", Anyone, true, thisProject(h(o.JWKS))},
 		{"GET", "/v1/b2b/sessions/jwks/{project_id}", Anyone, true, thisProject(h(o.JWKS))},
 	}
+	for _, op := range a.api.Operations() {
+		routes = append(routes, Route{op.Method, op.Path, Who(op.Who), op.CORS, op.Handler})
+	}
 	// Every endpoint stands at its own address and at the one below the
 	// project's id that the published SDKs use.
 	for _, twin := range []struct {
@@ -77,12 +81,26 @@ func (a *assembly) people(assets http.Handler) []Route {
 		{"GET", oauth.PathAuthorize, Anyone, false, authorize(page(l.Authorize))},
 		{"POST", oauth.PathAuthorize, Anyone, false, authorize(fromAnywhere(l.AuthorizeForm))},
 		{"GET", "/login", Anyone, false, page(l.SignIn)},
+		{"GET", "/switch-organization", Anyone, false, page(l.SwitchOrganization)},
 		{"GET", "/flow/{flow}", Browser, false, page(l.Flow)},
 		{"POST", "/flow/{flow}/email", Browser, false, mails(page(l.SendCode))},
 		{"POST", "/flow/{flow}/code", Browser, false, page(l.RedeemCode)},
+		{"GET", "/flow/{flow}/organization", Browser, false, page(l.Organization)},
+		{"POST", "/flow/{flow}/organization", Browser, false, page(l.Organization)},
 		{"POST", "/flow/{flow}/consent", Browser, false, page(l.Consent)},
 		{"GET", "/connected-apps", Person, false, page(l.ConnectedApps)},
 		{"POST", "/connected-apps", Person, false, page(l.ChangeApps)},
+		{"GET", "/organization", Person, false, page(l.OrganizationSettings)},
+		{"POST", "/organization", Person, false, page(l.OrganizationSettings)},
+		{"GET", "/organization/members", Person, false, page(l.Members)},
+		{"POST", "/organization/members", Person, false, page(l.Members)},
+		{"GET", "/organization/connected-apps", Person, false, page(l.OrganizationApps)},
+		{"POST", "/organization/connected-apps", Person, false, page(l.OrganizationApps)},
+		{"GET", "/organization/sso", Person, false, page(l.OrganizationSSO)},
+		{"POST", "/organization/sso", Person, false, page(l.OrganizationSSO)},
+		{"GET", "/organization/sso/test", Person, false, page(l.TestSSO)},
+		{"GET", "/flow/{flow}/sso", Browser, false, page(l.SSO)},
+		{"GET", signin.CallbackPath + "{organization}", Browser, false, page(l.SSOCallback)},
 		{"GET", "/sign-out", Person, false, page(l.SignOut)},
 		{"POST", "/sign-out", Person, false, page(l.SignOut)},
 		{"GET", oauth.PathLogout, Anyone, false, fromAnywhere(l.Logout)},

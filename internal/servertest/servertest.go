@@ -26,6 +26,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postern-id/postern/internal/identity"
 	"github.com/postern-id/postern/internal/mail"
 	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/project"
@@ -42,6 +43,7 @@ const PostgresVariable = "POSTERN_TEST_POSTGRES"
 type Config struct {
 	Postgres bool                    // a database of its own on PostgreSQL; skips the test where there is none
 	Settings func(*project.Settings) // changes the project's settings
+	Vertical project.Vertical        // "" is consumer
 	Proxies  []netip.Prefix
 	Dev      *server.Dev
 	Poll     time.Duration // as in server.Config
@@ -57,6 +59,7 @@ type Server struct {
 	Secret   string // the project's
 	Projects *project.Setup
 	Clients  *oauth.Setup
+	People   *identity.People
 	Store    *store.DB
 	Storage  *server.Storage
 	Mail     *mail.Recorder
@@ -106,6 +109,9 @@ func New(t testing.TB, c Config) *Server {
 		t.Fatal(err)
 	}
 	s.Projects, s.Clients = project.NewSetup(s.Store, clock.Now), oauth.NewSetup(s.Store, clock.Now)
+	if s.People, err = identity.New(identity.Config{Store: s.Store, Now: clock.Now}); err != nil {
+		t.Fatal(err)
+	}
 	if c.Beside != nil {
 		s.Project, s.Secret = c.Beside.Project, c.Beside.Secret
 	} else {
@@ -144,7 +150,7 @@ func (s *Server) create(ctx context.Context, t testing.TB, c Config) {
 	if c.Settings != nil {
 		c.Settings(&settings)
 	}
-	created, key, err := s.Projects.Create(ctx, project.New{Name: "Notes", Issuer: s.Issuer, Environment: project.Test, Settings: &settings})
+	created, key, err := s.Projects.Create(ctx, project.New{Name: "Notes", Issuer: s.Issuer, Vertical: c.Vertical, Environment: project.Test, Settings: &settings})
 	if err != nil {
 		t.Fatal(err)
 	}

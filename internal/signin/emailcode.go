@@ -65,7 +65,8 @@ func (m *Methods) SendCode(ctx context.Context, p *project.Project, f Flow, emai
 }
 
 // RedeemCode tries a typed code. If it is right, the outcome has the person
-// and a new session, and the secret is for the session's cookie.
+// and a new session, or the browser in a B2B project; the secret is for its
+// cookie.
 func (m *Methods) RedeemCode(ctx context.Context, p *project.Project, f Flow, typed, address, agent string, e audit.Event) (Outcome, secret.Secret, error) {
 	now := m.now()
 	digits := strings.Map(func(c rune) rune {
@@ -85,17 +86,25 @@ func (m *Methods) RedeemCode(ctx context.Context, p *project.Project, f Flow, ty
 	if len(agent) > 256 {
 		agent = strings.ToValidUTF8(agent[:256], "")
 	}
-	out, err := m.store.RedeemEmailCode(ctx, Redemption{
+	factors := []identity.Factor{{Method: "email_code", At: now}}
+	r := Redemption{
 		ProjectID: p.ID, FlowID: f.ID, MethodID: f.MethodID, MAC: mac[:],
 		Tries: codeTries, DailyTries: codeDailyTries, Browser: m.knownAs(p, f.Mark, f.Email),
 		NewUserID: secret.NewID(now, "user", env), Now: now,
 		Session: identity.Session{
 			ID: secret.NewID(now, "session", env), ProjectID: p.ID, Kind: identity.Hosted,
 			SecretID: cookie.ID, SecretHash: cookie.Hash[:],
-			Factors: []identity.Factor{{Method: "email_code", At: now}},
+			Factors: factors,
 			Address: address, UserAgent: agent,
 			CreatedAt: now, LastSeenAt: now, IdleExpiresAt: idle, ExpiresAt: expires,
 		},
-	}, e)
+	}
+	if p.Vertical == project.B2B {
+		r.Visitor = &identity.Browser{
+			ID: cookie.ID, ProjectID: p.ID, SecretHash: cookie.Hash[:], Factors: factors, Address: address, UserAgent: agent,
+			CreatedAt: now, LastSeenAt: now, IdleExpiresAt: idle, ExpiresAt: expires,
+		}
+	}
+	out, err := m.store.RedeemEmailCode(ctx, r, e)
 	return out, cookie, err
 }

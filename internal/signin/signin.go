@@ -1,6 +1,7 @@
 // Package signin holds the ways to prove who you are, one file a method, and
-// the Flow in which a browser does it. This release has one method: EmailCodes,
-// a six-digit code by mail.
+// the Flow in which a browser does it. Methods sends and takes six-digit codes by
+// mail; Upstream signs members of an organization in through the organization's
+// own OpenID provider.
 //
 // A Flow belongs to the browser that started it: a cookie with its secret is
 // needed at every step (RFC 9700 §4.7). It may carry an authorization request
@@ -72,8 +73,9 @@ type TooSoon struct{ Wait time.Duration }
 func (e *TooSoon) Error() string { return "signin: too many codes for this address" }
 
 // Redemption is a try at a code. Session is what starts if the code is right;
-// its UserID is set by the store. NewUserID is used when nobody has the
-// address yet.
+// its Subject is set by the store. NewUserID is used when nobody has the
+// address yet. In a B2B project nobody is signed in by an address alone: Visitor
+// starts instead, and the person chooses an organization next.
 type Redemption struct {
 	ProjectID  string
 	FlowID     string
@@ -84,6 +86,7 @@ type Redemption struct {
 	Browser    string // as in EmailCode
 	NewUserID  string
 	Session    identity.Session
+	Visitor    *identity.Browser // its addresses are set by the store; nil in a consumer project
 	Now        time.Time
 }
 
@@ -96,7 +99,8 @@ type Outcome struct {
 	Locked  bool // too many wrong tries for this address and Browser today
 	User    identity.User
 	Session identity.Session
-	Created bool // the user is new
+	Created bool             // the user is new
+	Visitor identity.Browser // of a B2B project, instead of User and Session
 }
 
 // Store is what the package needs of a database; one method, one transaction.

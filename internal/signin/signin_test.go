@@ -283,7 +283,7 @@ func TestRedeemCode(t *testing.T) {
 	agent := strings.Repeat("a", 255) + "ä" + "rest"
 	out := r.redeem(f, code[:3]+" "+code[3:], agent)
 	s := r.store.tried.Session
-	if !out.Right || !out.Created || out.User.Email != ada || out.Session.UserID != out.User.ID {
+	if !out.Right || !out.Created || out.User.Email != ada || out.Session.Subject != out.User.ID {
 		t.Errorf("right: %+v", out)
 	}
 	if s.UserAgent != strings.Repeat("a", 255) || s.Address != "192.0.2.7" || !s.IdleExpiresAt.Equal(s.ExpiresAt) || !s.ExpiresAt.Equal(r.now.Add(time.Hour)) {

@@ -18,6 +18,7 @@ type Label string
 const (
 	OTP    Label = "otp"  // HMAC of the codes that a person types
 	CSRF   Label = "csrf" // HMAC of form tokens
+	SSO    Label = "sso"  // HMAC that makes nonces and PKCE verifiers
 	sealed Label = "seal" // AES key of the Sealer itself
 )
 

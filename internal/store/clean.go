@@ -37,6 +37,9 @@ func (d *DB) Clean(ctx context.Context, now time.Time, limit int) (int, error) {
 				return q.CleanSessions(ctx, db.CleanSessionsParams{ProjectID: projectID, Before: micros(now), MaxRows: int32(limit)})
 			},
 			func(q *db.Queries) (int64, error) {
+				return q.CleanBrowsers(ctx, db.CleanBrowsersParams{ProjectID: projectID, Before: micros(now), MaxRows: int32(limit)})
+			},
+			func(q *db.Queries) (int64, error) {
 				return q.CleanRefreshTokens(ctx, db.CleanRefreshTokensParams{ProjectID: projectID, Before: micros(now.Add(-familyKept)), MaxRows: int32(limit)})
 			},
 			func(q *db.Queries) (int64, error) {

@@ -9,6 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/identity"
 	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/signin"
 	"github.com/postern-id/postern/internal/store"
@@ -18,7 +19,7 @@ import (
 func sizes(t *testing.T, db *store.DB) map[string]string {
 	t.Helper()
 	all := map[string]string{}
-	for _, table := range []string{"flow", "email_code", "code", "session", "family", "refresh_token", "revoked_token", "revocation", "counter"} {
+	for _, table := range []string{"flow", "email_code", "code", "browser", "session", "family", "refresh_token", "revoked_token", "revocation", "counter"} {
 		all[table] = rows(t, db, "SELECT count(*) FROM "+table)[0]
 	}
 	return all
@@ -115,6 +116,43 @@ func TestCleanRevokedFamily(t *testing.T) {
 		clean(t, db, now.Add(day))
 		if _, err := db.Live(t.Context(), w.project.ID, family.ID, "jti"); !errors.Is(err, oauth.ErrNotFound) {
 			t.Errorf("a day later: %v", err)
+		}
+	})
+}
+
+// A browser is gone when it ran out, with the sessions below it, and not while
+// somebody uses it.
+func TestCleanBrowsers(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db, "auth.example.com")
+		must(t, db.EndSession(t.Context(), w.project.ID, rows(t, db, "SELECT id FROM session")[0], w.event(audit.SignedOut)))
+		o := w.organization("fennel", nil)
+		w.member(o, "ada@example.test")
+		var last identity.Browser
+		for range 5 {
+			last = w.browser("ada@example.test")
+			_, _, err := w.enter(last, o.ID)
+			must(t, err)
+		}
+		seen := now.Add(11 * time.Hour)
+		must(t, db.TouchBrowser(t.Context(), w.project.ID, last.ID, seen, seen.Add(12*time.Hour)))
+		for _, test := range []struct {
+			after            time.Duration
+			browsers, inThem string
+		}{
+			{12*time.Hour - time.Microsecond, "5", "5"},
+			{12 * time.Hour, "1", "1"},
+			{23*time.Hour - time.Microsecond, "1", "1"},
+			{23 * time.Hour, "0", "0"},
+		} {
+			clean(t, db, now.Add(test.after))
+			if got := sizes(t, db); got["browser"] != test.browsers || got["session"] != test.inThem {
+				t.Errorf("after %v: %s browsers, %s sessions", test.after, got["browser"], got["session"])
+			}
+		}
+		if _, err := db.Member(t.Context(), w.project.ID, o.ID, rows(t, db, "SELECT id FROM member")[0]); err != nil {
+			t.Errorf("the member: %v", err)
 		}
 	})
 }

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/identity"
+	"github.com/postern-id/postern/internal/project"
 	"github.com/postern-id/postern/internal/store"
 )
 
@@ -24,14 +26,21 @@ const (
 	childProject = "POSTERN_STORE_TEST_PROJECT"
 	childJournal = "POSTERN_STORE_TEST_JOURNAL"
 
+	childEntrance = "POSTERN_STORE_TEST_ORGANIZATION"
+
 	untilKilled = "until killed"
 	beside      = "beside"
+	entering    = "entering"
 )
 
 // child writes rows and notes each in the journal after it was told that the
 // row is kept.
 func child(role string) int {
-	if err := childWrites(context.Background(), role); err != nil {
+	work := childWrites
+	if role == entering {
+		work = childEnters
+	}
+	if err := work(context.Background(), role); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
@@ -77,6 +86,34 @@ func childWrites(ctx context.Context, role string) error {
 	wait.Wait()
 	close(errs)
 	return <-errs
+}
+
+// childEnters brings browser after browser into an organization.
+func childEnters(ctx context.Context, _ string) error {
+	db, err := store.Open(ctx, store.Config{Path: os.Getenv(childPath), Now: time.Now})
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	journal, err := os.OpenFile(os.Getenv(childJournal), os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	w := world{DB: db, project: project.Project{ID: os.Getenv(childProject)}}
+	organization, browsers, _ := strings.Cut(os.Getenv(childEntrance), " ")
+	for _, id := range strings.Fields(browsers) {
+		b, err := db.Browser(ctx, w.project.ID, id, now)
+		if err != nil {
+			return err
+		}
+		if _, _, err := db.Enter(ctx, w.entry(b, organization), w.event(audit.MemberEntered)); err != nil {
+			return err
+		}
+		if _, err := fmt.Fprintln(journal, id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func start(t *testing.T, role, path, projectID, journal string) *exec.Cmd {
@@ -146,6 +183,65 @@ func TestKilled(t *testing.T) {
 		must(t, db.Close())
 	}
 	t.Logf("%d rows were told to be kept, and are", total)
+}
+
+// Who was killed on the way into an organization is inside or outside of it, and
+// nothing between: member, session, choice and both events are one.
+func TestKilledWhileEntering(t *testing.T) { // not parallel: it sets the environment of its children
+	path := sqliteCopy(t)
+	db := open(t, store.Config{Path: path, Now: time.Now})
+	w := newWorld(t, db, "auth.example.com")
+	inside, killed := 0, 0
+	for cycle := range 10 {
+		o := w.organization(fmt.Sprint("organization-", cycle), func(o *identity.Organization) {
+			o.Settings.AllowedDomains, o.Settings.Provisioning = []string{"example.test"}, true
+		})
+		list := o.ID
+		for i := range 40 {
+			list += " " + w.browser(fmt.Sprintf("p%d-%d@example.test", cycle, i)).ID
+		}
+		journal := filepath.Join(t.TempDir(), "journal")
+		must(t, os.WriteFile(journal, nil, 0o600))
+		t.Setenv(childEntrance, list)
+		cmd := start(t, entering, path, w.project.ID, journal)
+		for len(noted(t, journal)) < 1+cycle {
+			time.Sleep(time.Millisecond)
+			must(t, t.Context().Err())
+		}
+		must(t, cmd.Process.Kill())
+		_ = cmd.Wait() // "killed"
+
+		counts := map[string]string{}
+		for name, query := range map[string]string{
+			"members":  "SELECT count(*) FROM member WHERE project_id = $1 AND organization_id = $2 AND status = 'active'",
+			"sessions": "SELECT count(*) FROM session WHERE project_id = $1 AND organization_id = $2",
+			"choices":  "SELECT count(*) FROM browser WHERE project_id = $1 AND organization_id = $2",
+			"joined":   "SELECT count(*) FROM event WHERE project_id = $1 AND object = $2 AND kind = 'member.joined'",
+			"entered":  "SELECT count(*) FROM event WHERE project_id = $1 AND object = $2 AND kind = 'member.entered'",
+		} {
+			counts[name] = rows(t, db, query, w.project.ID, o.ID)[0]
+		}
+		for name, n := range counts {
+			if n != counts["members"] {
+				t.Errorf("cycle %d: %s %s, but %s members: %v", cycle, n, name, counts["members"], counts)
+			}
+		}
+		for _, id := range noted(t, journal) {
+			inside++
+			b, err := db.Browser(t.Context(), w.project.ID, id, now)
+			must(t, err)
+			if _, _, _, err := db.BrowserSession(t.Context(), b, now); err != nil {
+				t.Errorf("cycle %d: browser %s was told to be inside: %v", cycle, id, err)
+			}
+		}
+		if counts["members"] != "40" {
+			killed++
+		}
+	}
+	if killed == 0 {
+		t.Error("every child was done before it was killed: the test proves nothing")
+	}
+	t.Logf("%d browsers were told to be inside, and are; %d of 10 children were killed on the way", inside, killed)
 }
 
 // Two processes write to one file: both get through.

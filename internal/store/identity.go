@@ -6,7 +6,6 @@ import (
 
 	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/identity"
-	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/signin"
 	"github.com/postern-id/postern/internal/store/db"
 )
@@ -35,23 +34,29 @@ func (d *DB) Users(ctx context.Context, projectID, query, after string, limit in
 
 // Session returns the live session with a secret, and its active user.
 func (d *DB) Session(ctx context.Context, projectID, secretID string, kind identity.SessionKind, now time.Time) (identity.Session, identity.User, error) {
-	row, err := d.read.Session(ctx, db.SessionParams{ProjectID: projectID, SecretID: secretID, Kind: string(kind), Now: micros(now)})
+	row, err := d.read.UserSession(ctx, db.UserSessionParams{ProjectID: projectID, SecretID: secretID, Kind: string(kind), Now: micros(now)})
 	if err != nil {
 		return identity.Session{}, identity.User{}, found("read session", err, identity.ErrNotFound)
 	}
-	s := row.Session
+	s, err := toSession(row.Session)
+	return s, toUser(row.User), err
+}
+
+func toSession(s db.Session) (identity.Session, error) {
 	factors, err := fromJSON[[]identity.Factor](s.Factors)
 	return identity.Session{
-		ID: s.ID, ProjectID: s.ProjectID, UserID: s.UserID, Kind: identity.SessionKind(s.Kind),
-		SecretID: s.SecretID, SecretHash: s.SecretHash, Factors: factors, Address: s.Address, UserAgent: s.UserAgent,
+		ID: s.ID, ProjectID: s.ProjectID, Subject: s.Subject, OrganizationID: s.OrganizationID, BrowserID: s.BrowserID,
+		Kind: identity.SessionKind(s.Kind), SecretID: s.SecretID, SecretHash: s.SecretHash,
+		Factors: factors, Address: s.Address, UserAgent: s.UserAgent,
 		CreatedAt: fromMicros(s.CreatedAt), LastSeenAt: fromMicros(s.LastSeenAt),
 		IdleExpiresAt: fromMicros(s.IdleExpiresAt), ExpiresAt: fromMicros(s.ExpiresAt),
-	}, toUser(row.User), err
+	}, err
 }
 
 func createSession(ctx context.Context, q *db.Queries, s identity.Session) error {
 	return wrap("create session", q.CreateSession(ctx, db.CreateSessionParams{
-		ProjectID: s.ProjectID, ID: s.ID, UserID: s.UserID, Kind: string(s.Kind), SecretID: s.SecretID, SecretHash: notNull(s.SecretHash),
+		ProjectID: s.ProjectID, ID: s.ID, Subject: s.Subject, OrganizationID: s.OrganizationID, BrowserID: s.BrowserID,
+		Kind: string(s.Kind), SecretID: s.SecretID, SecretHash: notNull(s.SecretHash),
 		Factors: toJSON(s.Factors), Address: s.Address, UserAgent: storable(s.UserAgent),
 		CreatedAt: micros(s.CreatedAt), LastSeenAt: micros(s.LastSeenAt),
 		IdleExpiresAt: micros(s.IdleExpiresAt), ExpiresAt: micros(s.ExpiresAt),
@@ -95,7 +100,6 @@ func (d *DB) EndSessions(ctx context.Context, projectID, userID string, e audit.
 // RevokeUser ends every session and every grant of a user and reports how many
 // grants lived.
 func (d *DB) RevokeUser(ctx context.Context, projectID, userID string, e audit.Event) (grants int, err error) {
-	until := e.At.Add(longestAccessToken)
 	err = d.write(ctx, func(q *db.Queries) error {
 		if _, err := q.User(ctx, projectID, userID); err != nil {
 			return found("read user", err, identity.ErrNotFound)
@@ -103,20 +107,8 @@ func (d *DB) RevokeUser(ctx context.Context, projectID, userID string, e audit.E
 		if _, err := q.EndSessions(ctx, projectID, userID); err != nil {
 			return wrap("end sessions", err)
 		}
-		ids, err := q.RevokeGrantsOfSubject(ctx, db.RevokeGrantsOfSubjectParams{Now: micros(e.At), ProjectID: projectID, Subject: userID})
-		if err != nil {
-			return wrap("revoke grants", err)
-		}
-		var feed []oauth.Revocation
-		for _, id := range ids {
-			families, err := revokeFamilies(ctx, q, projectID, id, e.At, until)
-			if err != nil {
-				return err
-			}
-			feed = append(append(feed, families...), oauth.Revocation{Kind: grantRevoked, Value: id, Until: until})
-		}
-		grants = len(ids)
-		if err := publish(ctx, q, projectID, e.At, feed); err != nil {
+		var err error
+		if grants, err = revokeSubject(ctx, q, projectID, userID, e.At); err != nil {
 			return err
 		}
 		return record(ctx, q, e)

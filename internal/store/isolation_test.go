@@ -2,8 +2,10 @@ package store_test
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -11,6 +13,7 @@ import (
 	"github.com/postern-id/postern/internal/identity"
 	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/rbac"
 	"github.com/postern-id/postern/internal/signin"
 	"github.com/postern-id/postern/internal/signing"
 	"github.com/postern-id/postern/internal/store"
@@ -36,14 +39,8 @@ func TestProjectsAreApart(t *testing.T) {
 		mail := a.emailCode(flow, "zoe@example.test", "123456", now)
 		must(t, db.CreateEmailCode(t.Context(), mail, generous, a.event(audit.CodeSent)))
 
-		var before []string
-		look := func() (all []string) {
-			for _, table := range []string{"project", "resource_server", "policy", "project_logo", "signing_key", `"user"`, "session", "flow", "email_code", "client", "client_logo", `"grant"`, "grant_scope", "code", "family", "refresh_token", "revoked_token", "revocation", "counter", "event"} {
-				all = append(all, rows(t, db, "SELECT * FROM "+table+" WHERE project_id = $1", a.project.ID)...)
-			}
-			return all
-		}
-		before = look()
+		look := func() []string { return everything(t, db, a.project.ID) }
+		before := look()
 
 		id, ctx := b.project.ID, t.Context()
 		other := b.event(audit.TokenRevoked)
@@ -120,6 +117,180 @@ func TestProjectsAreApart(t *testing.T) {
 		}
 
 		if diff := cmp.Diff(before, look()); diff != "" {
+			t.Errorf("the other project changed: %s", diff)
+		}
+	})
+}
+
+// everything is every row of a project.
+func everything(t *testing.T, db *store.DB, projectID string) (all []string) {
+	t.Helper()
+	for _, table := range slices.Sorted(maps.Keys(tables(t))) {
+		if slices.Contains(deploymentTables, table) {
+			continue
+		}
+		for _, row := range rows(t, db, `SELECT * FROM "`+table+`" WHERE project_id = $1`, projectID) {
+			all = append(all, table+" "+row)
+		}
+	}
+	return all
+}
+
+// The same of organizations and their members: between projects, and between two
+// organizations of one project.
+func TestOrganizationsAreApart(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, db *store.DB) {
+		a, b := newWorld(t, db, "a.example.com"), newWorld(t, db, "b.example.com")
+		id, ctx := b.project.ID, t.Context()
+		fennel := a.organization("fennel", func(o *identity.Organization) {
+			o.Settings.AllowedDomains, o.Settings.Provisioning = []string{"example.test"}, true
+		})
+		ada := a.member(fennel, "ada@example.test", "admin")
+		a.member(fennel, "bea@example.test", "admin") // so that nobody is the last one
+		browser := a.browser("ada@example.test")
+		_, _, err := a.enter(browser, fennel.ID)
+		must(t, err)
+		browser.OrganizationID = fennel.ID
+		d := a.decision(now, "read:notes")
+		d.Grant.Subject, d.Grant.Organization, d.Code.Subject, d.Code.Organization = ada.ID, fennel.ID, ada.ID, fennel.ID
+		must(t, db.Decide(ctx, d, a.event(audit.GrantAllowed)))
+		must(t, db.SaveOrganizationLogo(ctx, a.project.ID, fennel.ID, []byte("a logo"), a.event(audit.OrganizationChanged)))
+		connection := identity.Connection{
+			ID: "sso-connection-test-a", ProjectID: a.project.ID, OrganizationID: fennel.ID, Issuer: "https://login.example.test", ClientID: "postern",
+			SealedSecret: []byte{1}, Active: true, CreatedAt: now, UpdatedAt: now,
+		}
+		must(t, db.CreateConnection(ctx, connection, a.event(audit.OrganizationChanged)))
+		by := a.entry(identity.Browser{
+			ID: "by-sso", ProjectID: a.project.ID, SecretHash: mac("by sso"), Email: "ada@example.test", EmailFolded: "ada@example.test",
+			CreatedAt: now, LastSeenAt: now, IdleExpiresAt: now.Add(day), ExpiresAt: now.Add(day),
+		}, fennel.ID)
+		_, _, err = db.EnterBySSO(ctx, by, connection.ID, "248289761001", a.event(audit.MemberEntered))
+		must(t, err)
+		attempt := signin.Attempt{
+			ID: "attempt", ProjectID: a.project.ID, FlowID: a.flow(now).ID, Hash: mac("state"), OrganizationID: fennel.ID, ConnectionID: connection.ID,
+			CreatedAt: now, ExpiresAt: now.Add(time.Hour),
+		}
+		must(t, db.KeepAttempt(ctx, attempt))
+		fennel, err = db.Organization(ctx, a.project.ID, fennel.ID)
+		must(t, err)
+		ada, err = db.Member(ctx, a.project.ID, fennel.ID, ada.ID)
+		must(t, err)
+		policy := rbac.Policy{Scopes: []rbac.Scope{{Name: "read:notes", Description: "Read your notes"}}}
+		_, err = db.ApplyPolicy(ctx, a.project.ID, policy, a.event(audit.PolicyApplied))
+		must(t, err)
+		must(t, db.RevokeToken(ctx, a.project.ID, "jti", now.Add(day), a.event(audit.TokenRevoked)))
+		quarry := a.organization("quarry", nil)
+		theirs := b.organization("fennel", nil) // a slug is a project's own
+		before := everything(t, db, a.project.ID)
+
+		other := b.event(audit.MemberChanged)
+		foreign := func(m identity.Member) identity.Member { m.ProjectID = id; return m }
+		elsewhere := fennel
+		elsewhere.ProjectID = id
+		strange := browser
+		strange.ProjectID = id
+		missing := map[string]error{}
+		_, missing["Organization"] = db.Organization(ctx, id, fennel.ID)
+		_, missing["Member"] = db.Member(ctx, id, fennel.ID, ada.ID)
+		_, missing["Member of another"] = db.Member(ctx, a.project.ID, quarry.ID, ada.ID)
+		_, missing["MemberByAddress"] = db.MemberByAddress(ctx, id, fennel.ID, ada.EmailFolded)
+		_, missing["MemberByAddress of another"] = db.MemberByAddress(ctx, a.project.ID, quarry.ID, ada.EmailFolded)
+		_, _, missing["MemberAndOrganization"] = db.MemberAndOrganization(ctx, id, fennel.ID, ada.ID)
+		_, _, missing["MemberAndOrganization of another"] = db.MemberAndOrganization(ctx, a.project.ID, quarry.ID, ada.ID)
+		missing["CreateMember"] = db.CreateMember(ctx, foreign(a.newMember(fennel, "new@example.test")), other)
+		missing["SaveMember"] = db.SaveMember(ctx, foreign(ada), other)
+		moved := ada
+		moved.OrganizationID = quarry.ID
+		missing["SaveMember of another"] = db.SaveMember(ctx, moved, a.event(audit.MemberChanged))
+		missing["SaveOrganization"] = db.SaveOrganization(ctx, elsewhere, other)
+		missing["DeleteOrganization"] = db.DeleteOrganization(ctx, id, fennel.ID, other)
+		_, missing["Browser"] = db.Browser(ctx, id, browser.ID, now)
+		_, _, _, missing["BrowserSession"] = db.BrowserSession(ctx, strange, now)
+		inQuarry := browser
+		inQuarry.OrganizationID = quarry.ID
+		_, _, _, missing["BrowserSession of another"] = db.BrowserSession(ctx, inQuarry, now)
+		entry := a.entry(strange, fennel.ID)
+		entry.Session.ProjectID, entry.Newcomer.ProjectID = id, id
+		_, _, missing["Enter"] = db.Enter(ctx, entry, other)
+		_, _, missing["Enter another"] = a.enter(browser, quarry.ID)
+		_, missing["OrganizationGrant"] = db.OrganizationGrant(ctx, id, fennel.ID, d.Grant.ID)
+		_, missing["OrganizationGrant of another"] = db.OrganizationGrant(ctx, a.project.ID, quarry.ID, d.Grant.ID)
+		missing["SaveOrganizationLogo"] = db.SaveOrganizationLogo(ctx, id, fennel.ID, nil, other)
+		_, missing["Connection"] = db.Connection(ctx, id, fennel.ID)
+		_, missing["Connection of another"] = db.Connection(ctx, a.project.ID, quarry.ID)
+		stolen := connection
+		stolen.ProjectID, stolen.Active = id, false
+		missing["SaveConnection"] = db.SaveConnection(ctx, stolen, other)
+		missing["DeleteConnection"] = db.DeleteConnection(ctx, stolen, other)
+		sso := func(projectID, organizationID string) error {
+			n := by
+			n.Browser.ID, n.Browser.ProjectID = "by-sso-again", projectID
+			n.Session.ID, n.Session.ProjectID = "again", projectID
+			n.Newcomer.ID, n.Newcomer.ProjectID, n.Newcomer.OrganizationID = "again", projectID, organizationID
+			_, _, err := db.EnterBySSO(ctx, n, connection.ID, "248289761001", other)
+			return err
+		}
+		missing["EnterBySSO"] = sso(id, fennel.ID)
+		missing["EnterBySSO another"] = sso(a.project.ID, quarry.ID)
+		_, missing["Attempt"] = db.Attempt(ctx, id, attempt.ID, now)
+		missing["TakeAttempt"] = db.TakeAttempt(ctx, id, attempt.ID, now)
+		for name, err := range missing {
+			if !errors.Is(err, identity.ErrNotFound) && !errors.Is(err, identity.ErrStale) && !errors.Is(err, oauth.ErrNotFound) && !errors.Is(err, signin.ErrNotFound) {
+				t.Errorf("%s: %v", name, err)
+			}
+		}
+
+		if o, err := db.OrganizationBySlug(ctx, id, "fennel"); err != nil || o.ID != theirs.ID {
+			t.Errorf("OrganizationBySlug: %+v, %v", o, err)
+		}
+		if all, err := db.Organizations(ctx, id, "", "", 10); err != nil || len(all) != 1 || all[0].ID != theirs.ID {
+			t.Errorf("Organizations: %+v, %v", all, err)
+		}
+		if all, err := db.Members(ctx, id, fennel.ID, identity.MemberQuery{Limit: 10}); err != nil || len(all) != 0 {
+			t.Errorf("Members: %+v, %v", all, err)
+		}
+		if all, err := db.Members(ctx, a.project.ID, quarry.ID, identity.MemberQuery{Text: ada.ID, Limit: 10}); err != nil || len(all) != 0 {
+			t.Errorf("Members of another by id: %+v, %v", all, err)
+		}
+		if all, err := db.Discover(ctx, id, "ada@example.test", 10); err != nil || len(all) != 0 {
+			t.Errorf("Discover: %+v, %v", all, err)
+		}
+		if all, err := db.Connected(ctx, id, "ada@example.test"); err != nil || len(all) != 0 {
+			t.Errorf("Connected: %v, %v", all, err)
+		}
+		if n, err := db.EndMemberSessions(ctx, id, ada.ID, other); err != nil || n != 0 {
+			t.Errorf("EndMemberSessions: %d, %v", n, err)
+		}
+		for name, all := range map[string][2]string{"another project": {id, fennel.ID}, "another organization": {a.project.ID, quarry.ID}} {
+			if apps, err := db.ConnectedApps(ctx, all[0], ada.ID, all[1], now); err != nil || len(apps) != 0 {
+				t.Errorf("ConnectedApps in %s: %v, %v", name, apps, err)
+			}
+			if apps, err := db.OrganizationApps(ctx, all[0], all[1], "", 10); err != nil || len(apps) != 0 {
+				t.Errorf("OrganizationApps in %s: %v, %v", name, apps, err)
+			}
+			if clients, err := db.OrganizationClients(ctx, all[0], all[1], 10); err != nil || len(clients) != 0 {
+				t.Errorf("OrganizationClients in %s: %v, %v", name, clients, err)
+			}
+			if n, err := db.RevokeOrganizationClient(ctx, all[0], all[1], a.client.ID, now.Add(day), other); err != nil || n != 0 {
+				t.Errorf("RevokeOrganizationClient in %s: %d, %v", name, n, err)
+			}
+			if _, _, err := db.Grant(ctx, all[0], ada.ID, all[1], a.client.ID, notes); !errors.Is(err, oauth.ErrNotFound) {
+				t.Errorf("Grant in %s: %v", name, err)
+			}
+		}
+		if got, err := db.Policy(ctx, id); err != nil || got.Version != 0 || len(got.Scopes) != 0 {
+			t.Errorf("Policy: %+v, %v", got, err)
+		}
+		if _, err := db.ApplyPolicy(ctx, id, rbac.Policy{Version: 1}, other); !errors.Is(err, identity.ErrStale) {
+			t.Errorf("ApplyPolicy by the version of another: %v", err)
+		}
+		_, err = db.ApplyPolicy(ctx, id, rbac.Policy{}, other)
+		must(t, err)
+		must(t, db.TouchBrowser(ctx, id, browser.ID, now.Add(day), now.Add(2*day)))
+		must(t, db.EndBrowser(ctx, id, browser.ID, other))
+
+		if diff := cmp.Diff(before, everything(t, db, a.project.ID)); diff != "" {
 			t.Errorf("the other project changed: %s", diff)
 		}
 	})

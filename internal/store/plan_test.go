@@ -40,7 +40,7 @@ func generated(t *testing.T) map[string]string {
 func TestNoStatementScans(t *testing.T) {
 	t.Parallel()
 	db := open(t, store.Config{Path: sqliteCopy(t), Now: time.Now})
-	small := regexp.MustCompile(`^(Projects|ProjectIDs|ProjectHosts|Changes|ResourceServers|ResourceAddresses|Polic(y|ies)|SigningKeys|` +
+	small := regexp.MustCompile(`^(Projects|ProjectIDs|ProjectHosts|Changes|ResourceServers|ResourceAddresses|Polic(y|ies)|SigningKeys|WorkspaceKeys|` +
 		`DeleteLateNodes|CountNodes|KeepPurposeOfEmpty|DeleteRetiredSigningKeys|RaiseChange|RaiseChangeFrom|RaiseRevocation|SaveSettings|(Delete)?ProjectLogos?|ClearOtherDefaults)$`)
 	oldest := regexp.MustCompile(`^Clean(Flows|Codes|Revocations)$`) // the first few rows by key
 	for name, text := range generated(t) {

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/identity"
 	"github.com/postern-id/postern/internal/project"
 	"github.com/postern-id/postern/internal/rbac"
 	"github.com/postern-id/postern/internal/store/db"
@@ -246,9 +247,9 @@ func (d *DB) changeProject(ctx context.Context, projectID string, fn func(q *db.
 }
 
 // list makes no list an empty one, which JSON tells apart.
-func list(s []string) []string {
+func list[T any](s []T) []T {
 	if s == nil {
-		return []string{}
+		return []T{}
 	}
 	return s
 }
@@ -311,4 +312,33 @@ func policyOf(document string) (rbac.Policy, error) {
 		return rbac.Policy{}, nil
 	}
 	return rbac.Parse([]byte(document))
+}
+
+// Policy returns a project's policy document, version 0 where there is none.
+func (d *DB) Policy(ctx context.Context, projectID string) (rbac.Policy, error) {
+	return readPolicy(ctx, d.read, projectID)
+}
+
+// ApplyPolicy keeps a policy document as the next version. The change counter,
+// raised first, makes two who read the same version wait for each other.
+func (d *DB) ApplyPolicy(ctx context.Context, projectID string, policy rbac.Policy, e audit.Event) (int64, error) {
+	seen := policy.Version
+	policy.Version++
+	err := d.changeProject(ctx, projectID, func(q *db.Queries) error {
+		now, err := readPolicy(ctx, q, projectID)
+		switch {
+		case err != nil:
+			return err
+		case now.Version != seen:
+			return identity.ErrStale
+		}
+		err = q.CreatePolicy(ctx, db.CreatePolicyParams{
+			ProjectID: projectID, Version: policy.Version, Document: toJSON(policy), CreatedAt: micros(e.At),
+		})
+		if err != nil {
+			return wrap("save policy", err)
+		}
+		return record(ctx, q, e)
+	})
+	return policy.Version, err
 }

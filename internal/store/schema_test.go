@@ -10,7 +10,7 @@ import (
 )
 
 // deploymentTables belong to no project.
-var deploymentTables = []string{"schema_state", "master_key_check", "node", "purpose"}
+var deploymentTables = []string{"schema_state", "master_key_check", "workspace_key", "node", "purpose"}
 
 // deploymentStatements bind no project: they are about the deployment, or read
 // all projects to route requests.
@@ -18,6 +18,7 @@ var deploymentStatements = []string{
 	"SchemaState", "SetSchemaState", "MasterKeyCheck", "KeepMasterKeyCheck",
 	"RenewNode", "DeleteLateNodes", "CountNodes", "DeleteNode", "Purpose", "KeepPurpose", "KeepPurposeOfEmpty",
 	"ProjectIDs", "Changes", "Projects", "ProjectHosts", "ResourceServers", "Policies", "ProjectLogos",
+	"CreateWorkspaceKey", "WorkspaceKey", "WorkspaceKeys", "RevokeWorkspaceKey", "TouchWorkspaceKey",
 }
 
 // tables returns the columns of every table in the schema's text.

@@ -191,8 +191,14 @@ func tryEmailCode(ctx context.Context, q *db.Queries, r signin.Redemption) (out 
 	return signIn(ctx, q, r, try)
 }
 
-// signIn finds or makes the user of a proved address and keeps the session.
+// signIn finds or makes the user of a proved address and keeps the session, or
+// keeps the browser of a B2B project.
 func signIn(ctx context.Context, q *db.Queries, r signin.Redemption, try db.TryEmailCodeRow) (out signin.Outcome, reason string, err error) {
+	if r.Visitor != nil {
+		b := *r.Visitor
+		b.Email, b.EmailFolded = try.Email, try.EmailFolded
+		return signin.Outcome{Right: true, Visitor: b}, "", createBrowser(ctx, q, b)
+	}
 	made, err := q.CreateUser(ctx, db.CreateUserParams{
 		ProjectID: r.ProjectID, ID: r.NewUserID, Email: try.Email, EmailFolded: try.EmailFolded,
 		EmailVerified: true, Active: true, CreatedAt: micros(r.Now), LastSignInAt: micros(r.Now),
@@ -213,7 +219,7 @@ func signIn(ctx context.Context, q *db.Queries, r signin.Redemption, try db.TryE
 	}
 	user.EmailVerified, user.LastSignInAt = true, micros(r.Now)
 	session := r.Session
-	session.UserID = user.ID
+	session.Subject = user.ID
 	if err := createSession(ctx, q, session); err != nil {
 		return out, "", err
 	}

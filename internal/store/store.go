@@ -46,12 +46,13 @@ type DB struct {
 }
 
 var (
-	_ project.SetupStore = (*DB)(nil)
-	_ identity.Store     = (*DB)(nil)
-	_ signin.Store       = (*DB)(nil)
-	_ oauth.Store        = (*DB)(nil)
-	_ signing.Store      = (*DB)(nil)
-	_ audit.Recorder     = (*DB)(nil)
+	_ project.SetupStore         = (*DB)(nil)
+	_ identity.Store             = (*DB)(nil)
+	_ identity.OrganizationStore = (*DB)(nil)
+	_ signin.Store               = (*DB)(nil)
+	_ oauth.Store                = (*DB)(nil)
+	_ signing.Store              = (*DB)(nil)
+	_ audit.Recorder             = (*DB)(nil)
 )
 
 // Config says which database to open. Now and exactly one of Path and URL are

@@ -258,7 +258,7 @@ func (d *DB) Live(ctx context.Context, projectID, familyID, jti string) (oauth.L
 		return oauth.Live{}, found("read family", err, oauth.ErrNotFound)
 	}
 	family, err := toFamily(row.Family)
-	return oauth.Live{Family: family, Grant: toGrant(row.Grant), Alive: row.Alive == 1}, err
+	return oauth.Live{Family: family, Grant: toGrant(row.Grant), ClientType: oauth.ClientType(row.ClientType), Alive: row.Alive == 1}, err
 }
 
 func toFamily(f db.Family) (oauth.Family, error) {

@@ -43,6 +43,9 @@ type FetchConfig struct {
 	// only.
 	Loopback bool
 	Roots    *x509.CertPool // whom to trust; nil for the system's roots
+	// Credentials lets an Authorization header through: for servers that an
+	// administrator named and gave us a secret of.
+	Credentials bool
 	// Lookup finds the addresses of a host; nil asks the system.
 	Lookup func(ctx context.Context, host string) ([]netip.Addr, error)
 }
@@ -113,8 +116,10 @@ func (f *fetcher) RoundTrip(r *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithTimeout(r.Context(), f.config.Timeout)
 	r = r.Clone(ctx)
 	r.Header.Set("User-Agent", f.config.UserAgent)
-	for _, name := range []string{"Authorization", "Cookie", "Referer"} {
-		r.Header.Del(name) // a stranger's server gets nothing of ours
+	r.Header.Del("Cookie") // a stranger's server gets nothing of ours
+	r.Header.Del("Referer")
+	if !f.config.Credentials {
+		r.Header.Del("Authorization")
 	}
 	answer, err := f.transport.RoundTrip(r)
 	if err != nil {

@@ -367,6 +367,32 @@ func TestFetchSendsNothingOfOurs(t *testing.T) {
 	}
 }
 
+// A server that an administrator gave us a secret of hears it, and nothing else
+// of ours.
+func TestFetchSendsCredentialsWhereItIsTold(t *testing.T) {
+	var got http.Header
+	o := newOutside(t, func(_ http.ResponseWriter, r *http.Request) { got = r.Header.Clone() })
+	client := fetcher(t, func(c *web.FetchConfig) {
+		development(o)(c)
+		c.Credentials = true
+	})
+	request, err := http.NewRequest(http.MethodGet, o.at("example.com", "/"), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"Authorization", "Cookie", "Referer"} {
+		request.Header.Set(name, "canary")
+	}
+	answer, err := client.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer.Body.Close()
+	if got.Get("Authorization") != "canary" || got.Get("Cookie") != "" || got.Get("Referer") != "" {
+		t.Errorf("sent headers %v", got)
+	}
+}
+
 func TestNewFetcherChecksItsConfig(t *testing.T) {
 	for _, config := range []web.FetchConfig{{UserAgent: "x"}, {MaxBytes: 1}, {UserAgent: "x", MaxBytes: -1}} {
 		if _, err := web.NewFetcher(config); err == nil {

@@ -22,7 +22,7 @@ const (
 	MaxURL         = 8 << 10
 	MaxCookies     = 64
 	HandlerTimeout = 15 * time.Second // until the context of a handler ends
-	MaxBody        = 512 << 10        // of any request
+	MaxBody        = 2 << 20          // of any request: a policy is the longest
 
 	BodyPage = 64 << 10 // the forms of our pages
 )

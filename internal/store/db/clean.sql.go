@@ -9,6 +9,25 @@ import (
 	"context"
 )
 
+const cleanBrowsers = `-- name: CleanBrowsers :execrows
+DELETE FROM browser WHERE browser.project_id = $1 AND browser.id IN (
+    SELECT b.id FROM browser b WHERE b.project_id = $1 AND b.idle_expires_at <= $2 ORDER BY b.idle_expires_at LIMIT $3)
+`
+
+type CleanBrowsersParams struct {
+	ProjectID string
+	Before    int64
+	MaxRows   int32
+}
+
+func (q *Queries) CleanBrowsers(ctx context.Context, arg CleanBrowsersParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, cleanBrowsers, arg.ProjectID, arg.Before, arg.MaxRows)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
 const cleanCodes = `-- name: CleanCodes :execrows
 DELETE FROM code WHERE code.project_id = $1 AND code.expires_at <= $2 AND code.id IN (
     SELECT c.id FROM code c WHERE c.project_id = $1 ORDER BY c.id LIMIT $3)

@@ -10,31 +10,35 @@ import (
 )
 
 const createSession = `-- name: CreateSession :exec
-INSERT INTO session (project_id, id, user_id, kind, secret_id, secret_hash, factors, address, user_agent, created_at, last_seen_at, idle_expires_at, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+INSERT INTO session (project_id, id, subject, organization_id, browser_id, kind, secret_id, secret_hash, factors, address, user_agent, created_at, last_seen_at, idle_expires_at, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
 `
 
 type CreateSessionParams struct {
-	ProjectID     string
-	ID            string
-	UserID        string
-	Kind          string
-	SecretID      string
-	SecretHash    []byte
-	Factors       string
-	Address       string
-	UserAgent     string
-	CreatedAt     int64
-	LastSeenAt    int64
-	IdleExpiresAt int64
-	ExpiresAt     int64
+	ProjectID      string
+	ID             string
+	Subject        string
+	OrganizationID string
+	BrowserID      string
+	Kind           string
+	SecretID       string
+	SecretHash     []byte
+	Factors        string
+	Address        string
+	UserAgent      string
+	CreatedAt      int64
+	LastSeenAt     int64
+	IdleExpiresAt  int64
+	ExpiresAt      int64
 }
 
 func (q *Queries) CreateSession(ctx context.Context, arg CreateSessionParams) error {
 	_, err := q.db.ExecContext(ctx, createSession,
 		arg.ProjectID,
 		arg.ID,
-		arg.UserID,
+		arg.Subject,
+		arg.OrganizationID,
+		arg.BrowserID,
 		arg.Kind,
 		arg.SecretID,
 		arg.SecretHash,
@@ -98,69 +102,15 @@ func (q *Queries) EndSession(ctx context.Context, projectID string, iD string) (
 }
 
 const endSessions = `-- name: EndSessions :execrows
-DELETE FROM session WHERE project_id = $1 AND user_id = $2
+DELETE FROM session WHERE project_id = $1 AND subject = $2
 `
 
-func (q *Queries) EndSessions(ctx context.Context, projectID string, userID string) (int64, error) {
-	result, err := q.db.ExecContext(ctx, endSessions, projectID, userID)
+func (q *Queries) EndSessions(ctx context.Context, projectID string, subject string) (int64, error) {
+	result, err := q.db.ExecContext(ctx, endSessions, projectID, subject)
 	if err != nil {
 		return 0, err
 	}
 	return result.RowsAffected()
-}
-
-const session = `-- name: Session :one
-SELECT s.project_id, s.id, s.user_id, s.kind, s.secret_id, s.secret_hash, s.factors, s.address, s.user_agent, s.created_at, s.last_seen_at, s.idle_expires_at, s.expires_at, u.project_id, u.id, u.email, u.email_folded, u.email_verified, u.name, u.active, u.created_at, u.last_sign_in_at
-FROM session s JOIN "user" u ON u.project_id = s.project_id AND u.id = s.user_id
-WHERE s.project_id = $1 AND s.secret_id = $2 AND s.kind = $3
-  AND s.idle_expires_at > $4 AND s.expires_at > $4 AND u.active
-`
-
-type SessionParams struct {
-	ProjectID string
-	SecretID  string
-	Kind      string
-	Now       int64
-}
-
-type SessionRow struct {
-	Session Session
-	User    User
-}
-
-func (q *Queries) Session(ctx context.Context, arg SessionParams) (SessionRow, error) {
-	row := q.db.QueryRowContext(ctx, session,
-		arg.ProjectID,
-		arg.SecretID,
-		arg.Kind,
-		arg.Now,
-	)
-	var i SessionRow
-	err := row.Scan(
-		&i.Session.ProjectID,
-		&i.Session.ID,
-		&i.Session.UserID,
-		&i.Session.Kind,
-		&i.Session.SecretID,
-		&i.Session.SecretHash,
-		&i.Session.Factors,
-		&i.Session.Address,
-		&i.Session.UserAgent,
-		&i.Session.CreatedAt,
-		&i.Session.LastSeenAt,
-		&i.Session.IdleExpiresAt,
-		&i.Session.ExpiresAt,
-		&i.User.ProjectID,
-		&i.User.ID,
-		&i.User.Email,
-		&i.User.EmailFolded,
-		&i.User.EmailVerified,
-		&i.User.Name,
-		&i.User.Active,
-		&i.User.CreatedAt,
-		&i.User.LastSignInAt,
-	)
-	return i, err
 }
 
 const touchSession = `-- name: TouchSession :exec
@@ -226,6 +176,62 @@ func (q *Queries) UserByEmail(ctx context.Context, projectID string, emailFolded
 		&i.Active,
 		&i.CreatedAt,
 		&i.LastSignInAt,
+	)
+	return i, err
+}
+
+const userSession = `-- name: UserSession :one
+SELECT s.project_id, s.id, s.subject, s.organization_id, s.browser_id, s.kind, s.secret_id, s.secret_hash, s.factors, s.address, s.user_agent, s.created_at, s.last_seen_at, s.idle_expires_at, s.expires_at, u.project_id, u.id, u.email, u.email_folded, u.email_verified, u.name, u.active, u.created_at, u.last_sign_in_at
+FROM session s JOIN "user" u ON u.project_id = s.project_id AND u.id = s.subject
+WHERE s.project_id = $1 AND s.secret_id = $2 AND s.kind = $3
+  AND s.idle_expires_at > $4 AND s.expires_at > $4 AND u.active
+`
+
+type UserSessionParams struct {
+	ProjectID string
+	SecretID  string
+	Kind      string
+	Now       int64
+}
+
+type UserSessionRow struct {
+	Session Session
+	User    User
+}
+
+func (q *Queries) UserSession(ctx context.Context, arg UserSessionParams) (UserSessionRow, error) {
+	row := q.db.QueryRowContext(ctx, userSession,
+		arg.ProjectID,
+		arg.SecretID,
+		arg.Kind,
+		arg.Now,
+	)
+	var i UserSessionRow
+	err := row.Scan(
+		&i.Session.ProjectID,
+		&i.Session.ID,
+		&i.Session.Subject,
+		&i.Session.OrganizationID,
+		&i.Session.BrowserID,
+		&i.Session.Kind,
+		&i.Session.SecretID,
+		&i.Session.SecretHash,
+		&i.Session.Factors,
+		&i.Session.Address,
+		&i.Session.UserAgent,
+		&i.Session.CreatedAt,
+		&i.Session.LastSeenAt,
+		&i.Session.IdleExpiresAt,
+		&i.Session.ExpiresAt,
+		&i.User.ProjectID,
+		&i.User.ID,
+		&i.User.Email,
+		&i.User.EmailFolded,
+		&i.User.EmailVerified,
+		&i.User.Name,
+		&i.User.Active,
+		&i.User.CreatedAt,
+		&i.User.LastSignInAt,
 	)
 	return i, err
 }

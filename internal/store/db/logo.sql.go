@@ -29,6 +29,15 @@ func (q *Queries) DeleteClientLogo(ctx context.Context, projectID string, client
 	return err
 }
 
+const deleteOrganizationLogo = `-- name: DeleteOrganizationLogo :exec
+DELETE FROM organization_logo WHERE project_id = $1 AND organization_id = $2
+`
+
+func (q *Queries) DeleteOrganizationLogo(ctx context.Context, projectID string, organizationID string) error {
+	_, err := q.db.ExecContext(ctx, deleteOrganizationLogo, projectID, organizationID)
+	return err
+}
+
 const deleteProjectLogo = `-- name: DeleteProjectLogo :exec
 DELETE FROM project_logo WHERE project_id = $1
 `
@@ -36,6 +45,17 @@ DELETE FROM project_logo WHERE project_id = $1
 func (q *Queries) DeleteProjectLogo(ctx context.Context, projectID string) error {
 	_, err := q.db.ExecContext(ctx, deleteProjectLogo, projectID)
 	return err
+}
+
+const organizationLogo = `-- name: OrganizationLogo :one
+SELECT png FROM organization_logo WHERE project_id = $1 AND digest = $2 LIMIT 1
+`
+
+func (q *Queries) OrganizationLogo(ctx context.Context, projectID string, digest string) ([]byte, error) {
+	row := q.db.QueryRowContext(ctx, organizationLogo, projectID, digest)
+	var png []byte
+	err := row.Scan(&png)
+	return png, err
 }
 
 const projectLogo = `-- name: ProjectLogo :one
@@ -103,6 +123,28 @@ func (q *Queries) SaveClientLogo(ctx context.Context, arg SaveClientLogoParams) 
 	return err
 }
 
+const saveOrganizationLogo = `-- name: SaveOrganizationLogo :exec
+INSERT INTO organization_logo (project_id, organization_id, digest, png) VALUES ($1, $2, $3, $4)
+ON CONFLICT (project_id, organization_id) DO UPDATE SET digest = excluded.digest, png = excluded.png
+`
+
+type SaveOrganizationLogoParams struct {
+	ProjectID      string
+	OrganizationID string
+	Digest         string
+	PNG            []byte
+}
+
+func (q *Queries) SaveOrganizationLogo(ctx context.Context, arg SaveOrganizationLogoParams) error {
+	_, err := q.db.ExecContext(ctx, saveOrganizationLogo,
+		arg.ProjectID,
+		arg.OrganizationID,
+		arg.Digest,
+		arg.PNG,
+	)
+	return err
+}
+
 const saveProjectLogo = `-- name: SaveProjectLogo :exec
 INSERT INTO project_logo (project_id, digest, png) VALUES ($1, $2, $3)
 ON CONFLICT (project_id) DO UPDATE SET digest = excluded.digest, png = excluded.png
@@ -117,4 +159,28 @@ type SaveProjectLogoParams struct {
 func (q *Queries) SaveProjectLogo(ctx context.Context, arg SaveProjectLogoParams) error {
 	_, err := q.db.ExecContext(ctx, saveProjectLogo, arg.ProjectID, arg.Digest, arg.PNG)
 	return err
+}
+
+const setOrganizationLogo = `-- name: SetOrganizationLogo :execrows
+UPDATE organization SET logo = $1, version = version + 1, updated_at = $2 WHERE project_id = $3 AND id = $4
+`
+
+type SetOrganizationLogoParams struct {
+	Logo      string
+	UpdatedAt int64
+	ProjectID string
+	ID        string
+}
+
+func (q *Queries) SetOrganizationLogo(ctx context.Context, arg SetOrganizationLogoParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, setOrganizationLogo,
+		arg.Logo,
+		arg.UpdatedAt,
+		arg.ProjectID,
+		arg.ID,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
 }

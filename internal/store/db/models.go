@@ -4,6 +4,22 @@
 
 package db
 
+type Browser struct {
+	ProjectID      string
+	ID             string
+	SecretHash     []byte
+	Email          string
+	EmailFolded    string
+	Factors        string
+	OrganizationID string
+	Address        string
+	UserAgent      string
+	CreatedAt      int64
+	LastSeenAt     int64
+	IdleExpiresAt  int64
+	ExpiresAt      int64
+}
+
 type Client struct {
 	ProjectID        string
 	ID               string
@@ -92,6 +108,41 @@ type Grant struct {
 	RevokedAt    int64
 }
 
+type Member struct {
+	ProjectID         string
+	ID                string
+	OrganizationID    string
+	Email             string
+	EmailFolded       string
+	Name              string
+	Status            string
+	Roles             string
+	IsAdmin           bool
+	ExternalID        string
+	TrustedMetadata   string
+	UntrustedMetadata string
+	Version           int64
+	CreatedAt         int64
+	UpdatedAt         int64
+	LastSignInAt      int64
+}
+
+type Organization struct {
+	ProjectID       string
+	ID              string
+	Name            string
+	Slug            string
+	ExternalID      string
+	Active          bool
+	Settings        string
+	TrustedMetadata string
+	Roles           string
+	Logo            string
+	Version         int64
+	CreatedAt       int64
+	UpdatedAt       int64
+}
+
 type Project struct {
 	ProjectID   string
 	Name        string
@@ -120,19 +171,47 @@ type RefreshToken struct {
 }
 
 type Session struct {
-	ProjectID     string
-	ID            string
-	UserID        string
-	Kind          string
-	SecretID      string
-	SecretHash    []byte
-	Factors       string
-	Address       string
-	UserAgent     string
-	CreatedAt     int64
-	LastSeenAt    int64
-	IdleExpiresAt int64
-	ExpiresAt     int64
+	ProjectID      string
+	ID             string
+	Subject        string
+	OrganizationID string
+	BrowserID      string
+	Kind           string
+	SecretID       string
+	SecretHash     []byte
+	Factors        string
+	Address        string
+	UserAgent      string
+	CreatedAt      int64
+	LastSeenAt     int64
+	IdleExpiresAt  int64
+	ExpiresAt      int64
+}
+
+type SsoAttempt struct {
+	ProjectID      string
+	FlowID         string
+	ID             string
+	Hash           []byte
+	OrganizationID string
+	ConnectionID   string
+	IsTest         bool
+	ProvesAgain    bool
+	CreatedAt      int64
+	ExpiresAt      int64
+}
+
+type SsoConnection struct {
+	ProjectID      string
+	ID             string
+	OrganizationID string
+	Issuer         string
+	ClientID       string
+	ClientSecret   []byte
+	Active         bool
+	Provider       string
+	CreatedAt      int64
+	UpdatedAt      int64
 }
 
 type User struct {
@@ -145,4 +224,13 @@ type User struct {
 	Active        bool
 	CreatedAt     int64
 	LastSignInAt  int64
+}
+
+type WorkspaceKey struct {
+	ID         string
+	Name       string
+	SecretHash []byte
+	CreatedAt  int64
+	LastUsedAt int64
+	RevokedAt  int64
 }

@@ -253,7 +253,7 @@ func (q *Queries) ForgetReplay(ctx context.Context, arg ForgetReplayParams) erro
 }
 
 const live = `-- name: Live :one
-SELECT f.project_id, f.id, f.grant_id, f.client_id, f.subject, f.organization, f.session_id, f.resource, f.scopes, f.nonce, f.auth_time, f.generation, f.created_at, f.expires_at, f.revoked_at, g.project_id, g.id, g.subject, g.organization, g.client_id, g.created_at, g.last_used_at, g.revoked_at,
+SELECT f.project_id, f.id, f.grant_id, f.client_id, f.subject, f.organization, f.session_id, f.resource, f.scopes, f.nonce, f.auth_time, f.generation, f.created_at, f.expires_at, f.revoked_at, g.project_id, g.id, g.subject, g.organization, g.client_id, g.created_at, g.last_used_at, g.revoked_at, c.type AS client_type,
     CAST(CASE WHEN f.revoked_at = 0 AND g.revoked_at = 0 AND NOT c.blocked
         AND NOT EXISTS (SELECT 1 FROM revoked_token r WHERE r.project_id = $1 AND r.jti = $2)
         THEN 1 ELSE 0 END AS bigint) AS alive
@@ -270,9 +270,10 @@ type LiveParams struct {
 }
 
 type LiveRow struct {
-	Family Family
-	Grant  Grant
-	Alive  int64
+	Family     Family
+	Grant      Grant
+	ClientType string
+	Alive      int64
 }
 
 // Live is the one read of introspection.
@@ -303,6 +304,7 @@ func (q *Queries) Live(ctx context.Context, arg LiveParams) (LiveRow, error) {
 		&i.Grant.CreatedAt,
 		&i.Grant.LastUsedAt,
 		&i.Grant.RevokedAt,
+		&i.ClientType,
 		&i.Alive,
 	)
 	return i, err

@@ -15,6 +15,10 @@ DELETE FROM code WHERE code.project_id = @project_id AND code.expires_at <= @bef
 DELETE FROM session WHERE session.project_id = @project_id AND session.id IN (
     SELECT s.id FROM session s WHERE s.project_id = @project_id AND s.idle_expires_at <= @before ORDER BY s.idle_expires_at LIMIT @max_rows);
 
+-- name: CleanBrowsers :execrows
+DELETE FROM browser WHERE browser.project_id = @project_id AND browser.id IN (
+    SELECT b.id FROM browser b WHERE b.project_id = @project_id AND b.idle_expires_at <= @before ORDER BY b.idle_expires_at LIMIT @max_rows);
+
 -- name: CleanRefreshTokens :execrows
 DELETE FROM refresh_token WHERE refresh_token.project_id = @project_id AND refresh_token.id IN (
     SELECT t.id FROM family f JOIN refresh_token t ON t.project_id = f.project_id AND t.family_id = f.id

@@ -26,12 +26,12 @@ UPDATE "user" SET email_verified = TRUE, last_sign_in_at = @now
 WHERE project_id = @project_id AND id = @id AND active;
 
 -- name: CreateSession :exec
-INSERT INTO session (project_id, id, user_id, kind, secret_id, secret_hash, factors, address, user_agent, created_at, last_seen_at, idle_expires_at, expires_at)
-VALUES (@project_id, @id, @user_id, @kind, @secret_id, @secret_hash, @factors, @address, @user_agent, @created_at, @last_seen_at, @idle_expires_at, @expires_at);
+INSERT INTO session (project_id, id, subject, organization_id, browser_id, kind, secret_id, secret_hash, factors, address, user_agent, created_at, last_seen_at, idle_expires_at, expires_at)
+VALUES (@project_id, @id, @subject, @organization_id, @browser_id, @kind, @secret_id, @secret_hash, @factors, @address, @user_agent, @created_at, @last_seen_at, @idle_expires_at, @expires_at);
 
--- name: Session :one
+-- name: UserSession :one
 SELECT sqlc.embed(s), sqlc.embed(u)
-FROM session s JOIN "user" u ON u.project_id = s.project_id AND u.id = s.user_id
+FROM session s JOIN "user" u ON u.project_id = s.project_id AND u.id = s.subject
 WHERE s.project_id = @project_id AND s.secret_id = @secret_id AND s.kind = @kind
   AND s.idle_expires_at > @now AND s.expires_at > @now AND u.active;
 
@@ -44,4 +44,4 @@ WHERE project_id = @project_id AND id = @id
 DELETE FROM session WHERE project_id = @project_id AND id = @id;
 
 -- name: EndSessions :execrows
-DELETE FROM session WHERE project_id = @project_id AND user_id = @user_id;
+DELETE FROM session WHERE project_id = @project_id AND subject = @subject;

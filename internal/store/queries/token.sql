@@ -87,7 +87,7 @@ WHERE refresh_token.project_id = @project_id
 
 -- Live is the one read of introspection.
 -- name: Live :one
-SELECT sqlc.embed(f), sqlc.embed(g),
+SELECT sqlc.embed(f), sqlc.embed(g), c.type AS client_type,
     CAST(CASE WHEN f.revoked_at = 0 AND g.revoked_at = 0 AND NOT c.blocked
         AND NOT EXISTS (SELECT 1 FROM revoked_token r WHERE r.project_id = @project_id AND r.jti = @jti)
         THEN 1 ELSE 0 END AS bigint) AS alive

@@ -24,6 +24,16 @@ CREATE TABLE master_key_check (
     value BYTEA NOT NULL
 );
 
+-- Keys of the management API. Revoked ones stay.
+CREATE TABLE workspace_key (
+    id           TEXT PRIMARY KEY,
+    name         TEXT NOT NULL,
+    secret_hash  BYTEA NOT NULL,
+    created_at   BIGINT NOT NULL,
+    last_used_at BIGINT NOT NULL,
+    revoked_at   BIGINT NOT NULL
+);
+
 -- The servers that are alive. PostgreSQL only: a SQLite file has one server.
 CREATE TABLE node (
     id         TEXT PRIMARY KEY,
@@ -126,10 +136,93 @@ CREATE TABLE "user" (
     UNIQUE (project_id, email_folded)
 );
 
-CREATE TABLE session (
+-- Organizations and members (B2B projects). settings, trusted_metadata and roles
+-- are JSON; version is what a change must have seen.
+CREATE TABLE organization (
+    project_id       TEXT NOT NULL REFERENCES project (project_id),
+    id               TEXT NOT NULL,
+    name             TEXT NOT NULL,
+    slug             TEXT NOT NULL,
+    external_id      TEXT NOT NULL,
+    active           BOOLEAN NOT NULL, -- FALSE: suspended
+    settings         TEXT NOT NULL,
+    trusted_metadata TEXT NOT NULL,
+    roles            TEXT NOT NULL, -- of this organization alone
+    logo             TEXT NOT NULL, -- digest in organization_logo, '' without one
+    version          BIGINT NOT NULL,
+    created_at       BIGINT NOT NULL,
+    updated_at       BIGINT NOT NULL,
+    PRIMARY KEY (project_id, id),
+    UNIQUE (project_id, slug)
+);
+CREATE UNIQUE INDEX organization_external ON organization (project_id, external_id) WHERE external_id <> '';
+
+-- Domains whose people may join by themselves; only while the organization
+-- lets them.
+CREATE TABLE organization_domain (
     project_id      TEXT NOT NULL,
+    domain          TEXT NOT NULL,
+    organization_id TEXT NOT NULL,
+    PRIMARY KEY (project_id, domain, organization_id),
+    FOREIGN KEY (project_id, organization_id) REFERENCES organization (project_id, id) ON DELETE CASCADE
+);
+CREATE INDEX organization_domain_of ON organization_domain (project_id, organization_id);
+
+-- A removed member stays as a row with status 'deleted'; who is invited again
+-- at the same address is somebody new.
+CREATE TABLE member (
+    project_id         TEXT NOT NULL,
+    id                 TEXT NOT NULL,
+    organization_id    TEXT NOT NULL,
+    email              TEXT NOT NULL,
+    email_folded       TEXT NOT NULL,
+    name               TEXT NOT NULL,
+    status             TEXT NOT NULL, -- invited, pending, active, deleted
+    roles              TEXT NOT NULL, -- given directly, JSON
+    is_admin           BOOLEAN NOT NULL, -- roles has admin
+    external_id        TEXT NOT NULL,
+    trusted_metadata   TEXT NOT NULL,
+    untrusted_metadata TEXT NOT NULL,
+    version            BIGINT NOT NULL,
+    created_at         BIGINT NOT NULL,
+    updated_at         BIGINT NOT NULL,
+    last_sign_in_at    BIGINT NOT NULL,
+    PRIMARY KEY (project_id, id),
+    FOREIGN KEY (project_id, organization_id) REFERENCES organization (project_id, id) ON DELETE CASCADE
+);
+CREATE UNIQUE INDEX member_address ON member (project_id, organization_id, email_folded) WHERE status <> 'deleted';
+CREATE INDEX member_of ON member (project_id, organization_id, id);
+CREATE INDEX member_email ON member (project_id, email_folded);
+CREATE INDEX member_admin ON member (project_id, organization_id) WHERE is_admin AND status = 'active';
+
+-- A browser of a B2B project: an address that was proved in it, and the
+-- organization it is in now (decision 30).
+CREATE TABLE browser (
+    project_id      TEXT NOT NULL REFERENCES project (project_id),
     id              TEXT NOT NULL,
-    user_id         TEXT NOT NULL,
+    secret_hash     BYTEA NOT NULL,
+    email           TEXT NOT NULL,
+    email_folded    TEXT NOT NULL,
+    factors         TEXT NOT NULL,
+    organization_id TEXT NOT NULL, -- '' before one is chosen
+    address         TEXT NOT NULL,
+    user_agent      TEXT NOT NULL,
+    created_at      BIGINT NOT NULL,
+    last_seen_at    BIGINT NOT NULL,
+    idle_expires_at BIGINT NOT NULL,
+    expires_at      BIGINT NOT NULL,
+    PRIMARY KEY (project_id, id)
+);
+CREATE INDEX browser_expiry ON browser (project_id, idle_expires_at);
+
+-- A session belongs to one user, or to one member in one organization and then,
+-- if hosted, to a browser. Its secret is the browser's there.
+CREATE TABLE session (
+    project_id      TEXT NOT NULL REFERENCES project (project_id),
+    id              TEXT NOT NULL,
+    subject         TEXT NOT NULL,
+    organization_id TEXT NOT NULL, -- '' for a user
+    browser_id      TEXT NOT NULL, -- '' for a user
     kind            TEXT NOT NULL,
     secret_id       TEXT NOT NULL,
     secret_hash     BYTEA NOT NULL,
@@ -141,10 +234,11 @@ CREATE TABLE session (
     idle_expires_at BIGINT NOT NULL,
     expires_at      BIGINT NOT NULL,
     PRIMARY KEY (project_id, id),
-    UNIQUE (project_id, secret_id),
-    FOREIGN KEY (project_id, user_id) REFERENCES "user" (project_id, id)
+    UNIQUE (project_id, secret_id)
 );
-CREATE INDEX session_of_user ON session (project_id, user_id);
+CREATE INDEX session_of_subject ON session (project_id, subject);
+CREATE INDEX session_of_organization ON session (project_id, organization_id) WHERE organization_id <> '';
+CREATE UNIQUE INDEX session_of_browser ON session (project_id, browser_id, organization_id) WHERE browser_id <> '';
 CREATE INDEX session_expiry ON session (project_id, idle_expires_at);
 
 CREATE TABLE flow (
@@ -161,6 +255,54 @@ CREATE TABLE flow (
     expires_at      BIGINT NOT NULL,
     decided_at      BIGINT NOT NULL,
     PRIMARY KEY (project_id, id)
+);
+
+-- An organization's own OpenID provider.
+CREATE TABLE sso_connection (
+    project_id      TEXT NOT NULL,
+    id              TEXT NOT NULL,
+    organization_id TEXT NOT NULL,
+    issuer          TEXT NOT NULL,
+    client_id       TEXT NOT NULL,
+    client_secret   BYTEA NOT NULL, -- sealed for this row
+    active          BOOLEAN NOT NULL,
+    provider        TEXT NOT NULL, -- what its metadata says
+    created_at      BIGINT NOT NULL,
+    updated_at      BIGINT NOT NULL,
+    PRIMARY KEY (project_id, id),
+    UNIQUE (project_id, organization_id),
+    FOREIGN KEY (project_id, organization_id) REFERENCES organization (project_id, id) ON DELETE CASCADE
+);
+
+-- Which member a provider's own id of a person is, from the first sign-in on.
+CREATE TABLE sso_subject (
+    project_id    TEXT NOT NULL,
+    connection_id TEXT NOT NULL,
+    subject       TEXT NOT NULL,
+    member_id     TEXT NOT NULL,
+    PRIMARY KEY (project_id, connection_id, subject),
+    UNIQUE (project_id, connection_id, member_id),
+    FOREIGN KEY (project_id, connection_id) REFERENCES sso_connection (project_id, id) ON DELETE CASCADE,
+    FOREIGN KEY (project_id, member_id) REFERENCES member (project_id, id) ON DELETE CASCADE
+);
+CREATE INDEX sso_subject_member ON sso_subject (project_id, member_id);
+
+-- A browser that was sent to a provider. Nonce and PKCE verifier are made of id
+-- under a key that is not here.
+CREATE TABLE sso_attempt (
+    project_id      TEXT NOT NULL,
+    flow_id         TEXT NOT NULL,
+    id              TEXT NOT NULL,
+    hash            BYTEA NOT NULL, -- of the state
+    organization_id TEXT NOT NULL,
+    connection_id   TEXT NOT NULL,
+    is_test         BOOLEAN NOT NULL,
+    proves_again    BOOLEAN NOT NULL,
+    created_at      BIGINT NOT NULL,
+    expires_at      BIGINT NOT NULL,
+    PRIMARY KEY (project_id, flow_id),
+    UNIQUE (project_id, id),
+    FOREIGN KEY (project_id, flow_id) REFERENCES flow (project_id, id) ON DELETE CASCADE
 );
 
 CREATE TABLE email_code (
@@ -219,6 +361,16 @@ CREATE TABLE client_logo (
 );
 CREATE INDEX client_logo_digest ON client_logo (project_id, digest);
 
+CREATE TABLE organization_logo (
+    project_id      TEXT NOT NULL,
+    organization_id TEXT NOT NULL,
+    digest          TEXT NOT NULL,
+    png             BYTEA NOT NULL,
+    PRIMARY KEY (project_id, organization_id),
+    FOREIGN KEY (project_id, organization_id) REFERENCES organization (project_id, id) ON DELETE CASCADE
+);
+CREATE INDEX organization_logo_digest ON organization_logo (project_id, digest);
+
 CREATE TABLE project_logo (
     project_id TEXT PRIMARY KEY REFERENCES project (project_id),
     digest     TEXT NOT NULL,
@@ -239,6 +391,7 @@ CREATE TABLE "grant" (
     FOREIGN KEY (project_id, client_id) REFERENCES client (project_id, id)
 );
 CREATE INDEX grant_client ON "grant" (project_id, client_id);
+CREATE INDEX grant_of_organization ON "grant" (project_id, organization, client_id, id) WHERE organization <> '';
 
 CREATE TABLE grant_scope (
     project_id   TEXT NOT NULL,

@@ -1,0 +1,168 @@
+package login
+
+import (
+	"errors"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/identity"
+	"github.com/postern-id/postern/internal/oauth"
+	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/web"
+)
+
+// SwitchOrganization lets a person choose another organization, for nobody's
+// sake but their own.
+func (l *Pages) SwitchOrganization(w http.ResponseWriter, r *http.Request) error {
+	p := project.FromContext(r.Context())
+	if p.Vertical != project.B2B {
+		return l.fail(w, r, "organization", web.StatusPage(http.StatusNotFound))
+	}
+	flow, err := l.park(w, r, appsPath, nil)
+	if err != nil {
+		return err
+	}
+	http.Redirect(w, r, flowPath+flow.ID+"/organization", http.StatusSeeOther)
+	return nil
+}
+
+// discover answers a flow whose person is in no organization yet: it goes into
+// the only one there is, or asks which.
+func (l *Pages) discover(w http.ResponseWriter, r *http.Request, st step) error {
+	v, err := l.choiceView(r, st)
+	if err != nil {
+		return err
+	}
+	entry := func(c choiceRow) bool { return !c.NoEntry }
+	switch {
+	case len(v.Choices) == 1 && v.Choices[0].Open() && !v.Choices[0].Joining:
+		return l.enter(w, r, st, v.Choices[0].ID)
+	case len(v.Choices) > 0 && !slices.ContainsFunc(v.Choices, entry):
+		return l.fail(w, r, "organization", notAdmitted(st.pending.Client.Name()))
+	}
+	return l.pages.choose(w, v)
+}
+
+// Organization shows the organizations of a person, and takes their choice.
+func (l *Pages) Organization(w http.ResponseWriter, r *http.Request) error {
+	st, ok, err := l.open(w, r)
+	if !ok {
+		return err
+	}
+	if !st.known || st.who.visit.Browser.ID == "" {
+		http.Redirect(w, r, flowPath+st.flow.ID, http.StatusSeeOther)
+		return nil
+	}
+	v, err := l.choiceView(r, st)
+	if err != nil {
+		return err
+	}
+	if r.Method != http.MethodPost {
+		return l.pages.choose(w, v)
+	}
+	values, ok, err := l.form(w, r, st.binding())
+	if !ok {
+		return err
+	}
+	switch values.Get("action") {
+	case "switch":
+		return l.switchPerson(w, r, st)
+	case "create":
+		if !v.Create {
+			return l.fail(w, r, "organization", notInvited())
+		}
+		v.NewName = strings.TrimSpace(values.Get("name"))
+		if v.BadName = !identity.Printable(v.NewName, 128); v.BadName {
+			return l.pages.choose(w, v)
+		}
+		_, err := l.people.Found(r.Context(), st.project, st.who.visit.Browser, v.NewName, st.about(l.event(r, audit.MemberEntered)))
+		if errors.Is(err, identity.ErrLimited) {
+			v.TooMany = true
+			return l.pages.choose(w, v)
+		}
+		if err != nil {
+			return err
+		}
+		http.Redirect(w, r, flowPath+st.flow.ID, http.StatusSeeOther)
+		return nil
+	}
+	return l.enter(w, r, st, values.Get("organization"))
+}
+
+// enter goes into an organization and on in the flow. Which organizations are
+// open is decided by the address that was proved, not by what was shown.
+func (l *Pages) enter(w http.ResponseWriter, r *http.Request, st step, id string) error {
+	_, err := l.people.Enter(r.Context(), st.project, st.who.visit.Browser, id, st.about(l.event(r, audit.MemberEntered)))
+	switch {
+	case errors.Is(err, identity.ErrNotFound):
+		return l.fail(w, r, "organization", notInvited())
+	case errors.Is(err, identity.ErrMethod):
+		return l.fail(w, r, "organization", otherProof())
+	case err != nil:
+		return err
+	}
+	http.Redirect(w, r, flowPath+st.flow.ID, http.StatusSeeOther)
+	return nil
+}
+
+// choiceView lists what the person of a flow can choose from.
+func (l *Pages) choiceView(r *http.Request, st step) (chooseView, error) {
+	v := chooseView{
+		Site: site(st.project), form: form{Post: flowPath + st.flow.ID + "/organization", CSRF: l.csrf.Token(st.binding()...)},
+		Client: st.clientView(l.now()), Email: st.who.email, Create: st.project.Settings.OrganizationCreation && st.who.visit.Browser.Confined() == "",
+	}
+	choices, err := l.people.Choices(r.Context(), st.who.visit.Browser)
+	if err != nil {
+		return v, err
+	}
+	connected, err := l.people.Connected(r.Context(), st.who.visit.Browser)
+	if err != nil {
+		return v, err
+	}
+	for _, c := range choices {
+		o := c.Organization
+		row := choiceRow{ID: o.ID, Name: o.Name, Logo: logoAddress(o.Logo), Roles: identity.Titles(c.Member, o), Joining: c.Member.ID == "", Invited: c.Member.Status != identity.Active && c.Member.ID != ""}
+		switch {
+		case !o.Accepts(st.who.visit.Browser.Factors):
+			row.OtherProof = true
+		case st.pending != nil && st.pending.Client.ID != "" && !o.Admits(st.pending.Client.ID, st.pending.Client.Type.FirstParty()):
+			row.NoEntry = true
+		}
+		if !row.NoEntry && o.TakesSSO() && slices.Contains(connected, o.ID) {
+			row.SSO = ssoAddress(st.flow.ID, o.ID)
+		}
+		v.Choices = append(v.Choices, row)
+	}
+	return v, nil
+}
+
+// admits reports whether the person's organization lets a connected app in.
+func (s signedIn) admits(c oauth.Client) bool {
+	return s.visit.Organization.ID == "" || s.visit.Organization.Admits(c.ID, c.Type.FirstParty())
+}
+
+// notAdmitted refuses a connected app that the organization does not let in, or
+// offers another organization where there is one.
+func (l *Pages) notAdmitted(w http.ResponseWriter, r *http.Request, st step) error {
+	v, err := l.choiceView(r, st)
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(v.Choices, choiceRow.Open) {
+		return l.pages.choose(w, v)
+	}
+	return l.fail(w, r, "organization", notAdmitted(st.pending.Client.Name()))
+}
+
+// whyNot says why a person cannot grant a scope.
+func (st step) whyNot(scope string) string {
+	if st.who.visit.Organization.ID == "" {
+		return "You cannot allow this."
+	}
+	return identity.WhyNot(st.rights, st.who.roleNames(), scope)
+}
+
+// roleNames are the roles of the member who is signed in, for people.
+func (s signedIn) roleNames() []string { return identity.Titles(s.visit.Member, s.visit.Organization) }
