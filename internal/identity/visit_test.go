@@ -71,6 +71,34 @@ func TestVisit(t *testing.T) {
 				t.Error("not inside after it was resumed")
 			}
 		})
+		t.Run("nobody is locked out by single sign-on that is not there", func(t *testing.T) {
+			only := func(o *identity.Organization) error {
+				o.Settings.Methods, o.Settings.AllowedMethods = identity.Listed, []string{identity.MethodSSO}
+				return nil
+			}
+			var problems identity.Problems
+			if _, err := o.People.ChangeOrganization(t.Context(), o.Project, o.fennel.ID, only, o.by("")); !errors.As(err, &problems) {
+				t.Fatalf("got %v", err)
+			}
+			c := identity.Connection{
+				ID: "sso-connection-test-1", ProjectID: o.Project.ID, OrganizationID: o.fennel.ID, Issuer: "https://idp.example.test",
+				ClientID: "postern", SealedSecret: []byte("sealed"),
+			}
+			if err := o.People.CreateConnection(t.Context(), c, o.by("")); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := o.People.ChangeOrganization(t.Context(), o.Project, o.fennel.ID, only, o.by("")); !errors.As(err, &problems) {
+				t.Fatalf("with one that is not active: %v", err)
+			}
+			c, err := o.People.Connection(t.Context(), o.Project.ID, o.fennel.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.Active = true
+			if err := o.People.SaveConnection(t.Context(), c, o.by("")); err != nil {
+				t.Fatal(err)
+			}
+		})
 		t.Run("one that asks for another proof is left", func(t *testing.T) {
 			o.changeFennel(t, func(o *identity.Organization) {
 				o.Settings.Methods, o.Settings.AllowedMethods = identity.Listed, []string{identity.MethodSSO}
