@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -233,6 +234,8 @@ type organizationChange struct {
 	join, invites          string
 	methods                string
 	firstParty, thirdParty string
+	byDomain               []string
+	roles                  string
 }
 
 func (c *organizationChange) flags(f *pflag.FlagSet) {
@@ -242,6 +245,8 @@ func (c *organizationChange) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.join, "join-by-domain", "", "on: everybody with an address of its domains may join; off")
 	f.StringVar(&c.invites, "invites", "", "who may be invited: all, listed (addresses of its domains) or none")
 	f.StringVar(&c.methods, "methods", "", "ways to sign in that it takes: all, or of "+strings.Join(identity.SignInMethods(), ",")+" with commas between")
+	f.StringArrayVar(&c.byDomain, "role-by-domain", nil, "DOMAIN=ROLE: everybody with an address of the domain has the role; or none; may repeat, and replaces those that are there")
+	f.StringVar(&c.roles, "roles", "", "file with roles of the organization's own, as roles stand in a policy; or none")
 	f.StringVar(&c.firstParty, "first-party-apps", "", "your own connected apps that members may let in: all, listed:ID,ID or none")
 	f.StringVar(&c.thirdParty, "third-party-apps", "", "the same for other people's connected apps")
 }
@@ -260,10 +265,31 @@ func (c *organizationChange) edit(ctx context.Context, d *desk, one *project.Pro
 	if err != nil {
 		return nil, err
 	}
+	implicit := []identity.ImplicitRole{}
+	for _, pair := range c.byDomain {
+		domain, role, found := strings.Cut(pair, "=")
+		switch {
+		case pair == "none":
+		case !found:
+			problems = append(problems, fmt.Sprintf("--role-by-domain is %q; use DOMAIN=ROLE", pair))
+		default:
+			implicit = append(implicit, identity.ImplicitRole{Domain: domain, Role: role})
+		}
+	}
 	if len(problems) > 0 {
 		return nil, &fault{problems: problems, next: "postern organization set --help"}
 	}
+	own, err := d.ownRoles(ctx, one, c.roles)
+	if err != nil {
+		return nil, err
+	}
 	return func(o *identity.Organization) {
+		if c.byDomain != nil {
+			o.Settings.ImplicitRoles = implicit
+		}
+		if c.roles != "" {
+			o.Roles = own
+		}
 		s := &o.Settings
 		o.Slug = cmp.Or(c.slug, o.Slug)
 		o.ExternalID = orNothing(cmp.Or(c.externalID, o.ExternalID))
@@ -348,6 +374,23 @@ func organizationState(o identity.Organization) string {
 }
 
 // organization prints an organization and its rules.
+// ownRoles reads a file with roles of an organization's own.
+func (d *desk) ownRoles(ctx context.Context, one *project.Project, file string) ([]rbac.Role, error) {
+	if file == "" || file == "none" {
+		return []rbac.Role{}, nil
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return nil, wrong("postern organization set --help", "%s: %s", file, plain(err))
+	}
+	policy, err := d.people.Policy(ctx, one.ID)
+	if err != nil {
+		return nil, err
+	}
+	roles, err := policy.ParseRoles(text)
+	return roles, linesOf(file, err)
+}
+
 func (d *desk) organization(o identity.Organization) {
 	s := o.Settings
 	invites := map[identity.Extent]string{

@@ -308,9 +308,14 @@ func readPolicy(stdin io.Reader, file string) (rbac.Policy, error) {
 		return rbac.Policy{}, wrong("postern policy plan --help", "%s", plain(err))
 	}
 	policy, err := rbac.Parse(text)
+	return policy, linesOf(file, err)
+}
+
+// linesOf tells the problems of a file one by one.
+func linesOf(file string, err error) error {
 	var bad *rbac.Problems
 	if !errors.As(err, &bad) {
-		return policy, err
+		return err
 	}
 	f := &fault{next: "correct the file; nothing was changed"}
 	for _, problem := range bad.List {
@@ -320,7 +325,7 @@ func readPolicy(stdin io.Reader, file string) (rbac.Policy, error) {
 		}
 		f.problems = append(f.problems, where+": "+problem.Message)
 	}
-	return policy, f
+	return f
 }
 
 // show prints what changes.

@@ -3,6 +3,7 @@ package login_test
 import (
 	"database/sql"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -515,7 +516,8 @@ func TestMembersOfAnOrganization(t *testing.T) {
 		b, page := o.inside(t, fennel, "ada@example.test", membersPage)
 
 		t.Run("each deed has its action", func(t *testing.T) {
-			for do, action := range deeds {
+			for _, do := range slices.Sorted(maps.Keys(deeds)) {
+				action := deeds[do]
 				form := func() url.Values { return url.Values{"action": {do}, "member": {eve.ID}} }
 				if do == "restore" {
 					if _, err := o.People.ChangeMember(t.Context(), o.Project, fennel, eve.ID, func(m *identity.Member) error {

@@ -65,20 +65,46 @@ func (p Policy) Validate() error {
 // the project's are, and none may have the id of one of those.
 func (p Policy) CheckRoles(roles []Role) error {
 	c := &check{}
+	own := Policy{Roles: roles}
+	c.require(len(own.document()) <= maxPolicy, 0, "the roles are longer than %d bytes as JSON", maxPolicy)
+	c.rolesBeside(p, own.node().member("roles"))
+	return c.err()
+}
+
+// ParseRoles reads the roles of one organization: a document in YAML or JSON
+// with the member roles alone, checked as CheckRoles does. The error is
+// [*Problems], each with its line.
+func (p Policy) ParseRoles(document []byte) ([]Role, error) {
+	n, problem := read(document)
+	if problem != nil {
+		return nil, &Problems{List: []Problem{*problem}}
+	}
+	c := &check{}
+	var roles []Role
+	if f, ok := c.object(n, "", "roles"); ok {
+		roles = c.rolesBeside(p, f["roles"])
+	}
+	if err := c.err(); err != nil {
+		return nil, err
+	}
+	return roles, p.CheckRoles(roles)
+}
+
+// rolesBeside reads roles that stand beside those of a policy.
+func (c *check) rolesBeside(p Policy, list node) (roles []Role) {
 	whole := p.WithBuiltIns()
 	c.know(whole.Resources)
 	taken := map[string]bool{}
 	for _, r := range whole.Roles {
 		taken[r.ID] = true
 	}
-	own := Policy{Roles: roles}
-	c.require(len(own.document()) <= maxPolicy, 0, "the roles are longer than %d bytes as JSON", maxPolicy)
-	for i, n := range c.list(own.node().member("roles"), "", "roles") {
+	for i, n := range c.list(list, "", "roles") {
 		r := c.role(n, i)
 		c.require(r.ID == "" || !taken[r.ID], n.line, "role %s: there is a role of that id already; choose another role_id", r.ID)
 		taken[r.ID] = true
+		roles = append(roles, r)
 	}
-	return c.err()
+	return roles
 }
 
 // document returns p in JSON.
