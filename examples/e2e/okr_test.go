@@ -49,6 +49,9 @@ func newOffice(t *testing.T, db database, introspect bool) *office {
 	}
 	start(t, p.dir, env, "okr").await(t, o.okr+"/healthz")
 	p.awaitMetadata(t, naming(manageObjectives))
+	// A server that is ready already takes a second for the RSA key of a new
+	// project, and the page wants an id_token.
+	p.awaitAt(t, "/.well-known/jwks.json", naming("RS256"))
 	return o
 }
 

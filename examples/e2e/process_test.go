@@ -255,14 +255,20 @@ func (p *postern) addTodo(t *testing.T, uri string, more ...string) resource {
 // was changed beside it within a second.
 func (p *postern) awaitMetadata(t *testing.T, wanted func(metadata string) bool) {
 	t.Helper()
+	p.awaitAt(t, metadataPath, wanted)
+}
+
+// awaitAt waits until what an address of the issuer answers is as wanted.
+func (p *postern) awaitAt(t *testing.T, path string, wanted func(text string) bool) {
+	t.Helper()
 	body := ""
 	for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
 		var err error
-		if _, body, err = fetch(t.Context(), http.MethodGet, p.issuer+metadataPath, nil); err == nil && wanted(body) {
+		if _, body, err = fetch(t.Context(), http.MethodGet, p.issuer+path, nil); err == nil && wanted(body) {
 			return
 		}
 	}
-	t.Fatalf("after 10 s the metadata is still %s", body)
+	t.Fatalf("after 10 s %s is still %s", path, body)
 }
 
 // naming is metadata in which a text stands.
