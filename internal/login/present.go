@@ -46,6 +46,9 @@ func (l *Pages) signInView(st step) signInView {
 	if st.pending != nil {
 		v.Email = st.pending.Request.LoginHint
 	}
+	if st.project.Vertical == project.B2B {
+		v.SSO = flowPath + st.flow.ID + "/sso"
+	}
 	return v
 }
 

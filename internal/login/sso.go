@@ -34,6 +34,9 @@ func (l *Pages) SSO(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	id := r.URL.Query().Get("organization")
+	if id == "" {
+		return l.findSSO(w, r, st)
+	}
 	c, err := l.people.Connection(r.Context(), st.project.ID, id)
 	if errors.Is(err, identity.ErrNotFound) || err == nil && !c.Active {
 		return l.fail(w, r, "single sign-on", noConnection())
@@ -54,6 +57,41 @@ func (l *Pages) SSO(w http.ResponseWriter, r *http.Request) error {
 	}
 	http.Redirect(w, r, to, http.StatusSeeOther)
 	return nil
+}
+
+// findSSO asks somebody who is not signed in for their organization, and leads to
+// its sign-in service: by a page of ours, for the redirects after a form must not
+// leave the host (decision 12).
+func (l *Pages) findSSO(w http.ResponseWriter, r *http.Request, st step) error {
+	v := findSSOView{
+		Site: site(st.project), form: form{Post: flowPath + st.flow.ID + "/sso", CSRF: l.csrf.Token(st.binding()...)},
+		Client: st.clientView(l.now()), Back: flowPath + st.flow.ID,
+	}
+	if st.project.Vertical != project.B2B {
+		return l.fail(w, r, "single sign-on", web.StatusPage(http.StatusNotFound))
+	}
+	if r.Method != http.MethodPost {
+		return l.pages.findSSO(w, v)
+	}
+	values, ok, err := l.form(w, r, st.binding())
+	if !ok {
+		return err
+	}
+	v.Slug = strings.TrimSpace(values.Get("slug"))
+	o, err := l.people.Organization(r.Context(), st.project.ID, v.Slug)
+	if err == nil && o.Active && o.TakesSSO() {
+		var c identity.Connection
+		if c, err = l.people.Connection(r.Context(), st.project.ID, o.ID); err == nil && c.Active {
+			v.Name, v.Onward = o.Name, ssoAddress(st.flow.ID, o.ID)
+			w.Header().Set("Refresh", "0; url="+v.Onward)
+			return l.pages.findSSO(w, v)
+		}
+	}
+	if err != nil && !errors.Is(err, identity.ErrNotFound) {
+		return err
+	}
+	v.Unknown = true
+	return l.pages.findSSO(w, v)
 }
 
 // SSOCallback takes the answer of an organization's sign-in service. The state

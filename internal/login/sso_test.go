@@ -324,6 +324,27 @@ func TestSSO(t *testing.T) {
 				t.Error("the browser counts as one that proved the address")
 			}
 		})
+		t.Run("from the first page, by the organization's short name", func(t *testing.T) {
+			fresh := o.Browser(t)
+			first := fresh.Authorize(t, o.request("scope", "read:okrs", "prompt", "consent"))
+			shows(t, first, http.StatusOK, "Use single sign-on")
+			find := fresh.Get(t, first.URL.Path+"/sso")
+			quarry := o.organization(t, "Quarry Lane", nil)
+			for _, slug := range []string{quarry.Slug, "none", "../x", ""} {
+				p := fresh.Submit(t, find, "slug", url.Values{"slug": {slug}})
+				shows(t, p, http.StatusUnprocessableEntity, "No organization with this short name has single sign-on.")
+				if p.Header.Get("Refresh") != "" {
+					t.Errorf("%q leads to %s", slug, p.Header.Get("Refresh"))
+				}
+			}
+			found := fresh.Submit(t, find, "slug", url.Values{"slug": {strings.ToUpper(o.fennel.Slug)}})
+			shows(t, found, http.StatusOK, "On to the sign-in service of Fennel Labs.")
+			if to := "0; url=" + first.URL.Path + "/sso?organization=" + o.fennel.ID; found.Header.Get("Refresh") != to {
+				t.Errorf("leads to %q, want %q", found.Header.Get("Refresh"), to)
+			}
+			page := fresh.Get(t, o.idp.authorize(t, o.start(t, fresh, first, o.fennel.ID)).String())
+			shows(t, page, http.StatusOK, "Claude wants to act for you in Notes", "eve@example.test")
+		})
 		t.Run("signing out everywhere ends it", func(t *testing.T) {
 			if n, err := o.People.SignOutMember(t.Context(), members[0], o.event("")); err != nil || n < 2 {
 				t.Errorf("%d, %v", n, err)

@@ -43,6 +43,23 @@ func (p *pages) sso(w http.ResponseWriter, v ssoView) error {
 	return p.web.Render(w, formStatus(v.Problems != nil, 0), "org_sso", v)
 }
 
+// findSSOView asks for an organization that has a sign-in service of its own. Its
+// form sends slug.
+type findSSOView struct {
+	web.Site
+	form
+	Client  *clientView // who waits for the sign-in, nil for nobody
+	Slug    string      // what stands in the field
+	Unknown bool        // no organization has it, or it has no single sign-on
+	Back    string      // address of the page with the other way
+	Name    string      // of the organization that was found
+	Onward  string      // address to go on to, "" before one was found
+}
+
+func (p *pages) findSSO(w http.ResponseWriter, v findSSOView) error {
+	return p.web.Render(w, formStatus(v.Unknown, 0), "find_sso", v)
+}
+
 // noConnection: the organization has no sign-in service of its own.
 func noConnection() web.ErrorPage {
 	return web.ErrorPage{

@@ -185,6 +185,7 @@ type signInView struct {
 	form
 	Client *clientView // who waits for the sign-in, nil for nobody
 	Email  string      // what stands in the field
+	SSO    string      // address of single sign-on, "" in a consumer project
 
 	BadEmail bool          // what was sent is no address
 	Wait     time.Duration // > 0: too many codes, wait this long

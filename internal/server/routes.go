@@ -100,6 +100,7 @@ func (a *assembly) people(assets http.Handler) []Route {
 		{"POST", "/organization/sso", Person, false, page(l.OrganizationSSO)},
 		{"GET", "/organization/sso/test", Person, false, page(l.TestSSO)},
 		{"GET", "/flow/{flow}/sso", Browser, false, page(l.SSO)},
+		{"POST", "/flow/{flow}/sso", Browser, false, page(l.SSO)},
 		{"GET", signin.CallbackPath + "{organization}", Browser, false, page(l.SSOCallback)},
 		{"GET", "/sign-out", Person, false, page(l.SignOut)},
 		{"POST", "/sign-out", Person, false, page(l.SignOut)},
