@@ -18,6 +18,7 @@ let provider = '';
 async function startProvider(cert: string, key: string): Promise<string> {
   const pair = generateKeyPairSync('ec', { namedCurve: 'P-256' });
   const codes = new Map<string, URLSearchParams>();
+  let known = '';
   const host = createServer({ cert: readFileSync(cert), key: readFileSync(key) }, async (request, response) => {
     const url = new URL(request.url!, provider);
     const answer = (body: object) => response.writeHead(200, { 'Content-Type': 'application/json' }).end(JSON.stringify(body));
@@ -49,7 +50,7 @@ async function startProvider(cert: string, key: string): Promise<string> {
         const asked = codes.get(form.get('code')!);
         if (!asked || form.get('client_secret') !== 'the-secret') return response.writeHead(400).end();
         const now = Math.floor(Date.now() / 1000);
-        const email = asked.get('login_hint');
+        const email = known = asked.get('login_hint') ?? known; // whom it is told of, or had last
         const claims = { iss: provider, aud: asked.get('client_id'), sub: email, email, email_verified: true, nonce: asked.get('nonce'), iat: now, exp: now + 60 };
         const text = [{ alg: 'ES256', kid: 'k' }, claims].map((part) => Buffer.from(JSON.stringify(part)).toString('base64url')).join('.');
         const signature = sign('sha256', Buffer.from(text), { key: pair.privateKey, dsaEncoding: 'ieee-p1363' }).toString('base64url');
@@ -111,7 +112,7 @@ test('an administrator connects the provider, and a member signs in through it',
   await other.goto(office() + '/switch-organization');
   await signIn(other, member);
   await expect(other.getByRole('heading', { name: 'My connected apps' })).toBeVisible();
-  const app = await App.start({}, 200, atOKR());
+  const app = await App.start({}, 200, atOKR);
   ends.push(() => app.close());
   await other.goto(app.request());
   await expect(other.getByRole('button', { name: 'Allow' })).toBeVisible();
@@ -121,6 +122,19 @@ test('an administrator connects the provider, and a member signs in through it',
   await other.getByRole('link', { name: 'Go on' }).click();
   await expect(other.getByText('Fennel Labs').first()).toBeVisible();
   await allow(other, app);
+
+  // The next time they start with it, in a browser that knows nothing.
+  const fresh = await anotherBrowser({ ignoreHTTPSErrors: true });
+  await fresh.goto(office() + '/switch-organization');
+  await fresh.getByRole('link', { name: 'Use single sign-on' }).click();
+  await fresh.getByLabel('Short name of your organization').fill('nobody-has-this');
+  await fresh.getByRole('button', { name: 'Continue' }).click();
+  await expect(fresh.getByRole('alert')).toContainText('No organization with this short name has single sign-on.');
+  await look(fresh, 'sso-find', info);
+  await fresh.getByLabel('Short name of your organization').fill(slug);
+  await fresh.getByRole('button', { name: 'Continue' }).click();
+  await fresh.getByRole('link', { name: 'Go on' }).click();
+  await expect(fresh.getByRole('heading', { name: 'My connected apps' })).toBeVisible();
 
   // What a role does not permit is greyed.
   await other.goto(office() + '/organization/sso');
