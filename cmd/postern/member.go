@@ -160,7 +160,7 @@ func (p *program) memberShow() *cobra.Command {
 
 func (p *program) memberSet() *cobra.Command {
 	var roles []string
-	var name string
+	var name, externalID, trusted, untrusted string
 	c := &cobra.Command{
 		Use:   "set MEMBER",
 		Short: "Change a member's roles or name; tokens follow at their next refresh",
@@ -170,7 +170,19 @@ func (p *program) memberSet() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			var problems []string
+			theirs, own := metadataOf("trusted-metadata", trusted, &problems), metadataOf("untrusted-metadata", untrusted, &problems)
+			if len(problems) > 0 {
+				return &fault{problems: problems, next: "postern member set --help"}
+			}
 			return d.changeMember(ctx, one, o, m, "changed", func(m *identity.Member) error {
+				m.ExternalID = orNothing(cmp.Or(externalID, m.ExternalID))
+				if theirs != nil {
+					m.TrustedMetadata = theirs
+				}
+				if own != nil {
+					m.UntrustedMetadata = own
+				}
 				if roles != nil {
 					m.Roles = []string{}
 					for _, r := range roles {
@@ -186,6 +198,9 @@ func (p *program) memberSet() *cobra.Command {
 	}
 	c.Flags().StringArrayVar(&roles, "role", nil, "a role besides the one that everybody has, or none; may repeat, and replaces those that are there")
 	c.Flags().StringVar(&name, "name", "", "what others read, or none")
+	c.Flags().StringVar(&externalID, "external-id", "", "their id in your own system, or none")
+	c.Flags().StringVar(&trusted, "trusted-metadata", "", "a JSON object that your own programs read; {} for none")
+	c.Flags().StringVar(&untrusted, "untrusted-metadata", "", "one that they may change themselves; {} for none")
 	return c
 }
 
@@ -339,6 +354,8 @@ type memberJSON struct {
 	State          string           `json:"state"` // invited, pending, active or removed
 	Roles          []memberRoleJSON `json:"roles"`
 	ExternalID     string           `json:"external_id,omitempty"`
+	Trusted        map[string]any   `json:"trusted_metadata"`
+	Untrusted      map[string]any   `json:"untrusted_metadata"`
 	CreatedAt      time.Time        `json:"created_at"`
 	UpdatedAt      time.Time        `json:"updated_at"`
 	LastSignInAt   *time.Time       `json:"last_sign_in_at,omitempty"`
@@ -353,7 +370,7 @@ type memberRoleJSON struct {
 func describeMember(m identity.Member, o identity.Organization) memberJSON {
 	j := memberJSON{
 		ID: m.ID, OrganizationID: m.OrganizationID, Email: m.Email, Name: m.Name, State: memberState(m), Roles: []memberRoleJSON{},
-		ExternalID: m.ExternalID, CreatedAt: m.CreatedAt, UpdatedAt: m.UpdatedAt,
+		ExternalID: m.ExternalID, Trusted: m.TrustedMetadata, Untrusted: m.UntrustedMetadata, CreatedAt: m.CreatedAt, UpdatedAt: m.UpdatedAt,
 	}
 	for _, r := range identity.RolesOf(m, o) {
 		j.Roles = append(j.Roles, memberRoleJSON(r))

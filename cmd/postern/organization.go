@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -235,7 +236,7 @@ type organizationChange struct {
 	methods                string
 	firstParty, thirdParty string
 	byDomain               []string
-	roles                  string
+	roles, trusted         string
 }
 
 func (c *organizationChange) flags(f *pflag.FlagSet) {
@@ -247,6 +248,7 @@ func (c *organizationChange) flags(f *pflag.FlagSet) {
 	f.StringVar(&c.methods, "methods", "", "ways to sign in that it takes: all, or of "+strings.Join(identity.SignInMethods(), ",")+" with commas between")
 	f.StringArrayVar(&c.byDomain, "role-by-domain", nil, "DOMAIN=ROLE: everybody with an address of the domain has the role; or none; may repeat, and replaces those that are there")
 	f.StringVar(&c.roles, "roles", "", "file with roles of the organization's own, as roles stand in a policy; or none")
+	f.StringVar(&c.trusted, "trusted-metadata", "", "a JSON object that your own programs read; {} for none")
 	f.StringVar(&c.firstParty, "first-party-apps", "", "your own connected apps that members may let in: all, listed:ID,ID or none")
 	f.StringVar(&c.thirdParty, "third-party-apps", "", "the same for other people's connected apps")
 }
@@ -276,6 +278,7 @@ func (c *organizationChange) edit(ctx context.Context, d *desk, one *project.Pro
 			implicit = append(implicit, identity.ImplicitRole{Domain: domain, Role: role})
 		}
 	}
+	trusted := metadataOf("trusted-metadata", c.trusted, &problems)
 	if len(problems) > 0 {
 		return nil, &fault{problems: problems, next: "postern organization set --help"}
 	}
@@ -289,6 +292,9 @@ func (c *organizationChange) edit(ctx context.Context, d *desk, one *project.Pro
 		}
 		if c.roles != "" {
 			o.Roles = own
+		}
+		if c.trusted != "" {
+			o.TrustedMetadata = trusted
 		}
 		s := &o.Settings
 		o.Slug = cmp.Or(c.slug, o.Slug)
@@ -374,6 +380,17 @@ func organizationState(o identity.Organization) string {
 }
 
 // organization prints an organization and its rules.
+// metadataOf reads a JSON object from the command line.
+func metadataOf(flag, text string, problems *[]string) (object map[string]any) {
+	if text == "" {
+		return nil
+	}
+	if err := json.Unmarshal([]byte(text), &object); err != nil || object == nil {
+		*problems = append(*problems, fmt.Sprintf("--%s is not a JSON object, such as {\"plan\": \"gold\"}", flag))
+	}
+	return object
+}
+
 // ownRoles reads a file with roles of an organization's own.
 func (d *desk) ownRoles(ctx context.Context, one *project.Project, file string) ([]rbac.Role, error) {
 	if file == "" || file == "none" {

@@ -220,6 +220,12 @@ func (p *People) checkMember(ctx context.Context, proj *project.Project, o Organ
 	if m.Name != "" && !Printable(m.Name, maxName) {
 		problems = append(problems, fmt.Sprintf("The name must have at most %d characters that can be read.", maxName))
 	}
+	if tooMuch(m.TrustedMetadata) || tooMuch(m.UntrustedMetadata) {
+		problems = append(problems, fmt.Sprintf("Metadata must be at most %d bytes of JSON.", maxMetadata))
+	}
+	if len(m.ExternalID) > maxSlug {
+		problems = append(problems, fmt.Sprintf("The external id must have at most %d bytes.", maxSlug))
+	}
 	if len(problems) > 0 {
 		return problems
 	}

@@ -2,6 +2,7 @@ package identity
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -130,6 +131,9 @@ func (o Organization) Check(rules Rules) []string {
 	if !ValidSlug(o.Slug) {
 		say("The slug must have 2 to %d of a-z, 0-9, '-', '_', '.' and '~', such as 'fennel-labs'.", maxSlug)
 	}
+	if tooMuch(o.TrustedMetadata) {
+		say("The trusted metadata must be at most %d bytes of JSON.", maxMetadata)
+	}
 	s := o.Settings
 	if len(s.AllowedDomains) > maxDomains {
 		say("At most %d domains can be allowed.", maxDomains)
@@ -175,6 +179,12 @@ func (o Organization) Check(rules Rules) []string {
 	}
 	slices.Sort(problems)
 	return problems
+}
+
+// tooMuch reports whether metadata is longer than what is kept.
+func tooMuch(metadata map[string]any) bool {
+	text, err := json.Marshal(metadata)
+	return err != nil || len(text) > maxMetadata
 }
 
 // ValidSlug reports whether s can be a slug.
