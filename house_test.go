@@ -41,7 +41,7 @@ var mayImport = map[string]string{
 	"internal/web":     "secret wire",
 	"internal/mail":    "",
 
-	"internal/identity": "project rbac audit picture secret",
+	"internal/identity": "project rbac audit mail picture secret",
 	"internal/signin":   "project identity audit mail secret",
 	"internal/oauth":    "project audit picture signing secret wire",
 
@@ -93,7 +93,7 @@ var thirdParty = map[string]string{
 	"golang.org/x/oauth2":                    "guard/websession examples",
 	"golang.org/x/sync":                      "internal/oauth internal/store internal/server guard",
 	"golang.org/x/term":                      "cmd/postern",
-	"golang.org/x/text":                      "internal/identity internal/signin",
+	"golang.org/x/text":                      "internal/identity",
 	"modernc.org/sqlite":                     "internal/store examples",
 	"pgregory.net/rapid":                     "",
 }

@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"net/mail"
 	"strings"
 	"time"
 
@@ -53,9 +52,6 @@ func (p *program) memberAdd() *cobra.Command {
 		Args:  needs("the member's e-mail address"),
 		RunE: p.ofOrganization(func(ctx context.Context, d *desk, one *project.Project, o identity.Organization, args []string) error {
 			m.Email, m.Status = strings.TrimSpace(args[0]), identity.Pending
-			if parsed, err := mail.ParseAddress(m.Email); err != nil || parsed.Address != m.Email {
-				return wrong("postern member add --help", "%q is not an e-mail address, such as ada@example.com", args[0])
-			}
 			added, err := d.people.AddMember(ctx, one, o, m, d.event(one, audit.MemberAdded, o.ID))
 			if errors.Is(err, identity.ErrConflict) {
 				return wrong("postern member show "+m.Email+" --organization "+o.Slug, "%s is a member of %s already", printable(m.Email), o.Name)

@@ -47,6 +47,9 @@ func (p *People) Invite(ctx context.Context, proj *project.Project, o Organizati
 	if err := p.checkMember(ctx, proj, o, m); err != nil {
 		return Member{}, err
 	}
+	if err := checkAddress(m.Email); err != nil {
+		return Member{}, err
+	}
 	if err := p.store.CountInvitation(ctx, proj.ID, o.ID, Fold(m.Email), p.now()); err != nil {
 		return Member{}, err
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/text/unicode/norm"
 
 	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/mail"
 	"github.com/postern-id/postern/internal/picture"
 	"github.com/postern-id/postern/internal/project"
 	"github.com/postern-id/postern/internal/rbac"
@@ -25,6 +26,15 @@ func (p Problems) Error() string { return "identity: " + strings.Join(p, " ") }
 // lower case, without blanks around it.
 func Fold(email string) string {
 	return strings.ToLower(norm.NFC.String(strings.TrimSpace(email)))
+}
+
+// checkAddress refuses what no code can be sent to. Only ASCII passes, where
+// folding is lower case and no address looks like another.
+func checkAddress(email string) error {
+	if mail.CheckAddress(strings.TrimSpace(email)) != nil {
+		return Problems{"Enter an e-mail address, such as you@company.com."}
+	}
+	return nil
 }
 
 // Organization returns an organization by id or slug, or ErrNotFound.
@@ -154,6 +164,9 @@ func (p *People) AddMember(ctx context.Context, proj *project.Project, o Organiz
 	now := p.now()
 	m.ID, m.ProjectID, m.OrganizationID = secret.NewID(now, "member", string(proj.Environment)), proj.ID, o.ID
 	m.Email = strings.TrimSpace(m.Email)
+	if err := checkAddress(m.Email); err != nil {
+		return Member{}, err
+	}
 	m.EmailFolded, m.Version, m.CreatedAt, m.UpdatedAt = Fold(m.Email), 1, now, now
 	if err := p.checkMember(ctx, proj, o, m); err != nil {
 		return Member{}, err

@@ -10,7 +10,6 @@ import (
 	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/identity"
 	"github.com/postern-id/postern/internal/rbac"
-	"github.com/postern-id/postern/internal/signin"
 	"github.com/postern-id/postern/internal/web"
 )
 
@@ -114,8 +113,6 @@ func (l *Pages) changeMembers(w http.ResponseWriter, r *http.Request, m manager)
 	case errors.Is(err, identity.ErrNotFound):
 		return l.fail(w, r, "members", web.StatusPage(http.StatusNotFound))
 	case errors.As(err, &problems):
-	case errors.Is(err, signin.ErrAddress):
-		problems = identity.Problems{"Enter an e-mail address, such as you@company.com."}
 	case errors.Is(err, errNoInvitations):
 		problems = identity.Problems{l.whyNoInvitation(m)}
 	case errors.Is(err, identity.ErrConflict):
@@ -160,9 +157,6 @@ func (l *Pages) changeMember(r *http.Request, m manager, do, id string, values o
 	switch do {
 	case doInvite:
 		invited := identity.Member{Email: strings.TrimSpace(values.Get("email")), Roles: roles}
-		if err := signin.CheckAddress(invited.Email); err != nil {
-			return invited, err
-		}
 		if err := l.within(r, m, identity.Member{Roles: roles}); err != nil {
 			return invited, err
 		}

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/text/unicode/norm"
-
 	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/identity"
 	"github.com/postern-id/postern/internal/mail"
@@ -29,12 +27,6 @@ const (
 
 var mailLimit = MailLimit{Gap: 20 * time.Second, Count: 5, Window: time.Hour} //nolint:gochecknoglobals // a constant
 
-// Fold gives the form of an address that identifies a person: Unicode form C,
-// lower case, without blanks around it.
-func Fold(email string) string {
-	return strings.ToLower(norm.NFC.String(strings.TrimSpace(email)))
-}
-
 // SendCode sends a new code to an address; earlier ones of the flow stop
 // working. write makes the mail; waiting is the address of the page that asks
 // for the code. The answer is the same whether anybody has the address. Errors: ErrAddress, *TooSoon.
@@ -51,7 +43,7 @@ func (m *Methods) SendCode(ctx context.Context, p *project.Project, f Flow, emai
 	}
 	row := EmailCode{
 		ID: secret.NewID(now, "email", string(p.Environment)), ProjectID: p.ID, FlowID: f.ID,
-		Email: email, EmailFolded: Fold(email), Browser: m.knownAs(p, f.Mark, email), CreatedAt: now, ExpiresAt: until,
+		Email: email, EmailFolded: identity.Fold(email), Browser: m.knownAs(p, f.Mark, email), CreatedAt: now, ExpiresAt: until,
 	}
 	mac := m.mac(p.ID, row.ID, code)
 	row.MAC = mac[:]

@@ -3,19 +3,10 @@ package signin
 import (
 	"context"
 	"fmt"
-	"strings"
 
 	"github.com/postern-id/postern/internal/identity"
 	"github.com/postern-id/postern/internal/mail"
 )
-
-// CheckAddress returns ErrAddress for what is no address that we can write to.
-func CheckAddress(email string) error {
-	if mail.CheckAddress(strings.TrimSpace(email)) != nil {
-		return ErrAddress
-	}
-	return nil
-}
 
 // Invite writes to a member who was invited. The mail opens nothing: whoever
 // takes the invitation up proves the address with a code. Only so many may be

@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"encoding/base64"
 
+	"github.com/postern-id/postern/internal/identity"
 	"github.com/postern-id/postern/internal/project"
 )
 
@@ -41,6 +42,6 @@ func (m *Methods) knownAs(p *project.Project, mark, email string) string {
 // markCode cannot be the code of a one-time code: ids of methods begin with
 // their kind.
 func (m *Methods) markCode(p *project.Project, number []byte, email string) []byte {
-	sum := m.mac(p.ID, "browser "+base64.RawURLEncoding.EncodeToString(number), Fold(email))
+	sum := m.mac(p.ID, "browser "+base64.RawURLEncoding.EncodeToString(number), identity.Fold(email))
 	return sum[:]
 }

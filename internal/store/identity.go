@@ -6,7 +6,6 @@ import (
 
 	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/identity"
-	"github.com/postern-id/postern/internal/signin"
 	"github.com/postern-id/postern/internal/store/db"
 )
 
@@ -18,7 +17,7 @@ func (d *DB) User(ctx context.Context, projectID, id string) (identity.User, err
 
 // Users lists users whose address or id begins with query.
 func (d *DB) Users(ctx context.Context, projectID, query, after string, limit int) ([]identity.User, error) {
-	from := signin.Fold(query)
+	from := identity.Fold(query)
 	rows, err := d.read.Users(ctx, db.UsersParams{
 		ProjectID: projectID, After: after, FromText: from, BelowText: from + "\U0010FFFF", MaxRows: int32(limit),
 	})

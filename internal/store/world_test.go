@@ -94,7 +94,7 @@ var generous = signin.MailLimit{Gap: 0, Count: 1000, Window: time.Hour}
 func (w *world) emailCode(f signin.Flow, address, code string, at time.Time) signin.EmailCode {
 	return signin.EmailCode{
 		ID: secret.NewID(at, "email", "test"), ProjectID: w.project.ID, FlowID: f.ID,
-		Email: address, EmailFolded: signin.Fold(address), MAC: mac(code),
+		Email: address, EmailFolded: identity.Fold(address), MAC: mac(code),
 		CreatedAt: at, ExpiresAt: at.Add(10 * time.Minute),
 	}
 }
