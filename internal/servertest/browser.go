@@ -31,7 +31,7 @@ type Page struct {
 // Browser opens a browser without cookies.
 func (s *Server) Browser(t testing.TB) *Browser {
 	t.Helper()
-	return NewBrowser(t, s.Issuer, s.Code)
+	return NewBrowser(t, s.Issuer, s.nextCode)
 }
 
 // NewBrowser opens a browser for any issuer; code finds the newest one-time

@@ -66,6 +66,7 @@ type Server struct {
 	Clock    *Clock
 	Log      *Log
 	data     server.Data
+	read     sync.Map // address in lower case -> number of the newest mail whose code was asked for
 	stop     func()
 }
 
@@ -228,9 +229,25 @@ func (s *Server) Ready(t testing.TB) {
 // Code waits for the newest code that was sent to an address.
 func (s *Server) Code(t testing.TB, to string) string {
 	t.Helper()
+	return s.code(t, to, 0)
+}
+
+// nextCode waits for a code that nobody asked for yet: the mail of a sign-in
+// that begins may arrive later than the one of a sign-in before it.
+func (s *Server) nextCode(t testing.TB, to string) string {
+	t.Helper()
+	last, _ := s.read.Load(strings.ToLower(to))
+	after, _ := last.(int64)
+	return s.code(t, to, after)
+}
+
+// code waits for a code in a mail that came after the one numbered after.
+func (s *Server) code(t testing.TB, to string, after int64) string {
+	t.Helper()
 	for range 500 {
 		for _, m := range s.Mail.Mails() {
-			if code := codeIn(m.Text); strings.EqualFold(m.To, to) && code != "" {
+			if code := codeIn(m.Text); m.ID > after && strings.EqualFold(m.To, to) && code != "" {
+				s.read.Store(strings.ToLower(to), m.ID)
 				return code
 			}
 		}
