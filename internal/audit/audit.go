@@ -85,7 +85,8 @@ type Event struct {
 	Address   string // the peer's address as the server trusts it
 	Refused   bool
 	Reason    string // for a refusal: a short fixed phrase, never input
-	TraceID   string
+	TraceID   string // of the request
+	Attempt   string // code of the authorization attempt that it belongs to, "" for none
 }
 
 // Recorder keeps an event that stands alone.

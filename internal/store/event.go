@@ -40,5 +40,6 @@ func record(ctx context.Context, q *db.Queries, e audit.Event) error {
 		Refused:    e.Refused,
 		Reason:     e.Reason,
 		TraceID:    e.TraceID,
+		Attempt:    e.Attempt,
 	}))
 }

@@ -10,8 +10,8 @@ import (
 )
 
 const createEvent = `-- name: CreateEvent :exec
-INSERT INTO event (project_id, id, occurred_at, kind, actor, subject, client_id, object, address, refused, reason, trace_id)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+INSERT INTO event (project_id, id, occurred_at, kind, actor, subject, client_id, object, address, refused, reason, trace_id, attempt)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
 `
 
 type CreateEventParams struct {
@@ -27,6 +27,7 @@ type CreateEventParams struct {
 	Refused    bool
 	Reason     string
 	TraceID    string
+	Attempt    string
 }
 
 func (q *Queries) CreateEvent(ctx context.Context, arg CreateEventParams) error {
@@ -43,6 +44,7 @@ func (q *Queries) CreateEvent(ctx context.Context, arg CreateEventParams) error 
 		arg.Refused,
 		arg.Reason,
 		arg.TraceID,
+		arg.Attempt,
 	)
 	return err
 }

@@ -513,6 +513,8 @@ CREATE TABLE event (
     address     TEXT NOT NULL,
     refused     BOOLEAN NOT NULL,
     reason      TEXT NOT NULL,
-    trace_id    TEXT NOT NULL,
+    trace_id    TEXT NOT NULL, -- of the request
+    attempt     TEXT NOT NULL, -- of the authorization attempt that it belongs to, '' for none
     PRIMARY KEY (project_id, id)
 );
+CREATE INDEX event_attempt ON event (project_id, attempt) WHERE attempt <> '';
