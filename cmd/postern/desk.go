@@ -125,7 +125,7 @@ func (d *desk) project(ctx context.Context, ref ...string) (*project.Project, er
 
 // event begins the audit event of what an operator does here.
 func (d *desk) event(p *project.Project, kind audit.Kind, object string) audit.Event {
-	return audit.Event{ProjectID: p.ID, At: d.program.now(), Kind: kind, Actor: "operator", Object: object}
+	return audit.Origin{Actor: audit.Operator}.Event(p.ID, d.program.now(), kind, object)
 }
 
 // sentinels are errors whose own words are for programmers.

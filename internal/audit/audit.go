@@ -59,6 +59,14 @@ const (
 	WorkspaceKeyRevoked Kind = "workspace.key_revoked"
 	WorkspaceKeyRefused Kind = "workspace.key_refused"
 
+	AdministratorInvited   Kind = "administrator.invited" // a one-time link was made
+	AdministratorCreated   Kind = "administrator.created"
+	AdministratorChanged   Kind = "administrator.changed" // has another way to sign in
+	AdministratorRemoved   Kind = "administrator.removed"
+	AdministratorSignedIn  Kind = "administrator.signed_in"
+	AdministratorSignedOut Kind = "administrator.signed_out"
+	AdministratorRefused   Kind = "administrator.refused" // a one-time link or a sign-in
+
 	AuthorizeRefused Kind = "authorize.refused"
 	GrantAllowed     Kind = "grant.allowed"
 	GrantDenied      Kind = "grant.denied"
@@ -78,7 +86,7 @@ type Event struct {
 	ProjectID string
 	At        time.Time
 	Kind      Kind
-	Actor     string // a subject, a client id, or "operator" for the command line; "" when unknown
+	Actor     string // a subject, a client id, a workspace key, or Operator; "" when unknown
 	Subject   string // whom it concerns
 	ClientID  string
 	Object    string // id of what changed: grant, key, resource server
@@ -87,6 +95,22 @@ type Event struct {
 	Reason    string // for a refusal: a short fixed phrase, never input
 	TraceID   string // of the request
 	Attempt   string // code of the authorization attempt that it belongs to, "" for none
+}
+
+// Operator is the actor of what is done with the command line, whoever sits
+// there: it proves no more than that somebody can read the data folder.
+const Operator = "operator"
+
+// Origin says who makes a change, from where, and in which request.
+type Origin struct {
+	Actor   string // as Event.Actor
+	Address string // as Event.Address; "" for the command line
+	TraceID string // as Event.TraceID; "" for the command line
+}
+
+// Event begins the event of a change that o makes.
+func (o Origin) Event(projectID string, at time.Time, kind Kind, object string) Event {
+	return Event{ProjectID: projectID, At: at, Kind: kind, Actor: o.Actor, Object: object, Address: o.Address, TraceID: o.TraceID}
 }
 
 // Recorder keeps an event that stands alone.

@@ -17,10 +17,18 @@ import (
 type Setup struct {
 	store Store
 	now   func() time.Time
+	by    audit.Origin
 }
 
-// NewSetup returns a Setup on a store.
-func NewSetup(store Store, now func() time.Time) *Setup { return &Setup{store: store, now: now} }
+// NewSetup returns a Setup on a store, whose changes are the operator's.
+func NewSetup(store Store, now func() time.Time) *Setup {
+	return &Setup{store: store, now: now, by: audit.Origin{Actor: audit.Operator}}
+}
+
+// By returns a Setup whose changes are made by somebody else.
+func (s *Setup) By(o audit.Origin) *Setup {
+	return &Setup{store: s.store, now: s.now, by: o}
+}
 
 // NewClient describes a client to register.
 type NewClient struct {
@@ -117,5 +125,7 @@ func (s *Setup) RotateSecret(ctx context.Context, p *project.Project, id string)
 }
 
 func (s *Setup) event(p *project.Project, kind audit.Kind, object string) audit.Event {
-	return audit.Event{ProjectID: p.ID, At: s.now(), Kind: kind, Actor: "operator", Object: object}
+	e := s.by.Event(p.ID, s.now(), kind, object)
+	e.ClientID = object // every change here is one of a client
+	return e
 }

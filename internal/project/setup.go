@@ -41,11 +41,17 @@ type SetupStore interface {
 type Setup struct {
 	store SetupStore
 	now   func() time.Time
+	by    audit.Origin
 }
 
-// NewSetup returns a Setup on a store.
+// NewSetup returns a Setup on a store, whose changes are the operator's.
 func NewSetup(store SetupStore, now func() time.Time) *Setup {
-	return &Setup{store: store, now: now}
+	return &Setup{store: store, now: now, by: audit.Origin{Actor: audit.Operator}}
+}
+
+// By returns a Setup whose changes are made by somebody else.
+func (s *Setup) By(o audit.Origin) *Setup {
+	return &Setup{store: s.store, now: s.now, by: o}
 }
 
 // New describes a project to create. Empty ids are made; dev gives its own so
@@ -202,5 +208,5 @@ func (s *Setup) RemoveResource(ctx context.Context, p *Project, uri string) erro
 }
 
 func (s *Setup) event(projectID string, kind audit.Kind, object string) audit.Event {
-	return audit.Event{ProjectID: projectID, At: s.now(), Kind: kind, Actor: "operator", Object: object}
+	return s.by.Event(projectID, s.now(), kind, object)
 }

@@ -43,11 +43,18 @@ type WorkspaceKeyStore interface {
 type WorkspaceKeys struct {
 	store WorkspaceKeyStore
 	now   func() time.Time
+	by    audit.Origin
 }
 
-// NewWorkspaceKeys returns the WorkspaceKeys of a store.
+// NewWorkspaceKeys returns the WorkspaceKeys of a store, whose changes are the
+// operator's.
 func NewWorkspaceKeys(store WorkspaceKeyStore, now func() time.Time) *WorkspaceKeys {
-	return &WorkspaceKeys{store: store, now: now}
+	return &WorkspaceKeys{store: store, now: now, by: audit.Origin{Actor: audit.Operator}}
+}
+
+// By returns a WorkspaceKeys whose changes are made by somebody else.
+func (w *WorkspaceKeys) By(o audit.Origin) *WorkspaceKeys {
+	return &WorkspaceKeys{store: w.store, now: w.now, by: o}
 }
 
 const (
@@ -105,5 +112,5 @@ func (w *WorkspaceKeys) Check(ctx context.Context, id, text string) (WorkspaceKe
 
 // event is of no project: it is the deployment's own.
 func (w *WorkspaceKeys) event(kind audit.Kind, id string) audit.Event {
-	return audit.Event{At: w.now(), Kind: kind, Actor: "operator", Object: id}
+	return w.by.Event("", w.now(), kind, id)
 }

@@ -37,6 +37,7 @@ const (
 	RefreshToken      Kind = "rt"
 	ClientSecret      Kind = "cs"
 	HostedSession     Kind = "hs"
+	AdminSession      Kind = "as" // of the dashboard
 	ResourceServer    Kind = "rs"
 	Registration      Kind = "rat" // registration access token, RFC 7592 §2
 	WorkspaceKey      Kind = "wk"

@@ -34,6 +34,36 @@ CREATE TABLE workspace_key (
     revoked_at   BIGINT NOT NULL
 );
 
+-- People who look after the deployment, and how they prove it: a passkey, or a
+-- password and a code of an authenticator (decision 16). removed_at keeps the
+-- row of who has done things.
+CREATE TABLE administrator (
+    id              TEXT PRIMARY KEY,
+    email           TEXT NOT NULL,
+    email_folded    TEXT NOT NULL,
+    password_hash   TEXT NOT NULL, -- PHC string, '' without a password
+    totp_secret     BYTEA NOT NULL, -- sealed for this row, empty without a password
+    totp_step       BIGINT NOT NULL, -- the last time step whose code was used
+    created_at      BIGINT NOT NULL,
+    last_sign_in_at BIGINT NOT NULL,
+    removed_at      BIGINT NOT NULL
+);
+CREATE UNIQUE INDEX administrator_address ON administrator (email_folded) WHERE removed_at = 0;
+
+CREATE TABLE administrator_session (
+    id               TEXT PRIMARY KEY,
+    administrator_id TEXT NOT NULL REFERENCES administrator (id) ON DELETE CASCADE,
+    secret_hash      BYTEA NOT NULL,
+    address          TEXT NOT NULL,
+    user_agent       TEXT NOT NULL,
+    created_at       BIGINT NOT NULL,
+    last_seen_at     BIGINT NOT NULL,
+    idle_expires_at  BIGINT NOT NULL,
+    expires_at       BIGINT NOT NULL
+);
+CREATE INDEX administrator_session_of ON administrator_session (administrator_id);
+CREATE INDEX administrator_session_expiry ON administrator_session (idle_expires_at);
+
 -- The servers that are alive. PostgreSQL only: a SQLite file has one server.
 CREATE TABLE node (
     id         TEXT PRIMARY KEY,
