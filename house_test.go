@@ -48,7 +48,7 @@ var mayImport = map[string]string{
 	"internal/store": "project rbac audit signing identity signin oauth secret",
 
 	"internal/login": "project identity rbac signin oauth audit web secret wire",
-	"internal/admin": "project identity rbac signin oauth audit web signing secret wire",
+	"internal/admin": "project identity rbac signin oauth audit web signing secret wire picture",
 	"internal/api":   "project identity rbac signin oauth audit web signing secret wire",
 
 	"internal/server": "project rbac signing web mail audit identity signin oauth store login admin api secret wire",
@@ -62,18 +62,21 @@ var mayImport = map[string]string{
 
 	// The set-up commands call the operations that the dashboard will call:
 	// docs/decisions/0001.
-	"cmd/postern": "server dev client doctor store project oauth identity rbac signing audit picture secret",
+	"cmd/postern": "server dev client doctor store project oauth identity rbac signing signin audit picture secret",
 }
 
 // thirdParty says which packages may import a module; tests may import all of
 // these. A module without a row needs a decision.
 var thirdParty = map[string]string{
 	"code.dny.dev/ssrf":                      "internal/web",
+	"github.com/boombuler/barcode":           "internal/signin",
 	"github.com/caarlos0/env/v11":            "cmd/postern",
 	"github.com/coreos/go-oidc/v3":           "",
 	"github.com/go-jose/go-jose/v4":          "internal/signing",
+	"github.com/go-webauthn/webauthn":        "internal/signin",
 	"github.com/goccy/go-yaml":               "cmd/postern internal/rbac",
 	"github.com/golang-jwt/jwt/v5":           "guard guard/guardtest",
+	"github.com/descope/virtualwebauthn":     "",
 	"github.com/google/go-cmp":               "",
 	"github.com/google/uuid":                 "examples",
 	"github.com/jackc/pgx/v5":                "internal/store",
@@ -81,6 +84,7 @@ var thirdParty = map[string]string{
 	"github.com/maypok86/otter/v2":           "internal/oauth internal/web",
 	"github.com/google/jsonschema-go":        "examples",
 	"github.com/modelcontextprotocol/go-sdk": "guard/mcpguard examples",
+	"github.com/pquerna/otp":                 "internal/signin",
 	"github.com/pressly/goose/v3":            "internal/store",
 	"github.com/rogpeppe/go-internal":        "",
 	"github.com/rs/cors":                     "internal/web internal/server",
@@ -121,8 +125,8 @@ var calls = map[string]string{
 	"time.Tick":          "internal/server",
 	"time.Sleep":         "",
 	"net/http.Error":     "",
-	"net/http.SetCookie": "internal/login",
-	"net/http.Cookie":    "internal/login",
+	"net/http.SetCookie": "internal/login internal/admin",
+	"net/http.Cookie":    "internal/login internal/admin",
 	"fmt.Print":          "",
 	"fmt.Printf":         "",
 	"fmt.Println":        "",

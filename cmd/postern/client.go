@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,7 +15,8 @@ import (
 
 func (p *program) clientCommand() *cobra.Command {
 	c := group("client", "Register connected apps by hand, and look after all of them",
-		p.clientCreate(), p.clientList(), p.clientShow(), p.clientDelete(), p.clientRotateSecret())
+		p.clientCreate(), p.clientList(), p.clientShow(), p.clientSet(), p.clientRotateSecret(), p.clientGrants(), p.clientRevokeAll(),
+		p.clientBlock(), p.clientUnblock(), p.clientDelete())
 	c.PersistentFlags().Bool("json", false, "print JSON")
 	c.PersistentFlags().String("project", "", "which project, by id or issuer; not needed when there is one")
 	return c
@@ -78,30 +80,43 @@ Types:
 const everyClient = 200
 
 func (p *program) clientList() *cobra.Command {
-	return &cobra.Command{
-		Use:   "list",
-		Short: "List the connected apps of a project, however they came to be known",
-		Args:  needs(),
-		RunE: p.ofProject(func(ctx context.Context, d *desk, one *project.Project, _ []string) error {
-			all, after := []clientJSON{}, ""
+	var kind, how string
+	var blocked bool
+	c := &cobra.Command{
+		Use:   "list [NAME]",
+		Short: "List connected apps by name, all or those whose name begins with NAME",
+		Args:  atMost(1),
+		RunE: p.ofProject(func(ctx context.Context, d *desk, one *project.Project, args []string) error {
+			q := oauth.ClientQuery{
+				Text: strings.Join(args, ""), Type: oauth.ClientType(strings.ReplaceAll(kind, "-", "_")), Creation: oauth.Creation(how),
+				Blocked: blocked, Limit: everyClient,
+			}
+			all := []clientJSON{}
 			var rows [][]string
 			for {
-				page, err := d.clients.Clients(ctx, one, after, everyClient)
+				page, err := d.clients.FindClients(ctx, one, q)
 				if err != nil {
-					return err
+					return advise(err, "postern client list --help")
 				}
 				for _, c := range page {
 					all = append(all, describeClient(c))
-					rows = append(rows, []string{d.out.bright(printable(c.Name())), typeName(c.Type), string(c.Creation), stamp(c.LastRegisteredAt), c.PublicID()})
+					state := stamp(c.LastRegisteredAt)
+					if c.Blocked {
+						state = "blocked"
+					}
+					rows = append(rows, []string{d.out.bright(printable(c.Name())), typeName(c.Type), string(c.Creation), state, c.PublicID()})
 				}
 				if len(page) < everyClient {
 					break
 				}
-				after = page[len(page)-1].ID
+				q.After = page[len(page)-1].ID
 			}
 			switch {
 			case d.json:
 				return d.out.json(all)
+			case len(all) == 0 && (q.Text != "" || kind != "" || how != "" || blocked):
+				d.out.line("No connected app is like that.")
+				return nil
 			case len(all) == 0:
 				d.out.line("No connected app yet. MCP clients register by themselves, or:   %s",
 					d.out.green("postern client create --name NAME --redirect-uri URL"))
@@ -111,6 +126,11 @@ func (p *program) clientList() *cobra.Command {
 			return nil
 		}),
 	}
+	f := c.Flags()
+	f.StringVar(&kind, "type", "", "only first-party, first-party-public, third-party or third-party-public")
+	f.StringVar(&how, "how", "", "only those that came to be known as preregistered, dynamic or document")
+	f.BoolVar(&blocked, "blocked", false, "only blocked ones")
+	return c
 }
 
 // printable keeps a name that a stranger chose from steering the terminal.
@@ -150,6 +170,243 @@ func (d *desk) client(ctx context.Context, p *project.Project, id string) (oauth
 		return c, wrong("postern client list", "the project %s has no client %s", p.Name, id)
 	}
 	return c, err
+}
+
+func (p *program) clientSet() *cobra.Command {
+	var name, bypass string
+	var add, remove, addOut, removeOut []string
+	c := &cobra.Command{
+		Use:   "set CLIENT_ID",
+		Short: "Change a client that was registered by hand",
+		Long: `Change a client that was registered by hand: its name, where its answers may go,
+whether people are asked. Whoever agreed to it is asked once more.`,
+		Args: needs("the client id"),
+		RunE: p.ofProject(func(ctx context.Context, d *desk, one *project.Project, args []string) error {
+			c, err := d.client(ctx, one, args[0])
+			if err != nil {
+				return err
+			}
+			if name == "" && bypass == "" && len(add)+len(remove)+len(addOut)+len(removeOut) == 0 {
+				return wrong("postern client set --help", "say what to change")
+			}
+			if bypass != "" && bypass != "on" && bypass != "off" {
+				return wrong("postern client set --help", "--bypass-consent is on or off")
+			}
+			changed, err := d.clients.ChangeClient(ctx, one, c.ID, func(c *oauth.Client) error {
+				if name != "" {
+					c.Metadata.ClientName = name
+				}
+				if bypass != "" {
+					c.BypassConsent = bypass == "on"
+				}
+				if c.Metadata.RedirectURIs, err = edited(c.Metadata.RedirectURIs, add, remove); err != nil {
+					return err
+				}
+				c.Metadata.PostLogoutRedirectURIs, err = edited(c.Metadata.PostLogoutRedirectURIs, addOut, removeOut)
+				return err
+			})
+			if err != nil {
+				return advise(err, "postern client show "+c.ID)
+			}
+			if d.json {
+				return d.out.json(describeClient(changed))
+			}
+			d.out.line("%s changed %s", d.out.ok(), d.out.bright(printable(changed.Name())))
+			d.out.line("")
+			d.out.facts(clientFacts(changed)...)
+			return nil
+		}),
+	}
+	f := c.Flags()
+	f.StringVar(&name, "name", "", "what people read when it asks for permission")
+	f.StringArrayVar(&add, "redirect-uri", nil, "add an address where answers may go; may repeat")
+	f.StringArrayVar(&remove, "remove-redirect-uri", nil, "take one away; may repeat")
+	f.StringArrayVar(&addOut, "post-logout-redirect-uri", nil, "add an address for after signing out; may repeat")
+	f.StringArrayVar(&removeOut, "remove-post-logout-redirect-uri", nil, "take one away; may repeat")
+	f.StringVar(&bypass, "bypass-consent", "", "on: do not ask people (first party only); off: ask them")
+	return c
+}
+
+// edited is a list of addresses with some added and some taken away.
+func edited(uris, add, remove []string) ([]string, error) {
+	uris = append(slices.Clone(uris), add...)
+	for _, uri := range remove {
+		i := slices.Index(uris, uri)
+		if i < 0 {
+			return nil, project.Problem(uri + " is not one of its addresses")
+		}
+		uris = slices.Delete(uris, i, i+1)
+	}
+	return uris, nil
+}
+
+func (p *program) clientGrants() *cobra.Command {
+	return &cobra.Command{
+		Use:   "grants CLIENT_ID",
+		Short: "List who allows a connected app what",
+		Args:  needs("the client id"),
+		RunE: p.ofProject(func(ctx context.Context, d *desk, one *project.Project, args []string) error {
+			c, err := d.client(ctx, one, args[0])
+			if err != nil {
+				return err
+			}
+			all, before := []clientGrantJSON{}, ""
+			var rows [][]string
+			for {
+				page, err := d.clients.Grants(ctx, one, c.ID, before, everyClient)
+				if err != nil {
+					return err
+				}
+				for _, g := range page {
+					j := describeClientGrant(g)
+					all = append(all, j)
+					rows = append(rows, []string{d.out.bright(j.Subject), orNone(j.Scopes), stamp(g.Grant.CreatedAt), stamp(g.Grant.LastUsedAt), j.ID})
+				}
+				if len(page) < everyClient {
+					break
+				}
+				before = page[len(page)-1].Grant.ID
+			}
+			switch {
+			case d.json:
+				return d.out.json(all)
+			case len(all) == 0:
+				d.out.line("Nobody allows %s anything.", printable(c.Name()))
+				return nil
+			}
+			d.out.table([]string{"PERSON", "MAY", "SINCE", "LAST USED", "GRANT"}, rows)
+			return nil
+		}),
+	}
+}
+
+// clientGrantJSON is a grant of one client for programs.
+type clientGrantJSON struct {
+	ID           string     `json:"grant_id"`
+	Subject      string     `json:"subject"`
+	Organization string     `json:"organization_id,omitempty"`
+	Scopes       []string   `json:"scopes"`
+	CreatedAt    time.Time  `json:"created_at"`
+	LastUsedAt   *time.Time `json:"last_used_at,omitempty"`
+}
+
+func describeClientGrant(g oauth.ClientGrant) clientGrantJSON {
+	j := clientGrantJSON{ID: g.Grant.ID, Subject: g.Grant.Subject, Organization: g.Grant.Organization, Scopes: g.Scopes, CreatedAt: g.Grant.CreatedAt}
+	if j.Scopes == nil {
+		j.Scopes = []string{}
+	}
+	if !g.Grant.LastUsedAt.IsZero() {
+		j.LastUsedAt = &g.Grant.LastUsedAt
+	}
+	return j
+}
+
+func (p *program) clientRevokeAll() *cobra.Command {
+	return &cobra.Command{
+		Use:   "revoke-all CLIENT_ID",
+		Short: "End what everybody allowed a connected app; it may ask again",
+		Args:  needs("the client id"),
+		RunE: p.ofProject(func(ctx context.Context, d *desk, one *project.Project, args []string) error {
+			c, err := d.client(ctx, one, args[0])
+			if err != nil {
+				return err
+			}
+			n, err := d.clients.RevokeAll(ctx, one, c.ID)
+			if err != nil {
+				return advise(err, "postern client list")
+			}
+			return d.ended(c, n, "took back "+d.out.bright(printable(c.Name())))
+		}),
+	}
+}
+
+func (p *program) clientBlock() *cobra.Command {
+	return &cobra.Command{
+		Use:   "block CLIENT_ID",
+		Short: "Shut a connected app out; what people allowed it ends",
+		Args:  needs("the client id"),
+		RunE: p.ofProject(func(ctx context.Context, d *desk, one *project.Project, args []string) error {
+			c, err := d.client(ctx, one, args[0])
+			if err != nil {
+				return err
+			}
+			n, err := d.clients.Block(ctx, one, c.ID)
+			if err != nil {
+				return advise(err, "postern client list")
+			}
+			c.Blocked = true
+			return d.ended(c, n, "blocked "+d.out.bright(printable(c.Name())))
+		}),
+	}
+}
+
+// ended says what a command did to a connected app and how many grants ended
+// with it.
+func (d *desk) ended(c oauth.Client, grants int, what string) error {
+	if d.json {
+		return d.out.json(struct {
+			clientJSON
+			Revoked int `json:"grants_revoked"`
+		}{describeClient(c), grants})
+	}
+	ended := "grants ended"
+	if grants == 1 {
+		ended = "grant ended"
+	}
+	d.out.line("%s %s; %d %s", d.out.ok(), what, grants, ended)
+	d.out.line("%s", d.out.dim("Access tokens end at once where they are introspected, elsewhere when they expire."))
+	return nil
+}
+
+func (p *program) clientUnblock() *cobra.Command {
+	return &cobra.Command{
+		Use:   "unblock CLIENT_ID",
+		Short: "Let a connected app ask people again; what ended stays ended",
+		Args:  needs("the client id"),
+		RunE: p.ofProject(func(ctx context.Context, d *desk, one *project.Project, args []string) error {
+			c, err := d.client(ctx, one, args[0])
+			if err != nil {
+				return err
+			}
+			if err := d.clients.Unblock(ctx, one, c.ID); err != nil {
+				return advise(err, "postern client list")
+			}
+			if c.Blocked = false; d.json {
+				return d.out.json(describeClient(c))
+			}
+			d.out.line("%s %s may ask people again", d.out.ok(), d.out.bright(printable(c.Name())))
+			return nil
+		}),
+	}
+}
+
+func (p *program) grantCommand() *cobra.Command {
+	c := group("grant", "Take back what one person allowed one connected app", p.grantRevoke())
+	c.PersistentFlags().Bool("json", false, "print JSON")
+	c.PersistentFlags().String("project", "", "which project, by id or issuer; not needed when there is one")
+	return c
+}
+
+func (p *program) grantRevoke() *cobra.Command {
+	return &cobra.Command{
+		Use:   "revoke GRANT_ID",
+		Short: "End a grant with every token under it",
+		Args:  needs("the grant's id"),
+		RunE: p.ofProject(func(ctx context.Context, d *desk, one *project.Project, args []string) error {
+			g, err := d.clients.RevokeGrant(ctx, one, args[0])
+			switch {
+			case errors.Is(err, oauth.ErrNotFound):
+				return wrong("postern client grants CLIENT_ID", "the project %s has no grant %s", one.Name, args[0])
+			case err != nil:
+				return err
+			case d.json:
+				return d.out.json(map[string]any{"grant_id": g.ID, "subject": g.Subject, "connected_app_id": g.ClientID})
+			}
+			d.out.line("%s took back what %s allowed %s", d.out.ok(), d.out.bright(g.Subject), g.ClientID)
+			d.out.line("%s", d.out.dim("Access tokens end at once where they are introspected, elsewhere when they expire."))
+			return nil
+		}),
+	}
 }
 
 func (p *program) clientDelete() *cobra.Command {
@@ -216,6 +473,9 @@ func clientFacts(c oauth.Client) [][2]string {
 	}
 	if c.URL != "" {
 		facts = append(facts, [2]string{"Document read", stamp(c.FetchedAt)})
+	}
+	if c.BypassConsent {
+		facts = append(facts, [2]string{"Asks people", "no"})
 	}
 	if c.Blocked {
 		facts = append(facts, [2]string{"Blocked", "yes"})

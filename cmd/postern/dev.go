@@ -82,6 +82,8 @@ type devRun struct {
 	office     dev.SeededOKR
 	clients    *oauth.Setup
 	lines      chan devLine
+	firstLink  string // to the dashboard, until somebody looks after it
+	dashboard  string // its address, from then on
 }
 
 // devExample is an example and the project that it belongs to.
@@ -230,11 +232,14 @@ func (d *devRun) run(ctx context.Context, c Config, authority string, first, sec
 		return err
 	}
 	s, err := server.Open(ctx, server.Config{
-		Storage: opened, Mail: mails, Now: d.now, Version: version(), Drain: devDrain,
+		Storage: opened, URL: d.todo.issuer, Mail: mails, Now: d.now, Version: version(), Drain: devDrain,
 		Log: slog.New(slog.NewJSONHandler(logFile, &slog.HandlerOptions{Level: slog.LevelInfo})),
 		Dev: &server.Dev{Mailbox: mailbox, Roots: roots, Told: d.told},
 	})
 	if err != nil {
+		return storageFault(err, data)
+	}
+	if d.firstLink, d.dashboard, err = firstLink(ctx, opened.DB, d.todo.issuer, d.now); err != nil {
 		return storageFault(err, data)
 	}
 	return d.together(ctx, s, listeners, logFile)
@@ -408,6 +413,12 @@ func (d *devRun) banner() {
 	}
 	row("Postern", d.todo.issuer, "signs people in, asks, issues tokens")
 	row("Mailbox", d.todo.issuer+server.DevMailbox, "one-time codes arrive here, and below")
+	if d.dashboard != "" {
+		row("Dashboard", d.dashboard, "projects, people, apps, activity")
+	} else {
+		row("Dashboard", d.firstLink, "")
+		row("", "", "this link works once: who opens it is the administrator")
+	}
 	write("")
 	if d.okr != nil {
 		row("OKR manager", d.office.Resource, "objectives of an organization, by role")
@@ -450,7 +461,7 @@ func (d *devRun) told(e audit.Event, scopes []string) {
 	l := devLine{client: e.ClientID, text: strings.Join(scopes, " ")}
 	switch {
 	case e.Refused:
-		l.word, l.text, l.bad = "refused", e.Reason, true
+		l.word, l.text, l.bad = "refused", e.Reason+"   postern trace "+cmp.Or(e.Attempt, e.TraceID), true
 	case e.Kind == audit.ClientRegistered, e.Kind == audit.ClientCopied:
 		l.word = "registered"
 	case e.Kind == audit.GrantAllowed:

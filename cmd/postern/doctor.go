@@ -5,9 +5,12 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
+	"os"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,19 +21,37 @@ import (
 )
 
 func (p *program) doctorCommand() *cobra.Command {
+	walk := doctor.WalkConfig{Client: &http.Client{Timeout: 10 * time.Second}, Now: p.now}
+	tokenFile := ""
 	c := &cobra.Command{
 		Use:   "doctor [ISSUER]…",
 		Short: "Find out what is wrong, from outside and from here",
 		Long: `Look at the database, the master key, the mail server and the configuration of
 this side, then play a client: ask every project's issuer for its metadata and
 keys and compare them with what the specifications demand. Exit status 1 when
-something is wrong. With ISSUER only that is asked, from anywhere.`,
+something is wrong. With ISSUER only that is asked, from anywhere.
+
+With --mcp-url play an MCP client before any MCP server, whoever made it and
+its authorization server, up to the sign-in, and name the first thing that is
+wrong, whose turn it is and what to do:
+
+  postern doctor --mcp-url https://notes.example.com/mcp`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			issuers := args
-			look := doctor.Config{
-				Issuers: func() []string { return issuers },
-				Client:  &http.Client{Timeout: 10 * time.Second}, Now: p.now,
+			asJSON, err := cmd.Flags().GetBool("json")
+			if err != nil {
+				return err
 			}
+			asked := cmd.Flags().Changed("mcp-url")
+			switch {
+			case asked && len(args) > 0:
+				return misused(cmd, "give --mcp-url or issuers, not both")
+			case asked:
+				return p.walk(cmd, walk, tokenFile, asJSON)
+			case walk.Register || tokenFile != "":
+				return misused(cmd, "--register and --token-file go with --mcp-url")
+			}
+			issuers := args
+			look := doctor.Config{Issuers: func() []string { return issuers }, Client: walk.Client, Now: p.now}
 			if len(args) == 0 {
 				c, err := load(cmd)
 				if err != nil {
@@ -46,21 +67,73 @@ something is wrong. With ISSUER only that is asked, from anywhere.`,
 			if err != nil {
 				return err
 			}
-			asJSON, err := cmd.Flags().GetBool("json")
-			if err != nil {
-				return err
-			}
 			return p.diagnosis(results, asJSON)
 		},
 	}
 	addFlags(c.Flags())
 	c.Flags().Bool("json", false, "print JSON")
+	c.Flags().StringVar(&walk.URL, "mcp-url", "", "an MCP server to look at, by the URL that clients are given")
+	c.Flags().BoolVar(&walk.Register, "register", false, "with --mcp-url: also register a client, which stays at the authorization server")
+	c.Flags().StringVar(&tokenFile, "token-file", "", "with --mcp-url: a file with an access token to call the server with; - is standard input")
 	return c
 }
 
+// walk plays a client before one MCP server. A token comes by a file: others
+// can read a command line.
+func (p *program) walk(cmd *cobra.Command, c doctor.WalkConfig, tokenFile string, asJSON bool) error {
+	if tokenFile != "" {
+		token, err := readToken(cmd.InOrStdin(), tokenFile)
+		if err != nil {
+			return wrong("postern doctor --help", "%s: %s", printable(tokenFile), err)
+		}
+		c.Token = token
+	}
+	ctx, cancel := context.WithTimeout(cmd.Context(), 2*time.Minute) // slow servers, each within its own limit
+	defer cancel()
+	results, err := doctor.Walk(ctx, c)
+	if err != nil {
+		return err
+	}
+	if err := p.diagnosis(results, asJSON); err != nil || asJSON {
+		return err
+	}
+	p.out.line("")
+	p.out.line("%s", p.out.dim("Nothing is wrong as far as this went. --register tries a registration, --token-file a call."))
+	return nil
+}
+
+// maxToken bounds what is read of a token, in bytes.
+const maxToken = 64 << 10
+
+func readToken(stdin io.Reader, file string) (string, error) {
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return "", errors.New("the file cannot be read")
+		}
+		defer f.Close()
+		stdin = f
+	}
+	text, err := io.ReadAll(io.LimitReader(stdin, maxToken+1))
+	token := strings.TrimSpace(string(text))
+	switch {
+	case err != nil:
+		return "", errors.New("it cannot be read")
+	case token == "" || len(text) > maxToken || strings.ContainsFunc(token, func(c rune) bool { return c <= ' ' || c > '~' }):
+		return "", errors.New("there is no access token in it, and nothing else may be")
+	}
+	return token, nil
+}
+
+// diagnosis prints results. What a server wrote is in them.
 func (p *program) diagnosis(results []doctor.Result, asJSON bool) error {
 	var verdict error
-	for _, r := range results {
+	for i := range results {
+		r := &results[i]
+		r.Subject, r.Seen, r.Fix = printable(r.Subject), printable(r.Seen), printable(r.Fix)
+		for j := range r.Notes {
+			r.Notes[j] = printable(r.Notes[j])
+		}
 		if !r.OK {
 			verdict = errReported
 		}
@@ -88,8 +161,16 @@ func (p *program) diagnosis(results []doctor.Result, asJSON bool) error {
 			sign = p.out.fail()
 		}
 		p.out.line("%s   %-11s   %s", sign, r.Check, r.Seen)
+		below := strings.Repeat(" ", width(sign)+17)
 		if !r.OK && r.Fix != "" {
-			p.out.line("%s", "                     "+p.out.green(r.Fix))
+			fix := p.out.green(r.Fix)
+			if r.Turn != "" {
+				fix = p.out.dim("The "+string(r.Turn)+"'s turn:") + " " + fix
+			}
+			p.out.line("%s%s", below, fix)
+		}
+		for _, note := range r.Notes {
+			p.out.line("%s%s %s", below, p.out.amber("note"), note)
 		}
 	}
 	return verdict

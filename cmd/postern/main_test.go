@@ -37,6 +37,7 @@ import (
 //	await URL                   waits until URL answers 200
 //	await-text FILE PATTERN     waits until the pattern is in a file that is being written
 //	resource-server [not-it]    starts an MCP server's metadata; its address is $MCP
+//	resource-server [protected ISSUER]  the same with a server that refuses every token
 //	sign-in ISSUER EMAIL URL    signs in at a running "postern dev" and allows the client that opens URL
 //	keep NAME PATTERN           puts what the pattern's group matched in the last output into $NAME
 //	database                    makes an empty PostgreSQL database, in $POSTERN_DATABASE
@@ -160,6 +161,18 @@ func awaitText(ts *testscript.TestScript, _ bool, args []string) {
 
 func resourceServer(ts *testscript.TestScript, _ bool, args []string) {
 	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		issuer := "http://localhost:4000"
+		if len(args) > 1 && args[0] == "protected" {
+			if issuer = args[1]; r.URL.Path == "/mcp" {
+				code := ""
+				if r.Header.Get("Authorization") != "" {
+					code = `error="invalid_token", `
+				}
+				w.Header().Set("WWW-Authenticate", "Bearer "+code+`resource_metadata="http://`+r.Host+`/.well-known/oauth-protected-resource/mcp"`)
+				w.WriteHeader(http.StatusUnauthorized)
+				return
+			}
+		}
 		root := len(args) > 0 && args[0] == "at-root"
 		if want := map[bool]string{false: "/.well-known/oauth-protected-resource/mcp", true: "/.well-known/oauth-protected-resource"}[root]; r.URL.Path != want {
 			http.NotFound(w, r)
@@ -169,8 +182,9 @@ func resourceServer(ts *testscript.TestScript, _ bool, args []string) {
 		if len(args) > 0 && args[0] == "not-it" {
 			resource = "https://other.example.com/mcp"
 		}
+		w.Header().Set("Content-Type", "application/json")
 		_ = json.NewEncoder(w).Encode(map[string]any{
-			"resource": resource, "resource_name": "Notes", "authorization_servers": []string{"http://localhost:4000"},
+			"resource": resource, "resource_name": "Notes", "authorization_servers": []string{issuer},
 			"scopes_supported": []string{"read:notes", "write:notes", "notes.list", "delete:notes", "not one"},
 			"scope_details":    []map[string]any{{"name": "write:notes", "description": "Change your notes", "write": true}},
 		})

@@ -11,12 +11,13 @@ import (
 
 	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/identity"
+	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/project"
 )
 
 func (p *program) memberCommand() *cobra.Command {
 	c := group("member", "Look after the members of an organization",
-		p.memberAdd(), p.memberList(), p.memberShow(), p.memberSet(), p.memberRemove(), p.memberRestore(), p.memberSignOut())
+		p.memberAdd(), p.memberList(), p.memberShow(), p.memberSet(), p.memberRemove(), p.memberRestore(), p.memberSignOut(), p.memberRevoke())
 	c.PersistentFlags().Bool("json", false, "print JSON")
 	c.PersistentFlags().String("project", "", "which project, by id or issuer; not needed when there is one")
 	c.PersistentFlags().String("organization", "", "which organization, by slug or id")
@@ -130,25 +131,22 @@ func (p *program) memberShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			sessions, err := d.people.Sessions(ctx, one.ID, m.ID)
+			if err != nil {
+				return err
+			}
 			if d.json {
 				return d.out.json(struct {
 					memberJSON
-					ConnectedApps []grantJSON `json:"connected_apps"`
-				}{describeMember(m, o), describeGrants(apps)})
+					Sessions      []sessionJSON `json:"sessions"`
+					ConnectedApps []grantJSON   `json:"connected_apps"`
+				}{describeMember(m, o), describeSessions(sessions), describeGrants(apps)})
 			}
 			d.out.line("%s", d.out.bright(printable(m.Email)))
 			d.out.line("")
 			d.memberFacts(m, o)
-			d.out.line("")
-			var rows [][]string
-			for _, g := range describeGrants(apps) {
-				rows = append(rows, []string{d.out.bright(printable(g.Client)), orNone(g.Scopes), stamp(g.LastUsedAt)})
-			}
-			if len(rows) == 0 {
-				d.out.line("No connected app.")
-				return nil
-			}
-			d.out.table([]string{"CONNECTED APP", "MAY", "LAST USED"}, rows)
+			d.sessions(sessions)
+			d.grants(apps)
 			return nil
 		}),
 	}
@@ -240,16 +238,22 @@ func (p *program) memberRestore() *cobra.Command {
 }
 
 func (p *program) memberSignOut() *cobra.Command {
-	return &cobra.Command{
+	var session string
+	c := &cobra.Command{
 		Use:   "sign-out MEMBER",
-		Short: "Sign a member out everywhere; what they allowed stays",
+		Short: "Sign a member out everywhere, or end one session; what they allowed stays",
 		Args:  needs("the member's address or id"),
 		RunE: p.ofOrganization(func(ctx context.Context, d *desk, one *project.Project, o identity.Organization, args []string) error {
 			m, err := d.member(ctx, o, args[0])
 			if err != nil {
 				return err
 			}
-			n, err := d.people.SignOutMember(ctx, m, d.event(one, audit.SignedOut, o.ID))
+			n := 1
+			if session != "" {
+				err = d.endSession(ctx, one, m.ID, session, "postern member show "+args[0]+" --organization "+o.Slug)
+			} else {
+				n, err = d.people.SignOutMember(ctx, m, d.event(one, audit.SignedOut, o.ID))
+			}
 			if err != nil {
 				return organizationFault(err, "postern member list --organization "+o.Slug)
 			}
@@ -260,6 +264,42 @@ func (p *program) memberSignOut() *cobra.Command {
 			return nil
 		}),
 	}
+	c.Flags().StringVar(&session, "session", "", "the id of one session; it ends with the browser it is in, the others stay")
+	return c
+}
+
+func (p *program) memberRevoke() *cobra.Command {
+	var grant string
+	c := &cobra.Command{
+		Use:   "revoke MEMBER",
+		Short: "Sign a member out everywhere and take back everything they allowed, or one grant",
+		Args:  needs("the member's address or id"),
+		RunE: p.ofOrganization(func(ctx context.Context, d *desk, one *project.Project, o identity.Organization, args []string) error {
+			m, err := d.member(ctx, o, args[0])
+			if err != nil {
+				return err
+			}
+			if grant != "" {
+				who := oauth.Person{Subject: m.ID, Organization: o.ID}
+				if err := d.takeBack(ctx, one, who, grant, "postern member show "+args[0]+" --organization "+o.Slug); err != nil {
+					return err
+				}
+				return d.tookBack(map[string]any{"member_id": m.ID, "grants_revoked": 1}, m.Email)
+			}
+			grants, err := d.people.RevokeMember(ctx, m, d.event(one, audit.MemberRevoked, o.ID))
+			if err != nil {
+				return organizationFault(err, "postern member list --organization "+o.Slug)
+			}
+			if d.json {
+				return d.out.json(map[string]any{"member_id": m.ID, "grants_revoked": grants})
+			}
+			d.out.line("%s signed %s out everywhere and took back %d grants", d.out.ok(), d.out.bright(printable(m.Email)), grants)
+			d.out.line("%s", d.out.dim(tokensEnd))
+			return nil
+		}),
+	}
+	c.Flags().StringVar(&grant, "grant", "", "the id of one grant; the others and the sessions stay")
+	return c
 }
 
 // member finds a member by id or by the whole address.

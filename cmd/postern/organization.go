@@ -23,7 +23,8 @@ import (
 
 func (p *program) organizationCommand() *cobra.Command {
 	c := group("organization", "Look after the organizations of a B2B project",
-		p.organizationCreate(), p.organizationList(), p.organizationShow(), p.organizationSet(), p.organizationDelete())
+		p.organizationCreate(), p.organizationList(), p.organizationShow(), p.organizationSet(), p.organizationDelete(),
+		p.organizationApps(), p.organizationRevoke())
 	c.PersistentFlags().Bool("json", false, "print JSON")
 	c.PersistentFlags().String("project", "", "which project, by id or issuer; not needed when there is one")
 	return c
@@ -213,6 +214,83 @@ func (p *program) organizationDelete() *cobra.Command {
 				return d.out.json(describeOrganization(o))
 			}
 			d.out.line("%s deleted %s", d.out.ok(), d.out.bright(printable(o.Name)))
+			return nil
+		}),
+	}
+}
+
+// everyGrant is how many grants are read at once.
+const everyGrant = 200
+
+func (p *program) organizationApps() *cobra.Command {
+	return &cobra.Command{
+		Use:   "apps ORGANIZATION",
+		Short: "List the connected apps that members of an organization allowed",
+		Args:  needs("the organization's slug or id"),
+		RunE: p.ofB2B(func(ctx context.Context, d *desk, one *project.Project, args []string) error {
+			o, err := d.findOrganization(ctx, one, args[0])
+			if err != nil {
+				return err
+			}
+			all, after := []organizationGrantJSON{}, ""
+			var rows [][]string
+			for {
+				page, err := d.clients.OrganizationApps(ctx, one, o.ID, after, everyGrant)
+				if err != nil {
+					return err
+				}
+				for _, app := range page {
+					g := describeGrants([]oauth.ConnectedApp{app})[0]
+					all = append(all, organizationGrantJSON{g, app.Grant.Subject})
+					rows = append(rows, []string{d.out.bright(printable(g.Client)), app.Grant.Subject, orNone(g.Scopes), stamp(g.LastUsedAt), g.ID})
+				}
+				if len(page) < everyGrant {
+					break
+				}
+				after = page[len(page)-1].Grant.ID
+			}
+			switch {
+			case d.json:
+				return d.out.json(all)
+			case len(all) == 0:
+				d.out.line("No member of %s has a connected app.", printable(o.Name))
+				return nil
+			}
+			d.out.table([]string{"CONNECTED APP", "MEMBER", "MAY", "LAST USED", "GRANT"}, rows)
+			return nil
+		}),
+	}
+}
+
+// organizationGrantJSON is a member's grant for programs.
+type organizationGrantJSON struct {
+	grantJSON
+	MemberID string `json:"member_id"`
+}
+
+func (p *program) organizationRevoke() *cobra.Command {
+	return &cobra.Command{
+		Use:   "revoke ORGANIZATION CLIENT_ID",
+		Short: "Take back what every member of an organization allowed one connected app",
+		Args:  needs("the organization's slug or id", "the client id"),
+		RunE: p.ofB2B(func(ctx context.Context, d *desk, one *project.Project, args []string) error {
+			o, err := d.findOrganization(ctx, one, args[0])
+			if err != nil {
+				return err
+			}
+			c, err := d.client(ctx, one, args[1])
+			if err != nil {
+				return err
+			}
+			n, err := d.clients.TakeBackInOrganization(ctx, one, o.ID, c.ID)
+			if err != nil {
+				return organizationFault(err, "postern organization apps "+o.Slug)
+			}
+			if d.json {
+				return d.out.json(map[string]any{"organization_id": o.ID, "client_id": c.PublicID(), "grants_revoked": n})
+			}
+			d.out.line("%s took back %d grants for %s in %s", d.out.ok(), n, d.out.bright(printable(c.Name())), printable(o.Name))
+			d.out.line("%s", d.out.dim(tokensEnd))
 			return nil
 		}),
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/postern-id/postern/internal/picture"
 	"github.com/postern-id/postern/internal/project"
 	"github.com/postern-id/postern/internal/server"
+	"github.com/postern-id/postern/internal/signin"
 )
 
 func (p *program) projectCommand() *cobra.Command {
@@ -145,6 +146,7 @@ func (p *program) projectShow() *cobra.Command {
 
 func (p *program) projectSet() *cobra.Command {
 	var ref string
+	var yes bool
 	var known []string
 	for _, k := range knobs() {
 		known = append(known, fmt.Sprintf("  %-24s %s", k.name, k.values))
@@ -152,14 +154,23 @@ func (p *program) projectSet() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "set SETTING VALUE [SETTING VALUE]…",
 		Short: "Change settings of a project; a running server follows within a second",
-		Long:  "Change settings of a project; a running server follows within a second.\n\nSettings:\n" + strings.Join(known, "\n"),
+		Long: "Change settings of a project; a running server follows within a second.\n\n" +
+			"A new issuer ends everything that was issued under the old one: the command says\n" +
+			"who must sign in again before it does anything, and asks; --yes answers.\n\n" +
+			"Settings:\n" + strings.Join(known, "\n"),
 		Args: func(cmd *cobra.Command, args []string) error {
 			if len(args) == 0 || len(args)%2 != 0 {
 				return misused(cmd, "%s needs a setting and its value, such as: dynamic-registration off", cmd.CommandPath())
 			}
 			return nil
 		},
-		RunE: p.atDesk(func(ctx context.Context, d *desk, args []string) error {
+		RunE: func(cmd *cobra.Command, args []string) error {
+			d, err := p.newDesk(cmd, false)
+			if err != nil {
+				return err
+			}
+			defer d.close()
+			ctx := cmd.Context()
 			one, err := d.project(ctx, ref)
 			if err != nil {
 				return err
@@ -174,6 +185,13 @@ func (p *program) projectSet() *cobra.Command {
 			if len(problems) > 0 {
 				return &fault{problems: problems, next: "postern project set --help"}
 			}
+			var moved *movedJSON
+			if trial.Issuer != one.Issuer {
+				if moved, err = d.moveIssuer(cmd, one, trial.Issuer, yes); err != nil {
+					return err
+				}
+				one.Issuer = trial.Issuer
+			}
 			if err := d.apply(ctx, one, args); err != nil {
 				return advise(err, "postern project show")
 			}
@@ -181,16 +199,75 @@ func (p *program) projectSet() *cobra.Command {
 				return err
 			}
 			if d.json {
-				return d.out.json(describeProject(one))
+				return d.out.json(struct {
+					projectJSON
+					*movedJSON
+				}{describeProject(one), moved})
 			}
 			for i := 0; i < len(args); i += 2 {
 				d.out.line("%s %s is %s", d.out.ok(), args[i], d.out.bright(knob(args[i]).get(one)))
 			}
+			if moved != nil {
+				d.issuerLetters(one)
+			}
 			return nil
-		}),
+		},
 	}
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask before a new issuer ends what was issued")
 	c.Flags().StringVar(&ref, "project", "", "which project, by id or issuer; not needed when there is one")
 	return c
+}
+
+// moveIssuer gives a project another issuer, after it has said what ends.
+func (d *desk) moveIssuer(cmd *cobra.Command, one *project.Project, issuer string, yes bool) (*movedJSON, error) {
+	ctx := cmd.Context()
+	if d.current != "" {
+		return nil, wrong("POSTERN_PORT=4100 postern dev", "postern dev gives its projects their addresses; only its port can be chosen")
+	}
+	if d.config.Mail.Transport == "console" { // what the server would refuse at its next start
+		if problems := server.Unfit(one.Name, issuer, true); len(problems) > 0 {
+			return nil, &fault{problems: problems, next: settingsHelp}
+		}
+	}
+	impact, err := d.projects.IssuerImpact(ctx, one)
+	if err != nil {
+		return nil, err
+	}
+	d.impact("What was issued by "+one.Issuer, impact)
+	if impact.Authorizations > 0 && !yes {
+		if err := d.program.ask(cmd, !d.json); err != nil {
+			return nil, err
+		}
+	}
+	ended, err := d.projects.SetIssuer(ctx, one, issuer)
+	if err != nil {
+		return nil, advise(err, "postern project list")
+	}
+	moved := describeMoved(impact, ended)
+	for _, c := range impact.Connections {
+		moved.Callbacks = append(moved.Callbacks, callbackJSON{c.OrganizationID, c.Organization, issuer + signin.CallbackPath + c.OrganizationID})
+	}
+	if !d.json && len(moved.Callbacks) > 0 {
+		d.out.line("These organizations have a sign-in service of their own, which has to know a new redirect URI:")
+		d.out.line("")
+		var rows [][]string
+		for _, c := range moved.Callbacks {
+			rows = append(rows, []string{d.out.bright(printable(c.Organization)), c.URI})
+		}
+		d.out.table([]string{"ORGANIZATION", "REDIRECT URI"}, rows)
+		d.out.line("")
+	}
+	return &moved, nil
+}
+
+// issuerLetters says who else has to learn of a new issuer.
+func (d *desk) issuerLetters(one *project.Project) {
+	d.out.line("")
+	d.out.line("Set %s as the issuer of every MCP server and of your own clients;", one.Issuer)
+	d.out.line("people sign in again there, for their cookies belong to the old host.")
+	for _, r := range one.Resources {
+		d.out.line("   %s", r.URI)
+	}
 }
 
 // apply writes settings, given as pairs that set accepted.
@@ -292,6 +369,10 @@ func knobs() []aKnob {
 			}
 			p.Name = strings.TrimSpace(v)
 			return nil
+		}},
+		{"issuer", "an address such as https://auth.example.com", func(p *project.Project) string { return p.Issuer }, func(p *project.Project, v string) error {
+			p.Issuer = v
+			return project.CheckIssuer(v)
 		}},
 		{logoKnob, "a PNG, JPEG, GIF or WebP file of at most 256 KiB and 2048 by 2048 pixels, or none", func(p *project.Project) string {
 			if p.Logo != "" {

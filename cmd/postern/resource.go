@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -19,7 +20,7 @@ import (
 
 func (p *program) resourceCommand() *cobra.Command {
 	c := group("resource", "Register the MCP servers that trust a project",
-		p.resourceAdd(), p.resourceList(), p.resourceShow(), p.resourceRemove())
+		p.resourceAdd(), p.resourceList(), p.resourceShow(), p.resourceMove(), p.resourceRemove())
 	c.PersistentFlags().Bool("json", false, "print JSON")
 	c.PersistentFlags().String("project", "", "which project, by id or issuer; not needed when there is one")
 	return c
@@ -362,6 +363,115 @@ func (p *program) resourceShow() *cobra.Command {
 			return nil
 		}),
 	}
+}
+
+func (p *program) resourceMove() *cobra.Command {
+	var yes bool
+	c := &cobra.Command{
+		Use:   "move OLD NEW",
+		Short: "Give an MCP server another URL, and say who must connect again",
+		Long: `Give an MCP server another URL. It stays the same server: its id, scopes and
+secret stay, and people are not asked again for what they allowed or declined.
+Aliases go with it to the new host, with the paths they have.
+
+The URL stands in every token for it, so what connected apps hold ends: they
+connect again, at the new URL. The command says which before it does anything,
+and asks where there are any; --yes answers.`,
+		Args: needs("the URL that it has", "the URL that it gets"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return p.ofProject(func(ctx context.Context, d *desk, one *project.Project, args []string) error {
+				const next = "postern resource list"
+				impact, err := d.projects.MoveImpact(ctx, one, args[0])
+				if err != nil {
+					return advise(err, next)
+				}
+				if _, err := one.Moved(args[0], args[1]); err != nil {
+					return advise(err, next)
+				}
+				d.impact("Access for "+args[0], impact)
+				if impact.Authorizations > 0 && !yes {
+					if err := p.ask(cmd, !d.json); err != nil {
+						return err
+					}
+				}
+				after, ended, err := d.projects.MoveResource(ctx, one, args[0], args[1])
+				if err != nil {
+					return advise(err, next)
+				}
+				if d.json {
+					return d.out.json(struct {
+						resourceJSON
+						movedJSON
+					}{describeResource(after), describeMoved(impact, ended)})
+				}
+				d.out.line("%s %s is now %s", d.out.ok(), args[0], d.out.bright(after.URI))
+				for _, alias := range after.Aliases {
+					d.out.line("   alias %s", alias)
+				}
+				d.out.line("")
+				d.out.line("Tell the server itself (resource and audience in its settings), and change redirect URIs of")
+				d.out.line("your own clients at its old address: postern client list")
+				return nil
+			})(cmd, args)
+		},
+	}
+	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	return c
+}
+
+// impact prints what is about to end.
+func (d *desk) impact(what string, i project.Impact) {
+	if d.json {
+		return
+	}
+	if i.Authorizations == 0 {
+		d.out.line("%s: nobody has any, so nobody has to connect again.", what)
+		d.out.line("")
+		return
+	}
+	d.out.line("%s ends. To be connected again:", what)
+	d.out.line("")
+	var rows [][]string
+	for _, app := range i.Apps {
+		rows = append(rows, []string{d.out.bright(printable(app.Name)), strconv.Itoa(app.People), app.ClientID})
+	}
+	if more := i.Clients - len(i.Apps); more > 0 {
+		rows = append(rows, []string{fmt.Sprintf("and %d more", more), "", ""})
+	}
+	d.out.table([]string{"CONNECTED APP", "PEOPLE", "CLIENT ID"}, rows)
+	d.out.line("")
+	d.out.line("In all: connected apps %d, people %d, authorizations %d.", i.Clients, i.People, i.Authorizations)
+	d.out.line("")
+}
+
+// movedJSON is what a new address ended, for programs.
+type movedJSON struct {
+	Ended  int         `json:"ended_authorizations"`
+	People int         `json:"people"`
+	Apps   []endedJSON `json:"connected_apps"` // those with the most people
+	More   int         `json:"more_connected_apps,omitempty"`
+
+	Callbacks []callbackJSON `json:"sso_redirect_uris,omitempty"` // of a new issuer
+}
+
+type callbackJSON struct {
+	OrganizationID string `json:"organization_id"`
+	Organization   string `json:"organization_name"`
+	URI            string `json:"redirect_uri"`
+}
+
+type endedJSON struct {
+	ClientID string `json:"client_id"`
+	Name     string `json:"name"`
+	People   int    `json:"people"`
+}
+
+func describeMoved(i project.Impact, ended int) movedJSON {
+	j := movedJSON{Ended: ended, People: i.People, Apps: []endedJSON{}, More: i.Clients - len(i.Apps)}
+	for _, app := range i.Apps {
+		j.Apps = append(j.Apps, endedJSON(app))
+	}
+	return j
 }
 
 func (p *program) resourceRemove() *cobra.Command {

@@ -73,8 +73,8 @@ does; docs/guide/install.md has the five that matter.`,
 	addFlags(root.PersistentFlags(), "data", "database", "database_file")
 	root.AddCommand(
 		p.serveCommand(), p.devCommand(), p.migrateCommand(), p.configCommand(), p.doctorCommand(), p.keysCommand(),
-		p.projectCommand(), p.resourceCommand(), p.clientCommand(), p.userCommand(), p.organizationCommand(), p.memberCommand(),
-		p.policyCommand(), p.workspaceKeyCommand(), p.versionCommand(),
+		p.projectCommand(), p.resourceCommand(), p.clientCommand(), p.grantCommand(), p.userCommand(), p.organizationCommand(), p.memberCommand(),
+		p.policyCommand(), p.workspaceKeyCommand(), p.auditCommand(), p.traceCommand(), p.adminCommand(), p.versionCommand(),
 	)
 	return root
 }

@@ -54,7 +54,7 @@ func (p *program) serve(ctx context.Context, c Config) error {
 	}
 	proxies, _ := c.proxies(new([]string))
 	config := server.Config{
-		Storage: opened, Proxies: proxies, Certificate: c.TLS.Certificate, Key: c.TLS.Key, Migrate: c.Migrate,
+		Storage: opened, URL: c.URL, Proxies: proxies, Certificate: c.TLS.Certificate, Key: c.TLS.Key, Migrate: c.Migrate,
 		Log: log, Now: p.now, Version: version(),
 	}
 	if c.Mail.Transport == "console" {
@@ -97,6 +97,10 @@ func (p *program) greet(ctx context.Context, c Config, opened *server.Storage, l
 		if one.Secure() && c.TLS.Certificate == "" && len(c.BehindProxy) == 0 {
 			p.err.line("%s   this issuer is https, but nothing here speaks TLS and no proxy is named: set behind_proxy", p.err.amber("note"))
 		}
+	}
+	if link, _, err := firstLink(ctx, opened.DB, c.URL, p.now); err == nil && link != "" {
+		p.err.line("Nobody looks after this deployment yet. Whoever opens this link within 24 hours is its first administrator:")
+		p.err.line("%s", p.err.amber(link))
 	}
 	if len(projects) == 0 {
 		p.err.line("There is no project yet. In another terminal:")

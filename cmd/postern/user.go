@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"strings"
@@ -15,8 +16,8 @@ import (
 )
 
 func (p *program) userCommand() *cobra.Command {
-	c := group("user", "Look at the people of a project, and take back what they allowed",
-		p.userList(), p.userShow(), p.userRevoke())
+	c := group("user", "Look at the people of a project, sign them out, and take back what they allowed",
+		p.userList(), p.userShow(), p.userSignOut(), p.userRevoke(), p.userActivate(false), p.userActivate(true), p.userDelete())
 	c.PersistentFlags().Bool("json", false, "print JSON")
 	c.PersistentFlags().String("project", "", "which project, by id or issuer; not needed when there is one")
 	return c
@@ -74,11 +75,16 @@ func (p *program) userShow() *cobra.Command {
 			if err != nil {
 				return err
 			}
+			sessions, err := d.people.Sessions(ctx, one.ID, u.ID)
+			if err != nil {
+				return err
+			}
 			if d.json {
 				return d.out.json(struct {
 					userJSON
-					ConnectedApps []grantJSON `json:"connected_apps"`
-				}{describeUser(u), describeGrants(apps)})
+					Sessions      []sessionJSON `json:"sessions"`
+					ConnectedApps []grantJSON   `json:"connected_apps"`
+				}{describeUser(u), describeSessions(sessions), describeGrants(apps)})
 			}
 			d.out.line("%s", d.out.bright(printable(u.Email)))
 			d.out.line("")
@@ -86,30 +92,155 @@ func (p *program) userShow() *cobra.Command {
 				[2]string{"Id", u.ID}, [2]string{"Since", stamp(u.CreatedAt)}, [2]string{"Last sign-in", stamp(u.LastSignInAt)},
 				[2]string{"May sign in", yesNo(u.Active)},
 			)
-			d.out.line("")
-			var rows [][]string
-			for _, g := range describeGrants(apps) {
-				rows = append(rows, []string{d.out.bright(printable(g.Client)), orNone(g.Scopes), stamp(g.LastUsedAt)})
+			d.sessions(sessions)
+			d.grants(apps)
+			return nil
+		}),
+	}
+}
+
+// sessions prints where a person is signed in.
+func (d *desk) sessions(sessions []identity.Session) {
+	if len(sessions) == 0 {
+		return
+	}
+	var rows [][]string
+	for _, s := range sessions {
+		rows = append(rows, []string{cmp.Or(s.Address, "unknown"), stamp(s.CreatedAt), stamp(s.LastSeenAt), s.ID})
+	}
+	d.out.line("")
+	d.out.table([]string{"SIGNED IN FROM", "SINCE", "LAST SEEN", "SESSION"}, rows)
+}
+
+// grants prints what a person allowed.
+func (d *desk) grants(apps []oauth.ConnectedApp) {
+	var rows [][]string
+	for _, g := range describeGrants(apps) {
+		rows = append(rows, []string{d.out.bright(printable(g.Client)), orNone(g.Scopes), stamp(g.LastUsedAt), g.ID})
+	}
+	d.out.line("")
+	if len(rows) == 0 {
+		d.out.line("No connected app.")
+		return
+	}
+	d.out.table([]string{"CONNECTED APP", "MAY", "LAST USED", "GRANT"}, rows)
+}
+
+func (p *program) userSignOut() *cobra.Command {
+	var session string
+	c := &cobra.Command{
+		Use:   "sign-out USER",
+		Short: "Sign a user out everywhere, or end one session; what they allowed stays",
+		Args:  needs("the user's address or id"),
+		RunE: p.ofProject(func(ctx context.Context, d *desk, one *project.Project, args []string) error {
+			u, err := d.user(ctx, one, args[0])
+			if err != nil {
+				return err
 			}
-			if len(rows) == 0 {
-				d.out.line("No connected app.")
-				return nil
+			n, e := 1, d.event(one, audit.SignedOut, u.ID)
+			if session != "" {
+				err = d.endSession(ctx, one, u.ID, session, "postern user show "+args[0])
+			} else {
+				n, err = d.people.SignOutUser(ctx, u, e)
 			}
-			d.out.table([]string{"CONNECTED APP", "MAY", "LAST USED"}, rows)
+			if err != nil {
+				return advise(err, "postern user list")
+			}
+			if d.json {
+				return d.out.json(map[string]any{"user_id": u.ID, "sessions_ended": n})
+			}
+			d.out.line("%s signed %s out of %d sessions", d.out.ok(), d.out.bright(printable(u.Email)), n)
+			return nil
+		}),
+	}
+	c.Flags().StringVar(&session, "session", "", "the id of one session; the others stay")
+	return c
+}
+
+// endSession ends one session of a person; show is the command that lists them.
+func (d *desk) endSession(ctx context.Context, one *project.Project, subject, id, show string) error {
+	err := d.people.EndSession(ctx, one.ID, subject, id, d.event(one, audit.SignedOut, id))
+	if errors.Is(err, identity.ErrNotFound) {
+		return wrong(show, "there is no session %s", printable(id))
+	}
+	return err
+}
+
+// takeBack ends one grant of a person; show is the command that lists them.
+func (d *desk) takeBack(ctx context.Context, one *project.Project, who oauth.Person, grant, show string) error {
+	err := d.clients.TakeBack(ctx, one, who, grant)
+	if errors.Is(err, oauth.ErrNotFound) {
+		return wrong(show, "there is no grant %s", printable(grant))
+	}
+	return err
+}
+
+func (p *program) userActivate(active bool) *cobra.Command {
+	c := &cobra.Command{
+		Use:   "deactivate USER",
+		Short: "Shut a user out: signed out, everything they allowed taken back, no sign-in",
+		Args:  needs("the user's address or id"),
+	}
+	done := "shut out"
+	if active {
+		c.Use, c.Short, done = "activate USER", "Let a user sign in again; what was taken back stays so", "let in again"
+	}
+	c.RunE = p.ofProject(func(ctx context.Context, d *desk, one *project.Project, args []string) error {
+		u, err := d.user(ctx, one, args[0])
+		if err != nil {
+			return err
+		}
+		grants, err := d.people.SetActive(ctx, u, active, d.event(one, audit.UserActivated, u.ID))
+		if err != nil {
+			return advise(err, "postern user list")
+		}
+		if d.json {
+			return d.out.json(map[string]any{"user_id": u.ID, "active": active, "grants_revoked": grants})
+		}
+		d.out.line("%s %s: %s", d.out.ok(), done, d.out.bright(printable(u.Email)))
+		return nil
+	})
+	return c
+}
+
+func (p *program) userDelete() *cobra.Command {
+	return &cobra.Command{
+		Use:   "delete USER",
+		Short: "Delete a user with their sessions and everything they allowed",
+		Args:  needs("the user's address or id"),
+		RunE: p.ofProject(func(ctx context.Context, d *desk, one *project.Project, args []string) error {
+			u, err := d.user(ctx, one, args[0])
+			if err != nil {
+				return err
+			}
+			if err := d.people.DeleteUser(ctx, u, d.event(one, audit.UserDeleted, u.ID)); err != nil {
+				return advise(err, "postern user list")
+			}
+			if d.json {
+				return d.out.json(describeUser(u))
+			}
+			d.out.line("%s deleted %s", d.out.ok(), d.out.bright(printable(u.Email)))
 			return nil
 		}),
 	}
 }
 
 func (p *program) userRevoke() *cobra.Command {
-	return &cobra.Command{
+	var grant string
+	c := &cobra.Command{
 		Use:   "revoke USER",
-		Short: "Sign a user out everywhere and take back everything they allowed",
+		Short: "Sign a user out everywhere and take back everything they allowed, or one grant",
 		Args:  needs("the user's address or id"),
 		RunE: p.ofProject(func(ctx context.Context, d *desk, one *project.Project, args []string) error {
 			u, err := d.user(ctx, one, args[0])
 			if err != nil {
 				return err
+			}
+			if grant != "" {
+				if err := d.takeBack(ctx, one, oauth.Person{Subject: u.ID}, grant, "postern user show "+args[0]); err != nil {
+					return err
+				}
+				return d.tookBack(map[string]any{"user_id": u.ID, "grants_revoked": 1}, u.Email)
 			}
 			e := d.event(one, audit.UserRevoked, u.ID)
 			e.Subject = u.ID
@@ -121,10 +252,24 @@ func (p *program) userRevoke() *cobra.Command {
 				return d.out.json(map[string]any{"user_id": u.ID, "grants_revoked": grants})
 			}
 			d.out.line("%s signed %s out everywhere and took back %d grants", d.out.ok(), d.out.bright(printable(u.Email)), grants)
-			d.out.line("%s", d.out.dim("Access tokens end at once where they are introspected, elsewhere when they expire."))
+			d.out.line("%s", d.out.dim(tokensEnd))
 			return nil
 		}),
 	}
+	c.Flags().StringVar(&grant, "grant", "", "the id of one grant; the others and the sessions stay")
+	return c
+}
+
+const tokensEnd = "Access tokens end at once where they are introspected, elsewhere when they expire."
+
+// tookBack tells that one grant of a person ended.
+func (d *desk) tookBack(asJSON map[string]any, email string) error {
+	if d.json {
+		return d.out.json(asJSON)
+	}
+	d.out.line("%s took back one grant of %s", d.out.ok(), d.out.bright(printable(email)))
+	d.out.line("%s", d.out.dim(tokensEnd))
+	return nil
 }
 
 // user finds a user by id or by the whole address.
@@ -162,6 +307,24 @@ func describeUser(u identity.User) userJSON {
 		j.LastSignInAt = &u.LastSignInAt
 	}
 	return j
+}
+
+// sessionJSON is a session for programs.
+type sessionJSON struct {
+	ID         string    `json:"session_id"`
+	Address    string    `json:"address"`
+	UserAgent  string    `json:"user_agent"`
+	CreatedAt  time.Time `json:"created_at"`
+	LastSeenAt time.Time `json:"last_seen_at"`
+	ExpiresAt  time.Time `json:"expires_at"`
+}
+
+func describeSessions(sessions []identity.Session) []sessionJSON {
+	list := []sessionJSON{}
+	for _, s := range sessions {
+		list = append(list, sessionJSON{s.ID, s.Address, s.UserAgent, s.CreatedAt, s.LastSeenAt, s.ExpiresAt})
+	}
+	return list
 }
 
 // grantJSON is a grant for programs.

@@ -95,11 +95,11 @@ export async function startDev(...options: string[]): Promise<() => Promise<void
   };
 }
 
-/** Makes a certificate for localhost; its files, in a folder to remove. */
-export function certificate(): { dir: string; cert: string; key: string } {
+/** Makes a certificate for names of hosts; its files, in a folder to remove. */
+export function certificate(hosts = 'localhost'): { dir: string; cert: string; key: string } {
   const dir = mkdtempSync(join(tmpdir(), 'postern-certificate-'));
   const go = execFileSync('go', ['env', 'GOROOT'], { encoding: 'utf8' }).trim();
-  execFileSync('go', ['run', join(go, 'src/crypto/tls/generate_cert.go'), '--host', 'localhost', '--ca', '--ecdsa-curve', 'P256', '--duration', '24h'], {
+  execFileSync('go', ['run', join(go, 'src/crypto/tls/generate_cert.go'), '--host', hosts, '--ca', '--ecdsa-curve', 'P256', '--duration', '24h'], {
     cwd: dir,
     stdio: 'ignore',
   });

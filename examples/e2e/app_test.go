@@ -47,6 +47,8 @@ type app struct {
 	person *person // nil: nobody is there to ask
 	wallet *wallet
 
+	transport http.RoundTripper // nil is http.DefaultTransport
+
 	t        *testing.T
 	callback string
 	answers  chan url.Values
@@ -176,7 +178,11 @@ func (a *app) wantTrail(t *testing.T, want ...string) {
 type recording struct{ app *app }
 
 func (rec recording) RoundTrip(r *http.Request) (*http.Response, error) {
-	resp, err := http.DefaultTransport.RoundTrip(r)
+	transport := rec.app.transport
+	if transport == nil {
+		transport = http.DefaultTransport
+	}
+	resp, err := transport.RoundTrip(r)
 	status := "no answer"
 	if err == nil {
 		status = fmt.Sprint(resp.StatusCode)
@@ -330,27 +336,36 @@ type publisher struct {
 
 func newPublisher(t *testing.T) *publisher {
 	t.Helper()
+	certificate, authority := newCertificate(t, "localhost")
+	p := &publisher{authority: authority, documents: map[string][]byte{}}
+	p.Server = httptest.NewUnstartedServer(p)
+	p.TLS = &tls.Config{Certificates: []tls.Certificate{certificate}}
+	p.StartTLS()
+	t.Cleanup(p.Close)
+	return p
+}
+
+// newCertificate makes a certificate for some names, which is its own authority,
+// and returns it with the authority's PEM file.
+func newCertificate(t *testing.T, names ...string) (certificate tls.Certificate, authority string) {
+	t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		t.Fatal(err)
 	}
 	template := &x509.Certificate{
-		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Postern e2e"}, DNSNames: []string{"localhost"},
+		SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "Postern e2e"}, DNSNames: names,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour), BasicConstraintsValid: true, IsCA: true,
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &publisher{authority: filepath.Join(t.TempDir(), "authority.pem"), documents: map[string][]byte{}}
-	if err := os.WriteFile(p.authority, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
+	authority = filepath.Join(t.TempDir(), "authority.pem")
+	if err := os.WriteFile(authority, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p.Server = httptest.NewUnstartedServer(p)
-	p.TLS = &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
-	p.StartTLS()
-	t.Cleanup(p.Close)
-	return p
+	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, authority
 }
 
 // publish publishes a document under an address of its own, which becomes its

@@ -20,6 +20,7 @@ type client struct {
 	*postern
 	id       string
 	resource string
+	scope    string // what allow asks for
 	callback string
 	answers  chan url.Values
 	http     *http.Client
@@ -28,7 +29,7 @@ type client struct {
 // newClient registers a client for a resource server.
 func newClient(t *testing.T, p *postern, resource string) *client {
 	t.Helper()
-	c := &client{postern: p, resource: resource, answers: make(chan url.Values, 1)}
+	c := &client{postern: p, resource: resource, scope: readTodos + " " + writeTodos, answers: make(chan url.Values, 1)}
 	listener := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { c.answers <- r.URL.Query() }))
 	t.Cleanup(listener.Close)
 	c.callback = listener.URL + "/callback"
@@ -53,7 +54,7 @@ func (c *client) allow(t *testing.T, who *person) code {
 	challenge := sha256.Sum256([]byte(verifier))
 	at, err := who.visit(t.Context(), c.issuer+"/oauth/authorize?"+url.Values{
 		"response_type": {"code"}, "client_id": {c.id}, "redirect_uri": {c.callback}, "state": {"s"},
-		"scope": {readTodos + " " + writeTodos}, "resource": {c.resource},
+		"scope": {c.scope}, "resource": {c.resource},
 		"code_challenge": {base64.RawURLEncoding.EncodeToString(challenge[:])}, "code_challenge_method": {"S256"},
 	}.Encode())
 	if err != nil {

@@ -56,10 +56,13 @@ func environment(more ...string) []string {
 	return append(env, more...)
 }
 
-// start runs a program until the test ends.
+// start runs a program, by default one of ours, until the test ends.
 func start(t *testing.T, dir string, env []string, program string, args ...string) *process {
 	t.Helper()
-	p := &process{cmd: exec.Command(filepath.Join(binaries, program), args...), out: new(output), ended: make(chan struct{})}
+	if !filepath.IsAbs(program) {
+		program = filepath.Join(binaries, program)
+	}
+	p := &process{cmd: exec.Command(program, args...), out: new(output), ended: make(chan struct{})}
 	p.cmd.Dir, p.cmd.Env, p.cmd.Stdout, p.cmd.Stderr = dir, env, p.out, p.out
 	if err := p.cmd.Start(); err != nil {
 		t.Fatal(err)

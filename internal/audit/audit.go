@@ -29,6 +29,9 @@ const (
 	ClientCopied     Kind = "client.copied" // its metadata document could not be read; a stored copy stands for it
 	ClientDeleted    Kind = "client.deleted"
 	ClientExpired    Kind = "client.expired"
+	ClientChanged    Kind = "client.changed"
+	ClientBlocked    Kind = "client.blocked"
+	ClientUnblocked  Kind = "client.unblocked"
 	ClientRotated    Kind = "client.secret_rotated"
 	ClientRefused    Kind = "client.refused"
 	CodeSent         Kind = "signin.code_sent"
@@ -37,6 +40,9 @@ const (
 	SignedOut        Kind = "session.ended"
 	UserCreated      Kind = "user.created"
 	UserRevoked      Kind = "user.revoked"
+	UserDeactivated  Kind = "user.deactivated" // may not sign in; what they allowed was taken back
+	UserActivated    Kind = "user.activated"
+	UserDeleted      Kind = "user.deleted"
 
 	OrganizationCreated Kind = "organization.created"
 	OrganizationChanged Kind = "organization.changed"
@@ -47,6 +53,7 @@ const (
 	MemberChanged       Kind = "member.changed"
 	MemberRemoved       Kind = "member.removed"
 	MemberRestored      Kind = "member.restored"
+	MemberRevoked       Kind = "member.revoked" // signed out, and what they allowed taken back
 	MemberEntered       Kind = "member.entered" // began or went on with a session in an organization
 	PolicyApplied       Kind = "policy.applied"
 	SSOCreated          Kind = "sso.created" // an organization's connection to its own sign-in service
@@ -83,7 +90,8 @@ const (
 
 // Event is one row of the audit trail.
 type Event struct {
-	ProjectID string
+	ID        string // when it was read; ascending with time
+	ProjectID string // "" for what happened to the deployment
 	At        time.Time
 	Kind      Kind
 	Actor     string // a subject, a client id, a workspace key, or Operator; "" when unknown

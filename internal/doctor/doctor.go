@@ -7,34 +7,34 @@
 // Probe. Each Result is one line: what was looked at, what was seen, and for a
 // failure what to do.
 //
-// The package changes nothing, signs nobody in and sends no mail.
+// Walk does the same to an MCP server and its authorization servers, whoever
+// made them: it goes the way of an MCP client up to the sign-in and stops at
+// the first thing that is wrong.
+//
+// The package changes nothing unless it is asked to register a client, signs
+// nobody in and sends no mail.
 package doctor
 
 import (
 	"context"
-	"crypto/tls"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
-	"mime"
-	"net"
 	"net/http"
-	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 )
 
 // Result is the outcome of one look.
 type Result struct {
-	Subject string `json:"subject"` // an issuer, or "here" for what is on this side
-	Check   string `json:"check"`   // "metadata", "clock", "database" …
-	OK      bool   `json:"ok"`
-	Seen    string `json:"seen"`          // what was found, one line
-	Fix     string `json:"fix,omitempty"` // what to do; only when not OK
+	Subject string   `json:"subject"` // an issuer, an MCP server, or "here" for what is on this side
+	Check   string   `json:"check"`   // "metadata", "clock", "database" …
+	OK      bool     `json:"ok"`
+	Seen    string   `json:"seen"`            // what was found, one line
+	Turn    Turn     `json:"turn,omitempty"`  // whose turn it is; only from Walk and when not OK
+	Fix     string   `json:"fix,omitempty"`   // what to do; only when not OK
+	Notes   []string `json:"notes,omitempty"` // what some client will stumble over though it is not wrong
 }
 
 // Probe looks at something on the operator's side. Look returns what was seen;
@@ -49,16 +49,13 @@ type Probe struct {
 type Config struct {
 	Issuers func() []string // asked after the probes, which may have found them
 	Probes  []Probe
-	Client  *http.Client // asks the issuers; should have a time limit
+	Client  *http.Client // asks the issuers; should have a time limit. Redirects are not followed
 	Now     func() time.Time
 }
 
 // ClockTolerance is how far two clocks may be apart before tokens are refused
 // that should not be.
 const ClockTolerance = 10 * time.Second
-
-// maxDocument bounds what is read of an answer, in bytes.
-const maxDocument = 1 << 20
 
 // Run looks at everything and returns the results in a fixed order: the
 // probes, then issuer by issuer.
@@ -75,8 +72,11 @@ func Run(ctx context.Context, c Config) ([]Result, error) {
 		}
 		all = append(all, r)
 	}
+	client := *c.Client
+	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	c.Client = &client
 	for _, issuer := range c.Issuers() {
-		v := visit{Config: c, issuer: issuer}
+		v := visit{Config: c, subject: issuer}
 		v.look(ctx)
 		all = append(all, v.results...)
 	}
@@ -86,16 +86,16 @@ func Run(ctx context.Context, c Config) ([]Result, error) {
 // visit is a look at one issuer.
 type visit struct {
 	Config
-	issuer  string
+	subject string
 	results []Result
 }
 
 func (v *visit) good(check, format string, args ...any) {
-	v.results = append(v.results, Result{v.issuer, check, true, fmt.Sprintf(format, args...), ""})
+	v.results = append(v.results, Result{Subject: v.subject, Check: check, OK: true, Seen: fmt.Sprintf(format, args...)})
 }
 
 func (v *visit) bad(check, fix, format string, args ...any) {
-	v.results = append(v.results, Result{v.issuer, check, false, fmt.Sprintf(format, args...), fix})
+	v.results = append(v.results, Result{Subject: v.subject, Check: check, Seen: fmt.Sprintf(format, args...), Fix: fix})
 }
 
 // The two addresses of an issuer's metadata (RFC 8414 §3, OpenID Connect
@@ -106,15 +106,15 @@ const (
 )
 
 func (v *visit) look(ctx context.Context) {
-	oauth, head, err := v.fetch(ctx, v.issuer+oauthPath)
+	oauth, answer, err := v.fetch(ctx, v.subject+oauthPath, nil)
 	if err != nil {
-		v.bad("reachable", reachFix(v.issuer, err), "%s", reason(err))
+		v.bad("reachable", reachFix(v.subject, err), "%s", reason(err))
 		return
 	}
 	v.good("reachable", "answers on %s", oauthPath)
-	v.clock(head)
+	v.clock(answer.header)
 	v.metadata(oauthPath, oauth)
-	openid, _, err := v.fetch(ctx, v.issuer+openidPath)
+	openid, _, err := v.fetch(ctx, v.subject+openidPath, nil)
 	if err != nil {
 		v.bad("metadata", "route every path of the issuer's host to postern", "%s: %s", openidPath, reason(err))
 	} else {
@@ -144,9 +144,9 @@ func (v *visit) clock(h http.Header) {
 func (v *visit) metadata(path string, doc map[string]any) {
 	const fix = "ask postern directly; if it answers right, a proxy changes the document"
 	before := len(v.results)
-	if got, _ := doc["issuer"].(string); got != v.issuer {
+	if got, _ := doc["issuer"].(string); got != v.subject {
 		v.bad("metadata", "the issuer is set by \"postern project create --issuer\"; make sure the host belongs to this project",
-			"%s names the issuer %q, not %q", path, got, v.issuer)
+			"%s names the issuer %q, not %q", path, got, v.subject)
 	}
 	for _, name := range []string{"authorization_endpoint", "token_endpoint", "jwks_uri"} {
 		if _, ok := doc[name].(string); !ok {
@@ -158,7 +158,7 @@ func (v *visit) metadata(path string, doc map[string]any) {
 		if !ok || !strings.HasSuffix(name, "_endpoint") && name != "jwks_uri" || name == "authorization_endpoint" {
 			continue
 		}
-		if !strings.HasPrefix(address, v.issuer+"/") {
+		if !strings.HasPrefix(address, v.subject+"/") {
 			v.bad("metadata", fix, "%s has a %s outside the issuer: %s", path, name, address)
 		}
 	}
@@ -167,8 +167,7 @@ func (v *visit) metadata(path string, doc map[string]any) {
 		{"response_types_supported", "code"},
 		{"grant_types_supported", "authorization_code"},
 	} {
-		values, _ := doc[list[0]].([]any)
-		if !slices.Contains(values, any(list[1])) {
+		if !slices.Contains(texts(doc, list[0]), list[1]) {
 			v.bad("metadata", fix, "%s does not list %s in %s; MCP clients refuse it", path, list[1], list[0])
 		}
 	}
@@ -195,119 +194,81 @@ func (v *visit) same(a, b map[string]any) {
 // keys checks that the key set can verify what this issuer signs.
 func (v *visit) keys(ctx context.Context, doc map[string]any) {
 	address, _ := doc["jwks_uri"].(string)
-	if !strings.HasPrefix(address, v.issuer+"/") {
+	if !strings.HasPrefix(address, v.subject+"/") {
 		return // told already
 	}
-	set, _, err := v.fetch(ctx, address)
+	set, _, err := v.fetch(ctx, address, nil)
 	if err != nil {
 		v.bad("keys", "look at the server's log; /readyz tells whether its keys exist", "%s", reason(err))
 		return
 	}
-	list, _ := set["keys"].([]any)
-	var algorithms []string
-	for _, k := range list {
-		key, _ := k.(map[string]any)
-		if _, private := key["d"]; private {
-			v.bad("keys", "stop this server and rotate every key: postern keys rotate --now", "the key set holds a private key")
-			return
-		}
-		alg, _ := key["alg"].(string)
-		if kid, _ := key["kid"].(string); kid != "" && !slices.Contains(algorithms, alg) {
-			algorithms = append(algorithms, alg)
-		}
-	}
-	slices.Sort(algorithms)
-	if !slices.Contains(algorithms, "ES256") || !slices.Contains(algorithms, "RS256") {
-		v.bad("keys", "wait for /readyz; the RS256 key is made after the start", "the key set has %d keys for %v; ES256 and RS256 are needed", len(list), algorithms)
+	keys := readKeys(set)
+	if keys.private {
+		v.bad("keys", "stop this server and rotate every key: postern keys rotate --now", "the key set holds a private key")
 		return
 	}
-	v.good("keys", "%d keys: %s", len(list), strings.Join(algorithms, ", "))
+	if !slices.Contains(keys.algorithms, "ES256") || !slices.Contains(keys.algorithms, "RS256") {
+		v.bad("keys", "wait for /readyz; the RS256 key is made after the start", "the key set has %d keys for %v; ES256 and RS256 are needed", len(keys.all), keys.algorithms)
+		return
+	}
+	v.good("keys", "%d keys: %s", len(keys.all), strings.Join(keys.algorithms, ", "))
+}
+
+// keySet is a JSON Web Key Set (RFC 7517 §5) as a client looks at it.
+type keySet struct {
+	all        []map[string]any
+	algorithms []string // of the keys with an id, sorted, each once
+	private    bool     // a key can sign as well
+}
+
+func readKeys(set map[string]any) keySet {
+	var s keySet
+	list, _ := set["keys"].([]any)
+	for _, k := range list {
+		key, _ := k.(map[string]any)
+		s.all = append(s.all, key)
+		for _, secret := range []string{"d", "p", "q", "dp", "dq", "qi", "oth", "k"} { // RFC 7518 §6.2.2, §6.3.2, §6.4.1
+			if _, ok := key[secret]; ok {
+				s.private = true
+			}
+		}
+		if alg := text(key, "alg"); text(key, "kid") != "" && !slices.Contains(s.algorithms, alg) {
+			s.algorithms = append(s.algorithms, alg)
+		}
+	}
+	slices.Sort(s.algorithms)
+	return s
+}
+
+// text is a member that is a string, or nothing.
+func text(doc map[string]any, name string) string {
+	s, _ := doc[name].(string)
+	return s
+}
+
+// texts is a member that is a list of strings; others in it are left out.
+func texts(doc map[string]any, name string) []string {
+	list, _ := doc[name].([]any)
+	var all []string
+	for _, one := range list {
+		if s, ok := one.(string); ok {
+			all = append(all, s)
+		}
+	}
+	return all
 }
 
 // unknown checks that a path nobody knows is plainly not found: clients stop
 // at anything else (a page with 200, a redirect).
 func (v *visit) unknown(ctx context.Context) {
-	response, err := v.get(ctx, v.issuer+"/.well-known/postern-doctor")
+	a, err := v.send(ctx, http.MethodGet, v.subject+"/.well-known/postern-doctor", nil, "")
 	if err != nil {
 		return // told already
 	}
-	response.Body.Close()
-	if response.StatusCode != http.StatusNotFound {
+	if a.status != http.StatusNotFound {
 		v.bad("not found", "route every path of the issuer's host to postern; no other page may answer below /.well-known/",
-			"an unknown path answers %d instead of 404", response.StatusCode)
+			"an unknown path answers %d instead of 404", a.status)
 		return
 	}
 	v.good("not found", "unknown paths answer 404")
-}
-
-func (v *visit) get(ctx context.Context, address string) (*http.Response, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
-	if err != nil {
-		return nil, err
-	}
-	request.Header.Set("Accept", "application/json")
-	request.Header.Set("User-Agent", "postern-doctor")
-	client := *v.Client
-	client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
-	return client.Do(request)
-}
-
-// fetch reads one JSON object.
-func (v *visit) fetch(ctx context.Context, address string) (map[string]any, http.Header, error) {
-	response, err := v.get(ctx, address)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return nil, nil, statusError(response.StatusCode)
-	}
-	if kind, _, _ := mime.ParseMediaType(response.Header.Get("Content-Type")); kind != "application/json" {
-		return nil, nil, fmt.Errorf("answers with %s instead of application/json", strconv.Quote(kind))
-	}
-	var doc map[string]any
-	if err := json.NewDecoder(io.LimitReader(response.Body, maxDocument)).Decode(&doc); err != nil {
-		return nil, nil, errors.New("the answer is not a JSON object")
-	}
-	return doc, response.Header, nil
-}
-
-type statusError int
-
-func (e statusError) Error() string {
-	return fmt.Sprintf("answers %d %s", int(e), http.StatusText(int(e)))
-}
-
-// reason is a network error in few words.
-func reason(err error) string {
-	if u, ok := errors.AsType[*url.Error](err); ok {
-		if u.Timeout() {
-			return "no answer in time"
-		}
-		err = u.Err
-	}
-	return err.Error()
-}
-
-func reachFix(issuer string, err error) string {
-	host := issuer
-	if u, parseErr := url.Parse(issuer); parseErr == nil {
-		host = u.Host
-	}
-	if status, ok := errors.AsType[statusError](err); ok {
-		switch status {
-		case http.StatusMisdirectedRequest:
-			return "the server does not know " + host + "; a proxy in front must pass the Host header on, and its network must stand in behind_proxy"
-		case http.StatusServiceUnavailable:
-			return "the server is not ready; /readyz names what is missing"
-		}
-		return "route every path of " + host + " to postern"
-	}
-	if dns, ok := errors.AsType[*net.DNSError](err); ok && dns.IsNotFound {
-		return "make a DNS record for " + host
-	}
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
-		return "give " + host + " a certificate that this computer trusts"
-	}
-	return "start the server (postern serve), or the proxy in front of it"
 }

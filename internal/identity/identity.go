@@ -91,8 +91,10 @@ func newest(latest time.Time, factors []Factor) time.Time {
 type Store interface {
 	// User returns a user by id, active or not, or ErrNotFound.
 	User(ctx context.Context, projectID, id string) (User, error)
-	// Users lists users whose address or id begins with query ("" for all),
-	// ascending by id, at most limit, after the id after ("" from the start).
+	// Users lists users whose id begins with query ("" for all), ascending by id,
+	// and then those whose address does, ascending by address: at most limit,
+	// after the user with the id after ("" from the start). ErrNotFound when that
+	// user was needed to go on and is gone.
 	Users(ctx context.Context, projectID, query, after string, limit int) ([]User, error)
 	// Session returns the live session with this secret and its active user:
 	// not ended, neither idle nor absolute expiry reached. Otherwise
@@ -108,6 +110,18 @@ type Store interface {
 	// RevokeUser ends every session and revokes every grant of a user with its
 	// families, and appends to the revocation feed. The user can sign in again.
 	RevokeUser(ctx context.Context, projectID, userID string, e audit.Event) (grants int, err error)
+	// SetUserActive lets a user sign in, or shuts them out and does what
+	// RevokeUser does. Where nothing changes nothing is recorded.
+	SetUserActive(ctx context.Context, projectID, userID string, active bool, e audit.Event) (grants int, err error)
+	// DeleteUser removes a user with sessions and grants, and appends to the
+	// revocation feed.
+	DeleteUser(ctx context.Context, projectID, userID string, e audit.Event) error
+	// Sessions lists at most limit live sessions of a user or member, the one seen
+	// last first.
+	Sessions(ctx context.Context, projectID, subject string, now time.Time, limit int) ([]Session, error)
+	// EndSubjectSession ends a session of a user or member, with the browser it is
+	// below, or returns ErrNotFound.
+	EndSubjectSession(ctx context.Context, projectID, subject, id string, e audit.Event) error
 
 	OrganizationStore
 	ConnectionStore
@@ -191,6 +205,47 @@ func (p *People) Users(ctx context.Context, projectID, query, after string, limi
 // how many grants there were. The user can sign in again.
 func (p *People) Revoke(ctx context.Context, projectID, userID string, e audit.Event) (int, error) {
 	return p.store.RevokeUser(ctx, projectID, userID, e)
+}
+
+// SetActive lets a user sign in again, or shuts them out: every session ends and
+// every grant is taken back, and neither comes back with them. It reports how
+// many grants there were.
+func (p *People) SetActive(ctx context.Context, u User, active bool, e audit.Event) (int, error) {
+	e.Kind, e.Subject, e.Object = audit.UserDeactivated, u.ID, u.ID
+	if active {
+		e.Kind = audit.UserActivated
+	}
+	return p.store.SetUserActive(ctx, u.ProjectID, u.ID, active, e)
+}
+
+// DeleteUser removes a user with all sessions and grants. Who signs in with the
+// address afterwards is somebody new.
+func (p *People) DeleteUser(ctx context.Context, u User, e audit.Event) error {
+	e.Kind, e.Subject, e.Object = audit.UserDeleted, u.ID, u.ID
+	return p.store.DeleteUser(ctx, u.ProjectID, u.ID, e)
+}
+
+// SignOutUser ends every session of a user, and reports how many there were.
+func (p *People) SignOutUser(ctx context.Context, u User, e audit.Event) (int, error) {
+	e.Kind, e.Subject = audit.SignedOut, u.ID
+	return p.store.EndSessions(ctx, u.ProjectID, u.ID, e)
+}
+
+// sessionsListed bounds the sessions of one person that are shown.
+const sessionsListed = 50
+
+// Sessions lists the live sessions of a user or member, at most 50, the one seen
+// last first.
+func (p *People) Sessions(ctx context.Context, projectID, subject string) ([]Session, error) {
+	return p.store.Sessions(ctx, projectID, subject, p.now(), sessionsListed)
+}
+
+// EndSession ends one session of a user or member, or returns ErrNotFound when
+// it is not theirs or has ended. A member is signed out of every organization in
+// that browser.
+func (p *People) EndSession(ctx context.Context, projectID, subject, id string, e audit.Event) error {
+	e.Kind, e.Subject, e.Object = audit.SignedOut, subject, id
+	return p.store.EndSubjectSession(ctx, projectID, subject, id, e)
 }
 
 // Claims returns what may be told about a subject to the holder of scopes

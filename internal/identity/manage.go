@@ -251,3 +251,10 @@ func (p *People) SignOutMember(ctx context.Context, m Member, e audit.Event) (in
 	e.Kind, e.Subject = audit.SignedOut, m.ID
 	return p.store.EndMemberSessions(ctx, m.ProjectID, m.ID, e)
 }
+
+// RevokeMember ends every session and takes back every grant of a member, and
+// reports how many grants there were. The member can sign in again.
+func (p *People) RevokeMember(ctx context.Context, m Member, e audit.Event) (int, error) {
+	e.Kind, e.Subject, e.Object = audit.MemberRevoked, m.ID, m.OrganizationID
+	return p.store.RevokeMember(ctx, m, e)
+}

@@ -338,8 +338,8 @@ type OrganizationStore interface {
 	Organization(ctx context.Context, projectID, id string) (Organization, error)
 	// OrganizationBySlug returns an organization by slug, or ErrNotFound.
 	OrganizationBySlug(ctx context.Context, projectID, slug string) (Organization, error)
-	// Organizations lists those whose slug or id begins with query ("" for all),
-	// ascending by id, at most limit, after the id after.
+	// Organizations lists those whose id begins with query ("" for all), and then
+	// those whose slug does, as Store.Users does.
 	Organizations(ctx context.Context, projectID, query, after string, limit int) ([]Organization, error)
 	// CreateOrganization keeps a new organization, or returns ErrConflict.
 	CreateOrganization(ctx context.Context, o Organization, e audit.Event) error
@@ -376,6 +376,9 @@ type OrganizationStore interface {
 	// EndMemberSessions ends every session of a member, and the browsers they are
 	// in, and reports how many sessions there were.
 	EndMemberSessions(ctx context.Context, projectID, memberID string, e audit.Event) (int, error)
+	// RevokeMember ends every session of a member and revokes every grant, as
+	// RevokeUser does.
+	RevokeMember(ctx context.Context, m Member, e audit.Event) (grants int, err error)
 
 	// Policy returns a project's policy document.
 	Policy(ctx context.Context, projectID string) (rbac.Policy, error)

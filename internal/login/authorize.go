@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/identity"
 	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/project"
@@ -26,13 +27,13 @@ func (l *Pages) AuthorizeForm(w http.ResponseWriter, r *http.Request) error {
 	form, err := wire.Form(r, maxAuthorizeForm, "resource")
 	var bad *wire.Error
 	if errors.As(err, &bad) {
-		return l.fail(w, r, "authorize", requestRefused("", bad.Message))
+		return l.unreadable(w, r, oauth.AuthorizeRequest{}, &oauth.Error{Code: "invalid_request", Description: bad.Message})
 	}
 	if err != nil {
 		return err
 	}
 	if request, err := oauth.ParseAuthorize(form); err != nil {
-		return l.refuse(w, r, request, false, err)
+		return l.unreadable(w, r, request, err)
 	}
 	http.Redirect(w, r, oauth.PathAuthorize+"?"+form.Encode(), http.StatusSeeOther)
 	return nil
@@ -46,14 +47,14 @@ func (l *Pages) Authorize(w http.ResponseWriter, r *http.Request) error {
 	query, err := wire.Query(r, "resource")
 	var bad *wire.Error
 	if errors.As(err, &bad) {
-		return l.fail(w, r, "authorize", requestRefused("", bad.Message))
+		return l.unreadable(w, r, oauth.AuthorizeRequest{}, &oauth.Error{Code: "invalid_request", Description: bad.Message})
 	}
 	if err != nil {
 		return err
 	}
 	request, err := oauth.ParseAuthorize(query)
 	if err != nil {
-		return l.refuse(w, r, request, false, err)
+		return l.unreadable(w, r, request, err)
 	}
 	who, err := l.session(ctx, r)
 	known := err == nil
@@ -90,7 +91,11 @@ func (l *Pages) Authorize(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	flow, err := l.park(w, r, "", parked)
+	waitsAt := audit.AtSignIn
+	if fresh {
+		waitsAt = audit.AtConsent
+	}
+	flow, err := l.park(w, r, "", parked, l.oauth.Attempt(ctx, p, pending, waitsAt))
 	if err != nil {
 		return err
 	}
@@ -107,10 +112,16 @@ func (l *Pages) SignIn(w http.ResponseWriter, r *http.Request) error {
 	return l.begin(w, r, appsPath, nil)
 }
 
-// park begins a flow in this browser.
-func (l *Pages) park(w http.ResponseWriter, r *http.Request, returnTo string, request []byte) (signin.Flow, error) {
+// unreadable refuses a request of which nothing can be believed.
+func (l *Pages) unreadable(w http.ResponseWriter, r *http.Request, request oauth.AuthorizeRequest, err error) error {
+	return l.refuse(w, r, request, false, l.oauth.Unreadable(l.oauth.WithAddress(r), project.FromContext(r.Context()), request, err))
+}
+
+// park begins a flow in this browser. a is the attempt that its request is, zero
+// without a request.
+func (l *Pages) park(w http.ResponseWriter, r *http.Request, returnTo string, request []byte, a audit.Attempt) (signin.Flow, error) {
 	p := project.FromContext(r.Context())
-	flow, browser, err := l.methods.Begin(r.Context(), p, returnTo, request, web.Trace(r.Context()))
+	flow, browser, err := l.methods.Begin(r.Context(), p, returnTo, request, web.Trace(r.Context()), a)
 	if err == nil {
 		setFlowCookie(w, r, p, flow, browser)
 	}
@@ -119,7 +130,7 @@ func (l *Pages) park(w http.ResponseWriter, r *http.Request, returnTo string, re
 
 // begin parks a request in a new flow and goes there.
 func (l *Pages) begin(w http.ResponseWriter, r *http.Request, returnTo string, request []byte) error {
-	flow, err := l.park(w, r, returnTo, request)
+	flow, err := l.park(w, r, returnTo, request, audit.Attempt{})
 	if err != nil {
 		return err
 	}
@@ -181,6 +192,10 @@ func (l *Pages) answerRefusal(w http.ResponseWriter, r *http.Request, request oa
 // on our page, after it the person may carry it there by a link (decision 11,
 // OAuth 2.1 draft-ietf-oauth-v2-1-13 §7.12.2).
 func (l *Pages) refuse(w http.ResponseWriter, r *http.Request, request oauth.AuthorizeRequest, known bool, err error) error {
+	fail := func(page web.ErrorPage) error {
+		page.Trace = request.Attempt // of the flow; without one it is this request's
+		return l.fail(w, r, "authorize", page)
+	}
 	var certain *oauth.AuthorizeError
 	var mismatch *oauth.MismatchError
 	var refusal *oauth.Error
@@ -190,11 +205,11 @@ func (l *Pages) refuse(w http.ResponseWriter, r *http.Request, request oauth.Aut
 		if known {
 			page.Onward, page.OnwardTo = link(certain.Answer), certain.Client.Name()
 		}
-		return l.fail(w, r, "authorize", page)
+		return fail(page)
 	case errors.As(err, &mismatch):
-		return l.fail(w, r, "authorize", returnAddressUnknown(mismatch.Client.Name(), mismatch.Asked, mismatch.Client.Metadata.RedirectURIs))
+		return fail(returnAddressUnknown(mismatch.Client.Name(), mismatch.Asked, mismatch.Client.Metadata.RedirectURIs))
 	case errors.As(err, &refusal):
-		return l.fail(w, r, "authorize", doubtful(project.FromContext(r.Context()), request, refusal))
+		return fail(doubtful(project.FromContext(r.Context()), request, refusal))
 	}
 	return err
 }

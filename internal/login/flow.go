@@ -41,7 +41,7 @@ func (l *Pages) open(w http.ResponseWriter, r *http.Request) (st step, ok bool, 
 	st.project = p
 	st.flow, err = l.methods.Open(ctx, p, id, flowCookie(r, p, id), readMark(r, p))
 	if errors.Is(err, signin.ErrNotFound) {
-		return st, false, l.fail(w, r, "sign in", linkTooOld(""))
+		return st, false, l.refuseSignIn(w, r, st, "link is too old", "sign in", linkTooOld(""))
 	}
 	if err != nil {
 		return st, false, err
@@ -57,7 +57,7 @@ func (l *Pages) open(w http.ResponseWriter, r *http.Request) (st step, ok bool, 
 		if st.pending != nil && st.pending.Client.ID != "" {
 			name = st.pending.Client.Name()
 		}
-		return st, false, l.fail(w, r, "consent", linkTooOld(name))
+		return st, false, l.failIn(w, r, st, "consent", linkTooOld(name))
 	}
 	st.who, err = l.session(ctx, r)
 	switch {
@@ -151,7 +151,7 @@ func (l *Pages) ask(w http.ResponseWriter, r *http.Request, st *step) (oauth.Con
 		}
 		err = l.methods.Pin(ctx, st.flow, pinned)
 		if errors.Is(err, signin.ErrNotFound) { // decided in between
-			return oauth.Consent{}, false, l.fail(w, r, "consent", linkTooOld(pending.Client.Name()))
+			return oauth.Consent{}, false, l.failIn(w, r, *st, "consent", linkTooOld(pending.Client.Name()))
 		}
 		if err != nil {
 			return oauth.Consent{}, false, err
@@ -214,12 +214,32 @@ func (l *Pages) sendCode(r *http.Request, st step, email string) (bad bool, wait
 	return false, 0, err
 }
 
-// about says in an event which connected app the sign-in is for.
+// about says in an event which connected app the sign-in is for, and in which
+// attempt.
 func (st step) about(e audit.Event) audit.Event {
 	if st.pending != nil {
-		e.ClientID = st.pending.Client.ID
+		e.ClientID, e.Attempt = st.pending.Client.ID, st.flow.TraceID
 	}
 	return e
+}
+
+// refuseSignIn keeps why a sign-in came to nothing, and says so.
+func (l *Pages) refuseSignIn(w http.ResponseWriter, r *http.Request, st step, reason, at string, page web.ErrorPage) error {
+	e := st.about(l.event(r, audit.SignInRefused))
+	e.Actor, e.Subject, e.Reason = st.who.session.Subject, st.who.session.Subject, reason
+	if err := l.oauth.KeepRefusal(r.Context(), e); err != nil {
+		return err
+	}
+	return l.failIn(w, r, st, at, page)
+}
+
+// failIn draws an error page about a flow: its trace code is the one of the
+// attempt that the flow is a part of.
+func (l *Pages) failIn(w http.ResponseWriter, r *http.Request, st step, at string, e web.ErrorPage) error {
+	if st.pending != nil {
+		e.Trace = st.flow.TraceID
+	}
+	return l.fail(w, r, at, e)
 }
 
 // RedeemCode takes a typed code. A right one starts a session, always a new
@@ -326,7 +346,7 @@ func (l *Pages) Consent(w http.ResponseWriter, r *http.Request) error {
 	if !l.csrf.Check(values.Get("page"), st.shown(consent)...) {
 		// Another window decided, or another of this person's decisions changed
 		// what there is to ask.
-		return l.fail(w, r, "consent", linkTooOld(st.pending.Client.Name()))
+		return l.failIn(w, r, st, "consent", linkTooOld(st.pending.Client.Name()))
 	}
 	v := l.consentView(st, consent)
 	switch values.Get("action") {
@@ -373,7 +393,7 @@ func (l *Pages) allow(w http.ResponseWriter, r *http.Request, st step, consent o
 // stands, and there is none for a client that is gone.
 func (l *Pages) decided(w http.ResponseWriter, r *http.Request, st step, err error) error {
 	if errors.Is(err, oauth.ErrUsed) || errors.Is(err, oauth.ErrDead) {
-		return l.fail(w, r, "consent", linkTooOld(st.pending.Client.Name()))
+		return l.failIn(w, r, st, "consent", linkTooOld(st.pending.Client.Name()))
 	}
 	return err
 }

@@ -330,7 +330,7 @@ func TestEveryDecisionLeavesAnEvent(t *testing.T) {
 	wantEvent(b.submit(p, "action", "deny"), "grant.denied "+users()+" "+w.operator.ID+" 0  198.51.100.7")
 	wantEvent(b.allow(b.authorize(request(w.operator.ID, callback))), "grant.allowed "+users()+" "+w.operator.ID+" 0  198.51.100.7")
 	refused := b.authorize(request(w.operator.ID, "https://evil.example/cb"))
-	wantEvent(refused, "authorize.refused  "+w.operator.ID+" 1 invalid_request 198.51.100.7")
+	wantEvent(refused, "authorize.refused  "+w.operator.ID+" 1 return address not registered 198.51.100.7")
 	wantEvent(b.change("take_back", b.get("/connected-apps").grants()[0]), "grant.revoked "+users()+" "+w.operator.ID+" 0  198.51.100.7")
 	wantEvent(b.submit(b.get("/sign-out"), "action", "sign_out"), "session.ended "+users()+"  0  198.51.100.7")
 

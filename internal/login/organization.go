@@ -20,7 +20,7 @@ func (l *Pages) SwitchOrganization(w http.ResponseWriter, r *http.Request) error
 	if p.Vertical != project.B2B {
 		return l.fail(w, r, "organization", web.StatusPage(http.StatusNotFound))
 	}
-	flow, err := l.park(w, r, appsPath, nil)
+	flow, err := l.park(w, r, appsPath, nil, audit.Attempt{})
 	if err != nil {
 		return err
 	}
@@ -40,9 +40,20 @@ func (l *Pages) discover(w http.ResponseWriter, r *http.Request, st step) error 
 	case len(v.Choices) == 1 && v.Choices[0].Open() && !v.Choices[0].Joining:
 		return l.enter(w, r, st, v.Choices[0].ID)
 	case len(v.Choices) > 0 && !slices.ContainsFunc(v.Choices, entry):
-		return l.fail(w, r, "organization", notAdmitted(st.pending.Client.Name()))
+		return l.refuseClient(w, r, st)
 	}
 	return l.pages.choose(w, v)
+}
+
+// refuseClient says that the person's organizations do not let the connected app
+// in.
+func (l *Pages) refuseClient(w http.ResponseWriter, r *http.Request, st step) error {
+	var refusal *oauth.Error
+	err := l.oauth.NotAdmitted(l.oauth.WithAddress(r), st.project, *st.pending, st.who.person())
+	if !errors.As(err, &refusal) {
+		return err
+	}
+	return l.failIn(w, r, st, "organization", notAdmitted(st.pending.Client.Name()))
 }
 
 // Organization shows the organizations of a person, and takes their choice.
@@ -71,7 +82,7 @@ func (l *Pages) Organization(w http.ResponseWriter, r *http.Request) error {
 		return l.switchPerson(w, r, st)
 	case "create":
 		if !v.Create {
-			return l.fail(w, r, "organization", notInvited())
+			return l.failIn(w, r, st, "organization", notInvited())
 		}
 		v.NewName = strings.TrimSpace(values.Get("name"))
 		if v.BadName = !identity.Printable(v.NewName, 128); v.BadName {
@@ -97,9 +108,9 @@ func (l *Pages) enter(w http.ResponseWriter, r *http.Request, st step, id string
 	_, err := l.people.Enter(r.Context(), st.project, st.who.visit.Browser, id, st.about(l.event(r, audit.MemberEntered)))
 	switch {
 	case errors.Is(err, identity.ErrNotFound):
-		return l.fail(w, r, "organization", notInvited())
+		return l.refuseSignIn(w, r, st, "not a member of it", "organization", notInvited())
 	case errors.Is(err, identity.ErrMethod):
-		return l.fail(w, r, "organization", otherProof())
+		return l.refuseSignIn(w, r, st, "single sign-on is not allowed", "organization", otherProof())
 	case err != nil:
 		return err
 	}
@@ -153,7 +164,7 @@ func (l *Pages) notAdmitted(w http.ResponseWriter, r *http.Request, st step) err
 	if slices.ContainsFunc(v.Choices, choiceRow.Open) {
 		return l.pages.choose(w, v)
 	}
-	return l.fail(w, r, "organization", notAdmitted(st.pending.Client.Name()))
+	return l.refuseClient(w, r, st)
 }
 
 // whyNot says why a person cannot grant a scope.

@@ -39,7 +39,7 @@ func (l *Pages) SSO(w http.ResponseWriter, r *http.Request) error {
 	}
 	c, err := l.people.Connection(r.Context(), st.project.ID, id)
 	if errors.Is(err, identity.ErrNotFound) || err == nil && !c.Active {
-		return l.fail(w, r, "single sign-on", noConnection())
+		return l.refuseSignIn(w, r, st, "single sign-on is off", "single sign-on", noConnection())
 	}
 	if err != nil {
 		return err
@@ -109,7 +109,7 @@ func (l *Pages) SSOCallback(w http.ResponseWriter, r *http.Request) error {
 	}
 	attempt, err := l.upstream.Returned(ctx, p, r.PathValue("organization"), answer.Get("state"))
 	if errors.Is(err, signin.ErrNotFound) {
-		return l.fail(w, r, "single sign-on", linkTooOld(""))
+		return l.refuseSignIn(w, r, step{}, "link is too old", "single sign-on", linkTooOld(""))
 	}
 	if err != nil {
 		return err
@@ -121,7 +121,7 @@ func (l *Pages) SSOCallback(w http.ResponseWriter, r *http.Request) error {
 	}
 	c, err := l.people.Connection(ctx, p.ID, attempt.OrganizationID)
 	if errors.Is(err, identity.ErrNotFound) {
-		return l.fail(w, r, "single sign-on", noConnection())
+		return l.refuseSignIn(w, r, st, "single sign-on is off", "single sign-on", noConnection())
 	}
 	if err != nil {
 		return err
@@ -129,7 +129,7 @@ func (l *Pages) SSOCallback(w http.ResponseWriter, r *http.Request) error {
 	said, err := l.upstream.Redeem(ctx, p, c, attempt, answer)
 	switch {
 	case errors.Is(err, signin.ErrNotFound):
-		return l.fail(w, r, "single sign-on", linkTooOld(""))
+		return l.refuseSignIn(w, r, st, "link is too old", "single sign-on", linkTooOld(""))
 	case attempt.Test:
 		return l.ssoTested(w, r, c, said, err)
 	case err != nil:
@@ -176,7 +176,7 @@ func (l *Pages) ssoRefused(w http.ResponseWriter, r *http.Request, st step, c id
 	if err := l.audit.Record(r.Context(), e); err != nil {
 		return err
 	}
-	return l.fail(w, r, "single sign-on", page)
+	return l.failIn(w, r, st, "single sign-on", page)
 }
 
 // OrganizationSSO shows how members sign in through the organization's own
@@ -290,7 +290,7 @@ func (l *Pages) TestSSO(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	flow, err := l.park(w, r, orgSSOPath, nil)
+	flow, err := l.park(w, r, orgSSOPath, nil, audit.Attempt{})
 	if err != nil {
 		return err
 	}

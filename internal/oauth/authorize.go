@@ -34,6 +34,7 @@ type AuthorizeRequest struct {
 	LoginHint           string   `json:"login_hint,omitempty"`
 	MaxAge              int      `json:"max_age"` // seconds; -1 when it was not sent
 	IDTokenHint         string   `json:"id_token_hint,omitempty"`
+	Attempt             string   `json:"attempt,omitempty"` // code of the attempt that it is, set by Begin
 	wrong               error    // a refusal that does not depend on the client, for when it is certain
 }
 
@@ -139,6 +140,9 @@ func (e *MismatchError) Unwrap() error { return e.Refusal }
 // are for our own page (RFC 6749 §4.1.2.1). With ErrSignInFirst comes what is
 // known of the request, to be begun again.
 func (s *Server) Begin(ctx context.Context, p *project.Project, r AuthorizeRequest, signedIn bool) (Pending, error) {
+	if r.Attempt == "" {
+		r.Attempt = s.trace(ctx)
+	}
 	hinted, wrong := s.hinted(ctx, p, r)
 	client, err := s.authorizingClient(ctx, p, r.ClientID, signedIn)
 	if errors.Is(err, ErrSignInFirst) {
@@ -152,11 +156,11 @@ func (s *Server) Begin(ctx context.Context, p *project.Project, r AuthorizeReque
 		}
 	}
 	if err != nil {
-		return Pending{}, s.refusedAuthorize(ctx, p, r.ClientID, "", err)
+		return Pending{}, s.refusedAuthorize(ctx, p, r, Client{}, "", err)
 	}
 	redirectURI, err := chooseRedirectURI(client, r.RedirectURI)
 	if err != nil {
-		return Pending{}, s.refusedAuthorize(ctx, p, client.ID, "", err)
+		return Pending{}, s.refusedAuthorize(ctx, p, r, client, "", err)
 	}
 	pending, err := Pending{}, wrong
 	if err == nil {
@@ -164,7 +168,7 @@ func (s *Server) Begin(ctx context.Context, p *project.Project, r AuthorizeReque
 	}
 	var refusal *Error
 	if errors.As(err, &refusal) {
-		return Pending{}, s.refusedAuthorize(ctx, p, client.ID, "", s.Refuse(p, client, redirectURI, r.State, refusal))
+		return Pending{}, s.refusedAuthorize(ctx, p, r, client, "", s.Refuse(p, client, redirectURI, r.State, refusal))
 	}
 	pending.Hinted = hinted
 	return pending, err
@@ -227,7 +231,7 @@ func (s *Server) ConsentRequired(ctx context.Context, p *project.Project, pendin
 
 // refusePending answers a client whose request holds, and records why not.
 func (s *Server) refusePending(ctx context.Context, p *project.Project, pending Pending, subject string, refusal *Error) error {
-	return s.refusedAuthorize(ctx, p, pending.Client.ID, subject,
+	return s.refusedAuthorize(ctx, p, pending.Request, pending.Client, subject,
 		s.Refuse(p, pending.Client, pending.RedirectURI, pending.Request.State, refusal))
 }
 
@@ -245,18 +249,40 @@ func (s *Server) authorizingClient(ctx context.Context, p *project.Project, id s
 }
 
 // refusedAuthorize records a refusal and returns its error, or the trouble with
-// recording it. subject is who was refused, "" where nobody signed in.
-func (s *Server) refusedAuthorize(ctx context.Context, p *project.Project, clientID, subject string, err error) error {
+// recording it. client is zero where it is in doubt; subject is who was refused,
+// "" where nobody signed in.
+func (s *Server) refusedAuthorize(ctx context.Context, p *project.Project, r AuthorizeRequest, client Client, subject string, err error) error {
 	var refusal *Error
 	if !errors.As(err, &refusal) {
 		return err
 	}
+	a := s.attemptOf(ctx, p, r, client).Bound()
 	e := s.event(ctx, p, audit.AuthorizeRefused)
-	e.Actor, e.Subject, e.ClientID, e.Reason = subject, subject, clientID[:min(len(clientID), 200)], refusal.Code
-	if record := s.recordRefusal(ctx, e); record != nil {
+	e.Actor, e.Subject, e.ClientID = subject, subject, a.ClientID
+	e.Reason, a.Asked = whyRefused(r, err, refusal)
+	a.Subject, a.State, a.Stage, a.Detail = subject, audit.Refused, audit.RefusedAt(e.Reason), refusal.Description
+	if record := s.refuseAttempt(ctx, a, e); record != nil {
 		return record
 	}
 	return err
+}
+
+// Unreadable refuses a request of which nothing can be believed, with what could be
+// read of it. err says why, in the protocol's words.
+func (s *Server) Unreadable(ctx context.Context, p *project.Project, r AuthorizeRequest, err error) error {
+	r.Attempt = s.trace(ctx)
+	return s.refusedAuthorize(ctx, p, r, Client{}, "", err)
+}
+
+// errOrganization says that the person's organization does not let a client in.
+var errOrganization = errors.New("oauth: the organization does not allow the client")
+
+// NotAdmitted refuses a request of a client that the person's organization does
+// not let in. who is zero where none of the organizations that are open to the
+// person does.
+func (s *Server) NotAdmitted(ctx context.Context, p *project.Project, pending Pending, who Person) error {
+	return s.refusePending(ctx, p, pending, who.Subject,
+		&Error{Code: "access_denied", Description: "The person's organization does not allow this client.", cause: errOrganization})
 }
 
 // chooseRedirectURI compares the requested address with the registered ones.

@@ -99,11 +99,11 @@ func (s *Server) authenticateClient(ctx context.Context, r *http.Request, p *pro
 	client, err := s.findClient(ctx, p, c.id)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return Client{}, "", s.refuseClient(ctx, p, c.id, "unknown client")
+		return Client{}, "", s.refuseClient(ctx, p, form, c.id, "unknown client")
 	case err != nil:
 		return Client{}, "", err
 	case client.Blocked:
-		return Client{}, "", s.refuseClient(ctx, p, client.ID, "blocked client")
+		return Client{}, "", s.refuseClient(ctx, p, form, client.ID, "blocked client")
 	}
 	if client.Metadata.TokenEndpointAuthMethod == authNone {
 		switch {
@@ -112,7 +112,7 @@ func (s *Server) authenticateClient(ctx context.Context, r *http.Request, p *pro
 		case c.secret == "": // a client that tries the header first; it comes again
 			return Client{}, "", unauthenticated()
 		}
-		return Client{}, "", s.refuseClient(ctx, p, client.ID, "secret from a public client")
+		return Client{}, "", s.refuseClient(ctx, p, form, client.ID, "secret from a public client")
 	}
 	given, ok := secret.Parse(secret.ClientSecret, c.secret)
 	if c.method != client.Metadata.TokenEndpointAuthMethod || !ok || given.ID != client.SecretID || !given.Matches(client.SecretHash) {
@@ -123,7 +123,7 @@ func (s *Server) authenticateClient(ctx context.Context, r *http.Request, p *pro
 		if err != nil {
 			return Client{}, "", err
 		}
-		return Client{}, "", s.refuseClient(ctx, p, client.ID, "wrong secret or method")
+		return Client{}, "", s.refuseClient(ctx, p, form, client.ID, "wrong secret or method")
 	}
 	return client, c.method, nil
 }
@@ -147,14 +147,24 @@ func (s *Server) findClient(ctx context.Context, p *project.Project, id string) 
 	return c, err
 }
 
-// refuseClient records why a client was refused.
-func (s *Server) refuseClient(ctx context.Context, p *project.Project, clientID, reason string) error {
+// refuseClient records why a client was refused. form is what it sent: with a
+// code it is a step of an authorization attempt.
+func (s *Server) refuseClient(ctx context.Context, p *project.Project, form url.Values, clientID, reason string) error {
 	e := s.event(ctx, p, audit.ClientRefused)
 	e.ClientID, e.Reason = clientID, reason
 	if len(e.ClientID) > 200 {
 		e.ClientID = e.ClientID[:200]
 	}
-	if err := s.recordRefusal(ctx, e); err != nil {
+	var err error
+	if form.Get("grant_type") == "authorization_code" {
+		if e.Attempt, err = s.attemptOfCode(ctx, p, form.Get("code")); err != nil {
+			return err
+		}
+		err = s.refuseCode(ctx, "", e)
+	} else {
+		err = s.recordRefusal(ctx, e)
+	}
+	if err != nil {
 		return err
 	}
 	return unauthenticated()

@@ -64,10 +64,12 @@ func (s *Server) grantEvent(ctx context.Context, p *project.Project, kind audit.
 }
 
 // tokensUntil is when no access token that exists now can be alive any more.
-func (s *Server) tokensUntil(p *project.Project) time.Time {
+func (s *Server) tokensUntil(p *project.Project) time.Time { return tokensUntil(p, s.now()) }
+
+func tokensUntil(p *project.Project, now time.Time) time.Time {
 	longest := max(p.Settings.Lifetimes.AccessToken, p.Settings.Lifetimes.LoneAccessToken)
 	for _, r := range p.Resources {
 		longest = max(longest, r.AccessToken)
 	}
-	return s.now().Add(time.Duration(longest) * time.Second)
+	return now.Add(time.Duration(longest) * time.Second)
 }

@@ -210,8 +210,10 @@ func (s *Server) Allow(ctx context.Context, p *project.Project, flowID string, p
 		rows = nil // nobody decided anything today
 	}
 	code := secret.New(secret.AuthorizationCode, now)
+	attempt := s.attemptOf(ctx, p, pending.Request, pending.Client)
+	attempt.State, attempt.Stage, attempt.Subject, attempt.StepUp = audit.Allowed, audit.AtConsent, who.Subject, consent.StepUp()
 	e := s.event(ctx, p, audit.GrantAllowed)
-	e.Actor, e.Subject, e.ClientID = who.Subject, who.Subject, pending.Client.ID
+	e.Actor, e.Subject, e.ClientID, e.Attempt = who.Subject, who.Subject, pending.Client.ID, attempt.Code
 	err := s.store.Decide(ctx, Decision{
 		FlowID: flowID,
 		Asked:  !consent.Skip,
@@ -225,9 +227,10 @@ func (s *Server) Allow(ctx context.Context, p *project.Project, flowID string, p
 			Subject: who.Subject, Organization: who.Organization, SessionID: who.SessionID,
 			RedirectURI: pending.RedirectURI,
 			Challenge:   pending.Request.CodeChallenge, Resource: pending.Resource, Scopes: granted,
-			Nonce: pending.Request.Nonce, AuthTime: who.AuthTime,
+			Nonce: pending.Request.Nonce, AuthTime: who.AuthTime, Attempt: attempt.Code,
 			CreatedAt: now, ExpiresAt: now.Add(time.Duration(p.Settings.Lifetimes.Code) * time.Second),
 		},
+		Attempt: attempt,
 	}, e)
 	if err != nil {
 		return Answer{}, err
@@ -238,9 +241,11 @@ func (s *Server) Allow(ctx context.Context, p *project.Project, flowID string, p
 // Deny keeps that a person said no and returns the answer that tells the
 // client. ErrUsed when the flow was decided before.
 func (s *Server) Deny(ctx context.Context, p *project.Project, flowID string, pending Pending, who Person) (Answer, error) {
+	attempt := s.attemptOf(ctx, p, pending.Request, pending.Client)
+	attempt.State, attempt.Stage, attempt.Subject = audit.Denied, audit.AtConsent, who.Subject
 	e := s.event(ctx, p, audit.GrantDenied)
-	e.Actor, e.Subject, e.ClientID = who.Subject, who.Subject, pending.Client.ID
-	if err := s.store.Deny(ctx, p.ID, flowID, s.now(), e); err != nil {
+	e.Actor, e.Subject, e.ClientID, e.Attempt = who.Subject, who.Subject, pending.Client.ID, attempt.Code
+	if err := s.store.Deny(ctx, p.ID, flowID, s.now(), attempt, e); err != nil {
 		return Answer{}, err
 	}
 	return errorAnswer(p.Issuer, pending.RedirectURI, pending.Request.State,

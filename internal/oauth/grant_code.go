@@ -28,16 +28,18 @@ func (s *Server) exchangeCode(ctx context.Context, r tokenRequest) (tokenRespons
 	if err != nil {
 		return tokenResponse{}, err
 	}
+	if !given.Matches(code.Hash) {
+		return tokenResponse{}, s.refuseGrant(ctx, r, "", "unknown code")
+	}
+	r.attempt = code.Attempt
 	now := s.now()
 	switch {
-	case !given.Matches(code.Hash):
-		return tokenResponse{}, s.refuseGrant(ctx, r, "", "unknown code")
 	case code.ClientID != r.client.ID:
 		return tokenResponse{}, s.refuseGrant(ctx, r, code.Subject, "code of another client")
 	case code.RedeemedAt.IsZero() && !now.Before(code.ExpiresAt): // a used one is a replay, however late
 		return tokenResponse{}, s.refuseGrant(ctx, r, code.Subject, "code ran out")
 	case r.redirect != "" && r.redirect != code.RedirectURI:
-		return tokenResponse{}, s.refuseGrant(ctx, r, code.Subject, "other redirect URI")
+		return tokenResponse{}, s.refuseToken(ctx, r, code.Subject, "other redirect URI", r.redirect, deadGrant())
 	case !verifierMatches(r.verifier, code.Challenge):
 		if err := s.store.CountCodeTry(ctx, r.project.ID, code.ID); err != nil {
 			return tokenResponse{}, err
@@ -58,7 +60,7 @@ func (s *Server) exchangeCode(ctx context.Context, r tokenRequest) (tokenRespons
 	family := Family{
 		ID: secret.NewUUID(now), ProjectID: r.project.ID, GrantID: code.GrantID, ClientID: r.client.ID,
 		Subject: code.Subject, Organization: code.Organization, SessionID: code.SessionID,
-		Resource: code.Resource, Scopes: code.Scopes, Nonce: code.Nonce, AuthTime: code.AuthTime,
+		Resource: code.Resource, Scopes: code.Scopes, Nonce: code.Nonce, AuthTime: code.AuthTime, Attempt: code.Attempt,
 		CreatedAt: now, ExpiresAt: now.Add(time.Duration(life) * time.Second),
 	}
 	answer, refresh, err := s.mint(ctx, r, family, scopes, 1)

@@ -86,7 +86,7 @@ func (s *Server) authenticateInspector(ctx context.Context, r *http.Request, p *
 	}
 	if c.id == p.ID {
 		if !secretIs(secret.ProjectSecret, c.secret, p.SecretID, p.SecretHash) {
-			return inspector{}, s.refuseClient(ctx, p, p.ID, "wrong project secret")
+			return inspector{}, s.refuseClient(ctx, p, nil, p.ID, "wrong project secret")
 		}
 		return inspector{project: true}, nil
 	}
@@ -96,7 +96,7 @@ func (s *Server) authenticateInspector(ctx context.Context, r *http.Request, p *
 			continue
 		}
 		if !secretIs(secret.ResourceServer, c.secret, resource.SecretID, resource.SecretHash) {
-			return inspector{}, s.refuseClient(ctx, p, resource.ID, "wrong resource server secret")
+			return inspector{}, s.refuseClient(ctx, p, nil, resource.ID, "wrong resource server secret")
 		}
 		return inspector{resource: resource}, nil
 	}
@@ -130,6 +130,9 @@ func (s *Server) introspect(ctx context.Context, p *project.Project, who inspect
 	live, scopes, alive, err := s.live(ctx, p, claims)
 	if err != nil || !alive || !who.sees(live.Family) {
 		return introspection{}, err
+	}
+	if who.resource != nil || who.project { // a client that asks about its own token called nobody
+		s.sawCall(ctx, p, live.Family)
 	}
 	answer := introspection{
 		Active: true, Subject: claims.Subject, Issuer: claims.Issuer, Audience: audience, ClientID: claims.ClientID,
@@ -183,6 +186,9 @@ func (s *Server) introspectRefresh(ctx context.Context, p *project.Project, who 
 	client, err := s.store.Client(ctx, p.ID, family.ClientID)
 	if err != nil {
 		return introspection{}, err
+	}
+	if client.Blocked {
+		return introspection{}, nil
 	}
 	scopes, active, err := s.narrowed(ctx, p, family.Subject, family.Organization, client, family.Scopes)
 	if err != nil || !active {

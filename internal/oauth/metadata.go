@@ -131,6 +131,7 @@ type preparedMetadata struct {
 // Metadata answers at PathMetadata and PathDiscovery with the same document.
 func (s *Server) Metadata(w http.ResponseWriter, r *http.Request) error {
 	p := project.FromContext(r.Context())
+	s.sawDiscovery(p, s.address(r))
 	kept, ok := s.metadata.Load(p.ID)
 	prepared, _ := kept.(preparedMetadata)
 	if !ok || prepared.of != p {

@@ -69,6 +69,7 @@ type Server struct {
 	trace     func(ctx context.Context) string
 	note      func(ctx context.Context, a ...slog.Attr)
 	documents documents
+	traces    traces
 	metadata  sync.Map // project id → preparedMetadata
 }
 

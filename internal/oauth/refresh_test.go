@@ -158,11 +158,7 @@ func TestRefreshRefused(t *testing.T) {
 			t.Run(row.name, func(t *testing.T) {
 				i := w.tokens(t, w.public)
 				form := row.attack(i)
-				kind := audit.TokenRefused
-				if row.code != "invalid_grant" {
-					kind = ""
-				}
-				w.refuses(t, kind, func() { refusedToken(t, w.token(t, w.public, form), http.StatusBadRequest, row.code) })
+				w.refuses(t, audit.TokenRefused, func() { refusedToken(t, w.token(t, w.public, form), http.StatusBadRequest, row.code) })
 				got(t, w.token(t, w.public, refresh(i.Refresh)))
 			})
 		}

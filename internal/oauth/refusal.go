@@ -27,7 +27,27 @@ func refusalLimits(address string) []Counter {
 // recordRefusal keeps the event of a refusal inside those limits.
 func (s *Server) recordRefusal(ctx context.Context, e audit.Event) error {
 	e.Refused = true
-	err := s.store.RecordRefusal(ctx, e, refusalLimits(e.Address))
+	return s.unlessLimited(ctx, s.store.RecordRefusal(ctx, e, refusalLimits(e.Address)))
+}
+
+// KeepRefusal keeps the event of a refusal that somebody can cause at will, inside
+// the same limits.
+func (s *Server) KeepRefusal(ctx context.Context, e audit.Event) error { return s.recordRefusal(ctx, e) }
+
+// refuseAttempt keeps the refusal of an authorization request inside those limits.
+func (s *Server) refuseAttempt(ctx context.Context, a audit.Attempt, e audit.Event) error {
+	e.Refused, e.Attempt = true, a.Code
+	return s.unlessLimited(ctx, s.store.RefuseAttempt(ctx, a, e, refusalLimits(e.Address)))
+}
+
+// refuseCode keeps the refusal of a code inside those limits.
+func (s *Server) refuseCode(ctx context.Context, asked string, e audit.Event) error {
+	e.Refused = true
+	return s.unlessLimited(ctx, s.store.RefuseToken(ctx, asked, e, refusalLimits(e.Address)))
+}
+
+// unlessLimited passes on how keeping a refusal went, but for its limits.
+func (s *Server) unlessLimited(ctx context.Context, err error) error {
 	if errors.Is(err, ErrLimited) {
 		s.note(ctx, slog.String("event", "not kept: too many refusals"))
 		return nil

@@ -65,8 +65,8 @@ type counting struct {
 	events int
 }
 
-func (c *counting) RecordRefusal(ctx context.Context, e audit.Event, limits []oauth.Counter) error {
-	err := c.Store.RecordRefusal(ctx, e, limits)
+func (c *counting) RefuseAttempt(ctx context.Context, a audit.Attempt, e audit.Event, limits []oauth.Counter) error {
+	err := c.Store.RefuseAttempt(ctx, a, e, limits)
 	if err == nil && e.Refused {
 		c.events++
 	}

@@ -81,6 +81,7 @@ func (s *Server) Register(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	s.sawRegistration(p, client.ID, s.address(r))
 	answer := registered{ClientID: client.ID, ClientIDIssuedAt: client.CreatedAt.Unix(), Metadata: client.Metadata}
 	if key != "" {
 		answer.ClientSecret, answer.ClientSecretExpiresAt = key, new(int64)

@@ -2,7 +2,6 @@ package oauth
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -12,16 +11,16 @@ import (
 	"github.com/postern-id/postern/internal/secret"
 )
 
-// Setup manages pre-registered clients: what the set-up commands and the
-// dashboard do.
+// Setup manages the connected apps of projects, pre-registered or not: what the
+// set-up commands and the dashboard do.
 type Setup struct {
-	store Store
+	store SetupStore
 	now   func() time.Time
 	by    audit.Origin
 }
 
 // NewSetup returns a Setup on a store, whose changes are the operator's.
-func NewSetup(store Store, now func() time.Time) *Setup {
+func NewSetup(store SetupStore, now func() time.Time) *Setup {
 	return &Setup{store: store, now: now, by: audit.Origin{Actor: audit.Operator}}
 }
 
@@ -43,26 +42,10 @@ type NewClient struct {
 // CreateClient keeps a pre-registered client. A confidential one gets a
 // secret, returned once. The error is a sentence for the operator.
 func (s *Setup) CreateClient(ctx context.Context, p *project.Project, n NewClient) (Client, *secret.Secret, error) {
-	if strings.TrimSpace(n.Name) == "" {
-		return Client{}, nil, errors.New("a client needs a name")
-	}
 	switch n.Type {
 	case FirstParty, FirstPartyPublic, ThirdParty, ThirdPartyPublic:
 	default:
-		return Client{}, nil, fmt.Errorf("the client type %q is not one of %s, %s, %s, %s", n.Type, FirstParty, FirstPartyPublic, ThirdParty, ThirdPartyPublic)
-	}
-	if len(n.RedirectURIs) == 0 {
-		return Client{}, nil, errors.New("a client needs at least one redirect URI")
-	}
-	for _, uri := range append(append([]string(nil), n.RedirectURIs...), n.PostLogoutRedirectURIs...) {
-		if err := checkRedirectURI(p, uri); err != nil {
-			var refusal *Error
-			errors.As(err, &refusal)
-			return Client{}, nil, fmt.Errorf("%s: %s", uri, refusal.Description)
-		}
-	}
-	if n.BypassConsent && !n.Type.FirstParty() {
-		return Client{}, nil, errors.New("only first-party clients can do without consent")
+		return Client{}, nil, project.Problem(fmt.Sprintf("the client type %q is not one of %s, %s, %s, %s", n.Type, FirstParty, FirstPartyPublic, ThirdParty, ThirdPartyPublic))
 	}
 	now := s.now()
 	c := Client{
@@ -80,13 +63,16 @@ func (s *Setup) CreateClient(ctx context.Context, p *project.Project, n NewClien
 		switch n.AuthMethod {
 		case "", authBasic, authPost:
 		default:
-			return Client{}, nil, fmt.Errorf("the authentication method %q is not %s or %s", n.AuthMethod, authBasic, authPost)
+			return Client{}, nil, project.Problem(fmt.Sprintf("the authentication method %q is not %s or %s", n.AuthMethod, authBasic, authPost))
 		}
 		if c.Metadata.TokenEndpointAuthMethod = n.AuthMethod; n.AuthMethod == "" {
 			c.Metadata.TokenEndpointAuthMethod = authBasic
 		}
 		k := secret.New(secret.ClientSecret, now)
 		c.SecretID, c.SecretHash, c.SecretLast4, key = k.ID, k.Hash[:], k.Text[len(k.Text)-4:], &k
+	}
+	if err := checkTyped(p, c, Client{}); err != nil {
+		return Client{}, nil, err
 	}
 	c.MetadataHash = c.Metadata.Hash()
 	return c, key, s.store.CreateClient(ctx, c, nil, s.event(p, audit.ClientCreated, c.ID))
@@ -118,7 +104,7 @@ func (s *Setup) RotateSecret(ctx context.Context, p *project.Project, id string)
 		return secret.Secret{}, err
 	}
 	if c.Type.Public() {
-		return secret.Secret{}, errors.New("this client is public: it has no secret to rotate")
+		return secret.Secret{}, project.Problem("this client is public: it has no secret to rotate")
 	}
 	k := secret.New(secret.ClientSecret, s.now())
 	return k, s.store.SetClientSecret(ctx, p.ID, id, k.ID, k.Hash[:], s.event(p, audit.ClientRotated, id))

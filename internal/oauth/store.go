@@ -59,6 +59,7 @@ type Family struct {
 	Scopes       []string
 	Nonce        string
 	AuthTime     time.Time
+	Attempt      string // code of the authorization attempt
 	CreatedAt    time.Time
 	ExpiresAt    time.Time // absolute end of its refresh tokens; without one, the end of its access token
 	RevokedAt    time.Time // zero while it lives
@@ -84,6 +85,7 @@ type Code struct {
 	Scopes       []string
 	Nonce        string
 	AuthTime     time.Time
+	Attempt      string // code of the authorization attempt
 	CreatedAt    time.Time
 	ExpiresAt    time.Time
 	Tries        int       // wrong verifiers so far
@@ -115,6 +117,8 @@ type Decision struct {
 	Grant  Grant        // ID is used when the grant is new
 	Scopes []GrantScope // one for each scope that was decided; empty when remembered
 	Code   Code         // GrantID is set by the store
+	// Attempt is kept as it is by now; it begins here where no flow was made.
+	Attempt audit.Attempt
 }
 
 // Redeem turns a code into a family. Everything was checked before and the
@@ -214,8 +218,9 @@ type Store interface {
 	Grant(ctx context.Context, projectID, subject, organization, clientID, resource string) (Grant, []GrantScope, error)
 	// Decide keeps a decision. ErrUsed when the flow was decided before.
 	Decide(ctx context.Context, d Decision, e audit.Event) error
-	// Deny marks a flow decided and records the refusal. ErrUsed as Decide.
-	Deny(ctx context.Context, projectID, flowID string, now time.Time, e audit.Event) error
+	// Deny marks a flow decided, keeps what its attempt came to and records the
+	// refusal. ErrUsed as Decide.
+	Deny(ctx context.Context, projectID, flowID string, now time.Time, a audit.Attempt, e audit.Event) error
 
 	// Code returns a code by its id, used or not.
 	Code(ctx context.Context, projectID, id string) (Code, error)
@@ -278,4 +283,16 @@ type Store interface {
 	// RecordRefusal keeps an event that a stranger can cause at will. ErrLimited
 	// when a counter is full; then nothing changed.
 	RecordRefusal(ctx context.Context, e audit.Event, limits []Counter) error
+	// RefuseAttempt is RecordRefusal for an authorization request: it keeps what
+	// its attempt came to as well.
+	RefuseAttempt(ctx context.Context, a audit.Attempt, e audit.Event, limits []Counter) error
+	// RefuseToken is RecordRefusal for the token endpoint: the attempt that the
+	// event names was refused, or, when it names none, the newest that its client
+	// began from the same address and has no token for. asked is what was not right,
+	// "" where nothing was compared.
+	RefuseToken(ctx context.Context, asked string, e audit.Event, limits []Counter) error
+	// CallAttempt keeps that a token of an attempt was used; the first time counts.
+	CallAttempt(ctx context.Context, projectID, code string, now time.Time) error
+
+	audit.TraceReader
 }

@@ -17,6 +17,8 @@ import (
 type tokenRequest struct {
 	project   *project.Project
 	client    Client
+	attempt   string // code of the authorization attempt that a code is of, "" while that is unknown
+	grant     string // grant_type
 	method    string // how the client authenticated
 	code      string
 	verifier  string
@@ -83,7 +85,7 @@ func parseToken(p *project.Project, client Client, method string, form url.Value
 		return tokenRequest{}, err
 	}
 	return tokenRequest{
-		project: p, client: client, method: method,
+		project: p, client: client, grant: form.Get("grant_type"), method: method,
 		code: form.Get("code"), verifier: form.Get("code_verifier"), redirect: form.Get("redirect_uri"),
 		refresh: form.Get("refresh_token"), scopes: scopes, resources: form["resource"],
 	}, nil
@@ -99,7 +101,8 @@ func (s *Server) checkResource(ctx context.Context, r tokenRequest, subject, gra
 	}
 	for _, asked := range r.resources {
 		if granted == "" || !resource.Is(asked) {
-			return invalidTarget("The grant is not for this resource. Start a new authorization for it.")
+			return s.refuseToken(ctx, r, subject, "asked for another resource", asked,
+				invalidTarget("The grant is not for this resource. Start a new authorization for it."))
 		}
 	}
 	if !registered && granted != "" && !r.project.Settings.UnregisteredResources {
@@ -115,7 +118,7 @@ func (s *Server) checkResource(ctx context.Context, r tokenRequest, subject, gra
 func (s *Server) narrow(ctx context.Context, r tokenRequest, subject, organization string, granted []string) ([]string, error) {
 	for _, name := range r.scopes {
 		if !slices.Contains(granted, name) {
-			return nil, invalidScope("The scope '%s' was not granted.", name)
+			return nil, s.refuseToken(ctx, r, subject, "asked for more scopes", name, invalidScope("The scope '%s' was not granted.", name))
 		}
 	}
 	grantable, active, err := s.narrowed(ctx, r.project, subject, organization, r.client, granted)
@@ -166,17 +169,33 @@ func (s *Server) mint(ctx context.Context, r tokenRequest, f Family, scopes []st
 // refuseGrant records why a code or refresh token was refused and answers with
 // one sentence for every case.
 func (s *Server) refuseGrant(ctx context.Context, r tokenRequest, subject, reason string) error {
-	e := s.event(ctx, r.project, audit.TokenRefused)
-	e.Actor, e.ClientID, e.Subject, e.Reason = r.client.ID, r.client.ID, subject, reason
-	if err := s.recordRefusal(ctx, e); err != nil {
+	return s.refuseToken(ctx, r, subject, reason, "", deadGrant())
+}
+
+func deadGrant() error {
+	return invalidGrant("The code or refresh token is not valid for this client any more. Start a new authorization.")
+}
+
+// refuseToken records why tokens were refused and returns refusal. asked is what
+// was not right, "" where nothing was compared.
+func (s *Server) refuseToken(ctx context.Context, r tokenRequest, subject, reason, asked string, refusal error) error {
+	e := s.tokenEvent(ctx, r, audit.TokenRefused, subject, "")
+	e.Reason = reason
+	var err error
+	if r.grant == "authorization_code" {
+		err = s.refuseCode(ctx, asked, e)
+	} else {
+		err = s.recordRefusal(ctx, e)
+	}
+	if err != nil {
 		return err
 	}
-	return invalidGrant("The code or refresh token is not valid for this client any more. Start a new authorization.")
+	return refusal
 }
 
 // tokenEvent is the event of tokens that were given, or of a theft.
 func (s *Server) tokenEvent(ctx context.Context, r tokenRequest, kind audit.Kind, subject, object string) audit.Event {
 	e := s.event(ctx, r.project, kind)
-	e.Actor, e.ClientID, e.Subject, e.Object = r.client.ID, r.client.ID, subject, object
+	e.Actor, e.ClientID, e.Subject, e.Object, e.Attempt = r.client.ID, r.client.ID, subject, object, r.attempt
 	return e
 }

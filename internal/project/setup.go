@@ -13,10 +13,17 @@ import (
 	"github.com/postern-id/postern/internal/secret"
 )
 
+// Problem is what an operator asked for and cannot have: one sentence, which
+// begins in the middle and has no full stop.
+type Problem string
+
+func (p Problem) Error() string { return string(p) }
+
 // SetupStore is what Setup needs of a database. Every method is one
 // transaction, raises the project's change counter and keeps the event.
 type SetupStore interface {
 	Store
+	MoveStore
 	// CreateProject keeps a project, or returns ErrConflict when its issuer's host
 	// or one of its hosts is taken.
 	CreateProject(ctx context.Context, p Project, e audit.Event) error
@@ -68,10 +75,10 @@ type New struct {
 // once and kept as a hash only.
 func (s *Setup) Create(ctx context.Context, n New) (*Project, secret.Secret, error) {
 	if strings.TrimSpace(n.Name) == "" {
-		return nil, secret.Secret{}, errors.New("a project needs a name")
+		return nil, secret.Secret{}, Problem("a project needs a name")
 	}
 	if err := CheckIssuer(n.Issuer); err != nil {
-		return nil, secret.Secret{}, err
+		return nil, secret.Secret{}, Problem(err.Error())
 	}
 	if n.Vertical == "" {
 		n.Vertical = Consumer
@@ -84,7 +91,7 @@ func (s *Setup) Create(ctx context.Context, n New) (*Project, secret.Secret, err
 		settings = *n.Settings
 	}
 	if problems := settings.Check(); len(problems) > 0 {
-		return nil, secret.Secret{}, errors.New(strings.Join(problems, "; "))
+		return nil, secret.Secret{}, Problem(strings.Join(problems, "; "))
 	}
 	now, env := s.now(), string(n.Environment)
 	key := secret.New(secret.ProjectSecret, now)
@@ -138,7 +145,7 @@ func (s *Setup) Change(ctx context.Context, id string, edit func(p *Project) err
 			return nil, err
 		}
 		if problems := p.Settings.Check(); len(problems) > 0 {
-			return nil, errors.New(strings.Join(problems, "; "))
+			return nil, Problem(strings.Join(problems, "; "))
 		}
 		err = s.store.SaveSettings(ctx, p.ID, p.Change, p.Name, p.Settings, s.event(p.ID, audit.ProjectChanged, p.ID))
 		if !errors.Is(err, ErrConflict) {
@@ -166,14 +173,14 @@ func (s *Setup) SetLogo(ctx context.Context, p *Project, file []byte) error {
 // gets a secret of its own, returned once.
 func (s *Setup) AddResource(ctx context.Context, p *Project, r Resource, scopes []Scope, introspect bool) (Resource, *secret.Secret, error) {
 	if err := CheckResource(r.URI); err != nil {
-		return Resource{}, nil, err
+		return Resource{}, nil, Problem(err.Error())
 	}
 	if err := r.CheckAliases(); err != nil {
-		return Resource{}, nil, err
+		return Resource{}, nil, Problem(err.Error())
 	}
 	for _, sc := range scopes {
 		if !ValidScope(sc.Name) {
-			return Resource{}, nil, fmt.Errorf("scope %q must be printable ASCII without space, quote or backslash", sc.Name)
+			return Resource{}, nil, Problem(fmt.Sprintf("scope %q must be printable ASCII without space, quote or backslash", sc.Name))
 		}
 	}
 	now := s.now()

@@ -71,7 +71,7 @@ func (w *WorkspaceKeys) Create(ctx context.Context, name string) (WorkspaceKey, 
 	name = strings.TrimSpace(name)
 	unreadable := func(r rune) bool { return r == utf8.RuneError || !unicode.IsPrint(r) }
 	if name == "" || utf8.RuneCountInString(name) > maxKeyName || strings.ContainsFunc(name, unreadable) {
-		return WorkspaceKey{}, secret.Secret{}, fmt.Errorf("a workspace key needs a name of 1 to %d characters that can be read", maxKeyName)
+		return WorkspaceKey{}, secret.Secret{}, Problem(fmt.Sprintf("a workspace key needs a name of 1 to %d characters that can be read", maxKeyName))
 	}
 	now := w.now()
 	s := secret.New(secret.WorkspaceKey, now)

@@ -4,12 +4,36 @@ import (
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/hex"
+	"strconv"
+	"strings"
 	"time"
 )
 
 // NewUUID returns a UUIDv7 of the moment now, in its text form (RFC 9562 §5.7).
 // Identifiers made later sort later, to about a quarter of a microsecond.
 func NewUUID(now time.Time) string { return formatUUID(newUUID(now)) }
+
+// FirstUUID returns a text at or before every UUIDv7 of the moment at or a later
+// one, and after those of earlier ones.
+func FirstUUID(at time.Time) string {
+	id := newUUID(at)
+	clear(id[8:])
+	return formatUUID(id)
+}
+
+// TimeOf returns the moment of a UUIDv7, to the millisecond, or the zero time
+// when id is none.
+func TimeOf(id string) time.Time {
+	head := strings.ReplaceAll(id, "-", "")
+	if len(head) != 2*idSize {
+		return time.Time{}
+	}
+	millis, err := strconv.ParseInt(head[:12], 16, 64)
+	if err != nil {
+		return time.Time{}
+	}
+	return time.UnixMilli(millis).UTC()
+}
 
 // NewID returns an identifier in the form the compatible API expects, for
 // example NewID(now, "user", "test") = "user-test-0193…". env is "test" or

@@ -44,6 +44,7 @@ const (
 	Setup             Kind = "setup"
 	ProjectSecret     Kind = "ps" // of the compatible API and of introspection
 	Flow              Kind = "fl" // binds a sign-in to one browser
+	Ceremony          Kind = "ce" // binds a step of an administrator's sign-in to one browser
 	SSOState          Kind = "so" // state of a sign-in that goes through an organization's own service
 )
 

@@ -15,7 +15,9 @@ import (
 
 	"golang.org/x/sync/singleflight"
 
+	"github.com/postern-id/postern/internal/admin"
 	"github.com/postern-id/postern/internal/api"
+	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/identity"
 	"github.com/postern-id/postern/internal/login"
 	"github.com/postern-id/postern/internal/mail"
@@ -40,6 +42,8 @@ type assembly struct {
 	oauth     *oauth.Server
 	login     *login.Pages
 	api       *api.API
+	admin     *admin.Dashboard
+	home      string // host of the deployment's own URL, as project.Host writes it
 	mails     *mail.Queue
 	skewed    atomic.Bool // our clock and the database's are too far apart
 	ready     atomic.Bool // nothing was missing once
@@ -54,6 +58,7 @@ type assembly struct {
 
 	pages    http.Handler
 	machine  http.Handler
+	desk     http.Handler // the dashboard
 	fetchers sync.Map // with credentials or not, allowed ports -> *http.Client
 }
 
@@ -146,7 +151,40 @@ func assemble(ctx context.Context, c Config) (*assembly, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := a.dashboard(c, people); err != nil {
+		return nil, err
+	}
 	return a, a.handlers()
+}
+
+// dashboard builds what administrators see.
+func (a *assembly) dashboard(c Config, people *identity.People) error {
+	administrators, err := signin.NewAdministrators(signin.AdministratorsConfig{
+		Store: a.db, Now: c.Now, URL: c.URL,
+		Seal: func(plain []byte, id string) []byte { return c.Storage.Sealer.Seal(plain, adminSecret(id)) },
+		Open: func(sealed []byte, id string) ([]byte, error) { return c.Storage.Sealer.Open(sealed, adminSecret(id)) },
+	})
+	if err != nil {
+		return err
+	}
+	a.home = project.IssuerHost(c.URL)
+	database := "PostgreSQL"
+	if a.db.SQLite() {
+		database = "SQLite"
+	}
+	a.admin, err = admin.New(admin.Config{
+		URL: c.URL, Version: c.Version, Database: database,
+		Projects: project.NewSetup(a.db, c.Now), Clients: oauth.NewSetup(a.db, c.Now), People: people, Administrators: administrators,
+		Keys: a.keys, Events: a.db, Tallies: audit.NewTallies(a.db, c.Now), Traces: a.db,
+		CSRF: web.CSRF{Key: c.Storage.Sealer.Derive(signing.CSRF)}, Now: c.Now,
+		Changed: func(ctx context.Context) {
+			if err := a.follow(ctx); err != nil {
+				a.log.Warn("a change is seen a second later", "error", err)
+			}
+		},
+		Unfit: func(name, issuer string) []string { return Unfit(name, issuer, a.console) },
+	})
+	return err
 }
 
 // handlers builds the two chains, outermost first.
@@ -158,6 +196,10 @@ func (a *assembly) handlers() error {
 	a.pages = web.Chain(web.Mux(mux(a.people(assets)), a.login.Error),
 		web.PageHeaders,
 		web.Bounds(a.login.Error),
+	)
+	a.desk = web.Chain(web.Mux(mux(a.administrators(assets)), a.admin.Error),
+		web.PageHeaders,
+		web.Bounds(a.admin.Error),
 	)
 	a.machine = web.Chain(web.Mux(mux(a.machines()), refuseMachine),
 		web.MachineHeaders,
@@ -191,6 +233,10 @@ func (a *assembly) limit(l web.Limit, write web.ErrorWriter) web.Middleware {
 func (a *assembly) route(w http.ResponseWriter, r *http.Request) {
 	host := project.Host(web.Scheme(r), web.Host(r))
 	p, ok := a.directory.ByHost(host)
+	if host == a.home && (forAdministrators(r.URL.Path) || !ok && !forMachines(r.URL.Path)) {
+		a.desk.ServeHTTP(w, r)
+		return
+	}
 	if !ok {
 		a.misdirected(w, r, host)
 		return
@@ -202,6 +248,12 @@ func (a *assembly) route(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	a.pages.ServeHTTP(w, r)
+}
+
+// forAdministrators tells the dashboard's addresses from those of the project
+// that may share its host.
+func forAdministrators(path string) bool {
+	return path == admin.Path || strings.HasPrefix(path, admin.Path+"/")
 }
 
 // forMachines tells the two kinds of address apart. Everything well-known is
@@ -246,6 +298,12 @@ func (a *assembly) localName(host string) (string, bool) {
 // ssoSecret is where the client secret of a connection is kept.
 func ssoSecret(id string) signing.Place {
 	return signing.Place{Table: "sso_connection", Row: id, Column: "client_secret"}
+}
+
+// adminSecret is where the secret of an administrator's authenticator is kept,
+// and what a ceremony remembers.
+func adminSecret(id string) signing.Place {
+	return signing.Place{Table: "administrator", Row: id, Column: "secret"}
 }
 
 // fetcher is the client for a project's metadata documents.

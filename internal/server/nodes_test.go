@@ -263,7 +263,7 @@ func opened(t *testing.T, data server.Data) *server.Storage {
 
 func config(storage *server.Storage) server.Config {
 	return server.Config{
-		Storage: storage, Mail: mail.NewRecorder(1, time.Now), Now: time.Now, Version: "test",
+		Storage: storage, URL: "http://localhost:4000", Mail: mail.NewRecorder(1, time.Now), Now: time.Now, Version: "test",
 		Log: slog.New(slog.DiscardHandler),
 	}
 }

@@ -3,6 +3,7 @@ package server
 import (
 	"net/http"
 
+	"github.com/postern-id/postern/internal/admin"
 	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/project"
 	"github.com/postern-id/postern/internal/signin"
@@ -19,6 +20,7 @@ const (
 	Client         Who = "client"          // authenticates as it registered
 	Bearer         Who = "access token"    // an access token of this project
 	Browser        Who = "browser"         // the cookie of the flow it belongs to
+	Administrator  Who = "administrator"   // a session of the dashboard; otherwise to its door first
 	Person         Who = "person"          // a hosted session; otherwise to sign-in first
 	ResourceServer Who = "resource server" // its own secret, the project's, or the client for its own tokens
 )
@@ -114,6 +116,47 @@ func (a *assembly) people(assets http.Handler) []Route {
 		routes = append(routes,
 			Route{"GET", DevMailbox, Anyone, false, a.dev.Mailbox},
 			Route{"GET", DevMailboxJSON, Anyone, false, a.dev.Mailbox},
+		)
+	}
+	return routes
+}
+
+// administrators are the pages of the dashboard, on the deployment's own URL.
+func (a *assembly) administrators(assets http.Handler) []Route {
+	d := a.admin
+	often := a.limit(pageLimit(), d.Error)
+	page := func(h web.Handler) http.Handler { return web.SameOrigin(d.Error)(often(web.Handle(h, d.Error))) }
+	const one = admin.Path + "/projects/{project}"
+	routes := []Route{
+		{"GET", admin.Path, Administrator, false, page(d.Home)},
+		{"GET", one + "/activity/export", Administrator, false, page(d.ExportActivity)},
+		{"GET", admin.Path + "/activity/export", Administrator, false, page(d.ExportActivity)},
+		{"GET", admin.Path + "/setup", Anyone, false, page(d.Setup)},
+		{"POST", admin.Path + "/setup", Anyone, false, page(d.Setup)},
+		{"GET", admin.Path + "/sign-in", Anyone, false, page(d.SignIn)},
+		{"POST", admin.Path + "/sign-in", Anyone, false, page(d.SignIn)},
+		{"POST", admin.Path + "/sign-in/challenge", Anyone, false, page(d.Challenge)},
+		{"POST", admin.Path + "/sign-out", Administrator, false, page(d.SignOut)},
+		{"POST", admin.Path + "/you/add", Administrator, false, page(d.AddWay)},
+		{"GET", web.AssetsPath, Anyone, false, assets},
+		{"GET", "/{$}", Anyone, false, http.RedirectHandler(admin.Path, http.StatusSeeOther)},
+	}
+	// A page takes its own forms.
+	for _, p := range []struct {
+		path   string
+		handle web.Handler
+	}{
+		{admin.Path + "/projects", d.ProjectList},
+		{admin.Path + "/you", d.You},
+		{one, d.Overview},
+		{one + "/activity", d.Activity},
+		{admin.Path + "/activity", d.Activity},
+		{one + "/attempts", d.Attempts},
+		{one + "/attempts/{code}", d.Attempts},
+	} {
+		routes = append(routes,
+			Route{"GET", p.path, Administrator, false, page(p.handle)},
+			Route{"POST", p.path, Administrator, false, page(p.handle)},
 		)
 	}
 	return routes

@@ -21,9 +21,11 @@ import (
 	"github.com/postern-id/postern/internal/web"
 )
 
-// Config is what Open needs. Storage, Mail, Log, Now and Version are required.
+// Config is what Open needs. Storage, URL, Mail, Log, Now and Version are
+// required.
 type Config struct {
 	Storage     *Storage
+	URL         string      // the deployment's own, where the dashboard is
 	Mail        mail.Sender // how one-time codes leave
 	Proxies     []netip.Prefix
 	Certificate string // PEM files; both or neither. They are read again when they change.
@@ -63,8 +65,8 @@ type Server struct {
 // answers need. A PostgreSQL database that is not up to date is no error: Run
 // then answers "not ready" until somebody migrates it.
 func Open(ctx context.Context, c Config) (*Server, error) {
-	if c.Storage == nil || c.Mail == nil || c.Log == nil || c.Now == nil || c.Version == "" {
-		return nil, errors.New("server: Storage, Mail, Log, Now and Version are required")
+	if c.Storage == nil || c.URL == "" || c.Mail == nil || c.Log == nil || c.Now == nil || c.Version == "" {
+		return nil, errors.New("server: Storage, URL, Mail, Log, Now and Version are required")
 	}
 	if c.Drain == 0 {
 		c.Drain = web.DrainTimeout

@@ -400,7 +400,7 @@ func TestNotReadyUntilMigrated(t *testing.T) {
 	defer storage.Close()
 	log := &servertest.Log{}
 	s, err := server.Open(t.Context(), server.Config{
-		Storage: storage, Mail: mail.NewRecorder(1, time.Now), Log: slog.New(slog.NewJSONHandler(log, nil)), Now: time.Now, Version: "test",
+		Storage: storage, URL: "http://localhost:4000", Mail: mail.NewRecorder(1, time.Now), Log: slog.New(slog.NewJSONHandler(log, nil)), Now: time.Now, Version: "test",
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -70,8 +70,16 @@ func (t *tap) Decide(ctx context.Context, d oauth.Decision, e audit.Event) error
 	return err
 }
 
-func (t *tap) Deny(ctx context.Context, projectID, flowID string, now time.Time, e audit.Event) error {
-	return t.tell(t.DB.Deny(ctx, projectID, flowID, now, e), e)
+func (t *tap) Deny(ctx context.Context, projectID, flowID string, now time.Time, a audit.Attempt, e audit.Event) error {
+	return t.tell(t.DB.Deny(ctx, projectID, flowID, now, a, e), e)
+}
+
+func (t *tap) RefuseAttempt(ctx context.Context, a audit.Attempt, e audit.Event, limits []oauth.Counter) error {
+	return t.tell(t.DB.RefuseAttempt(ctx, a, e, limits), e)
+}
+
+func (t *tap) RefuseToken(ctx context.Context, asked string, e audit.Event, limits []oauth.Counter) error {
+	return t.tell(t.DB.RefuseToken(ctx, asked, e, limits), e)
 }
 
 func (t *tap) RedeemCode(ctx context.Context, projectID string, r oauth.Redeem, done, reuse audit.Event) error {

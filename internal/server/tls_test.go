@@ -68,7 +68,7 @@ func TestTLS(t *testing.T) {
 		t.Fatal(err)
 	}
 	s, err := server.Open(t.Context(), server.Config{
-		Storage: storage, Mail: mail.NewRecorder(1, clock.Now), Log: slog.New(slog.DiscardHandler), Now: clock.Now, Version: "test",
+		Storage: storage, URL: "https://localhost:4000", Mail: mail.NewRecorder(1, clock.Now), Log: slog.New(slog.DiscardHandler), Now: clock.Now, Version: "test",
 		Certificate: chain, Key: key, Drain: time.Second,
 	})
 	if err != nil {

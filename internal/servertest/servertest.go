@@ -119,7 +119,7 @@ func New(t testing.TB, c Config) *Server {
 		s.create(ctx, t, c)
 	}
 	s.Server, err = server.Open(ctx, server.Config{
-		Storage: s.Storage, Mail: s.Mail, Proxies: c.Proxies, Now: clock.Now, Version: "test", Dev: c.Dev, Poll: c.Poll,
+		Storage: s.Storage, URL: s.Issuer, Mail: s.Mail, Proxies: c.Proxies, Now: clock.Now, Version: "test", Dev: c.Dev, Poll: c.Poll,
 		Log: slog.New(slog.NewJSONHandler(s.Log, &slog.HandlerOptions{Level: slog.LevelDebug})), Drain: 5 * time.Second,
 	})
 	if err != nil {

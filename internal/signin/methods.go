@@ -7,6 +7,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/mail"
 	"github.com/postern-id/postern/internal/project"
 	"github.com/postern-id/postern/internal/secret"
@@ -40,15 +41,16 @@ func New(c Config) (*Methods, error) {
 }
 
 // Begin starts a flow in a browser. The secret is for that browser's cookie.
-// request may be nil; then returnTo says where to go after sign-in.
-func (m *Methods) Begin(ctx context.Context, p *project.Project, returnTo string, request []byte, trace string) (Flow, secret.Secret, error) {
+// request may be nil; then returnTo says where to go after sign-in. With a request
+// comes the attempt that it is, else the zero Attempt.
+func (m *Methods) Begin(ctx context.Context, p *project.Project, returnTo string, request []byte, trace string, a audit.Attempt) (Flow, secret.Secret, error) {
 	now := m.now()
 	browser := secret.New(secret.Flow, now)
 	f := Flow{
 		ID: browser.ID, ProjectID: p.ID, BrowserHash: browser.Hash[:], ReturnTo: returnTo, Request: request,
 		TraceID: trace, CreatedAt: now, ExpiresAt: now.Add(FlowLifetime),
 	}
-	return f, browser, m.store.CreateFlow(ctx, f)
+	return f, browser, m.store.CreateFlow(ctx, f, a)
 }
 
 // Open returns a flow to the browser that started it: cookie is the text that

@@ -35,7 +35,7 @@ type Flow struct {
 	Email         string    // the address a code went to; "" before
 	MethodID      string    // the live code's id; "" before
 	CodeExpiresAt time.Time // when it runs out; zero before
-	TraceID       string    // nine characters that an operator can look up
+	TraceID       string    // of the request that began it; with a waiting request the attempt's code
 	CreatedAt     time.Time
 	ExpiresAt     time.Time
 	Decided       bool   // the authorization request was answered
@@ -105,8 +105,9 @@ type Outcome struct {
 
 // Store is what the package needs of a database; one method, one transaction.
 type Store interface {
-	// CreateFlow keeps a new flow.
-	CreateFlow(ctx context.Context, f Flow) error
+	// CreateFlow keeps a new flow, and the authorization attempt that it is for, the
+	// zero Attempt for none.
+	CreateFlow(ctx context.Context, f Flow, a audit.Attempt) error
 	// Flow returns a flow that has not run out, decided or not, or ErrNotFound.
 	Flow(ctx context.Context, projectID, id string, now time.Time) (Flow, error)
 	// SetFlowRequest replaces the waiting request of an undecided flow, or

@@ -81,7 +81,7 @@ func newRig(t *testing.T, settings func(*project.Settings)) *rig {
 
 func (r *rig) begin() (signin.Flow, secret.Secret) {
 	r.t.Helper()
-	f, browser, err := r.Begin(r.t.Context(), r.project, "/home", nil, "K7Q-2MX-9RD")
+	f, browser, err := r.Begin(r.t.Context(), r.project, "/home", nil, "K7Q-2MX-9RD", audit.Attempt{})
 	if err != nil {
 		r.t.Fatal(err)
 	}
@@ -148,7 +148,7 @@ func TestOpen(t *testing.T) {
 	guessed := secret.New(secret.Flow, r.now) // its id is a flow's, its random part is not
 	if err := r.store.CreateFlow(t.Context(), signin.Flow{
 		ID: guessed.ID, ProjectID: r.project.ID, BrowserHash: forged.Hash[:], CreatedAt: r.now, ExpiresAt: r.now.Add(signin.FlowLifetime),
-	}); err != nil {
+	}, audit.Attempt{}); err != nil {
 		t.Fatal(err)
 	}
 	for name, ask := range map[string]struct {

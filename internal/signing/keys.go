@@ -170,12 +170,33 @@ func (k *Keys) RotateDue(ctx context.Context, projectID string) error {
 	return nil
 }
 
+// All returns every key of a project that is kept, in any order.
+func (k *Keys) All(ctx context.Context, projectID string) ([]Key, error) {
+	rows, err := k.config.Store.Keys(ctx, projectID)
+	if err != nil {
+		return nil, fmt.Errorf("signing: load keys: %w", err)
+	}
+	return rows, nil
+}
+
+// Due is when the first of these keys, all of a project, is followed by the
+// next by itself; zero where there are none.
+func (k *Keys) Due(rows []Key) time.Time {
+	var due time.Time
+	for _, row := range rows {
+		if next := row.NotBefore.Add(k.config.RotateEvery); row.RetireAt.IsZero() && (due.IsZero() || next.Before(due)) {
+			due = next
+		}
+	}
+	return due
+}
+
 // newest returns the key of the highest generation, the zero Key where there is
 // none.
 func (k *Keys) newest(ctx context.Context, projectID string, alg Algorithm) (Key, error) {
-	rows, err := k.config.Store.Keys(ctx, projectID)
+	rows, err := k.All(ctx, projectID)
 	if err != nil {
-		return Key{}, fmt.Errorf("signing: load keys: %w", err)
+		return Key{}, err
 	}
 	var last Key
 	for _, row := range rows {

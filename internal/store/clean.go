@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/store/db"
 )
 
@@ -34,6 +35,9 @@ func (d *DB) Clean(ctx context.Context, now time.Time, limit int) (int, error) {
 				return q.CleanCodes(ctx, db.CleanCodesParams{ProjectID: projectID, Before: micros(now.Add(-codeKept)), MaxRows: int32(limit)})
 			},
 			func(q *db.Queries) (int64, error) {
+				return q.CleanAttempts(ctx, db.CleanAttemptsParams{ProjectID: projectID, Before: micros(now.Add(-audit.AttemptKept)), MaxRows: int32(limit)})
+			},
+			func(q *db.Queries) (int64, error) {
 				return q.CleanSessions(ctx, db.CleanSessionsParams{ProjectID: projectID, Before: micros(now), MaxRows: int32(limit)})
 			},
 			func(q *db.Queries) (int64, error) {
@@ -55,16 +59,39 @@ func (d *DB) Clean(ctx context.Context, now time.Time, limit int) (int, error) {
 				return q.CleanCounters(ctx, db.CleanCountersParams{ProjectID: projectID, Before: micros(now), MaxRows: int32(limit)})
 			},
 		} {
-			var n int64
-			err := d.write(ctx, func(q *db.Queries) (err error) {
-				n, err = clean(q)
-				return err
-			})
-			if err != nil {
-				return total, wrap("clean", err)
+			n, err := d.clean(ctx, clean)
+			if total += n; err != nil {
+				return total, err
 			}
-			total += int(n)
+		}
+	}
+	for _, clean := range []func(*db.Queries) (int64, error){
+		func(q *db.Queries) (int64, error) {
+			return q.CleanAdministratorSessions(ctx, micros(now), int32(limit))
+		},
+		func(q *db.Queries) (int64, error) {
+			return q.CleanAdministratorCeremonies(ctx, micros(now), int32(limit))
+		},
+		func(q *db.Queries) (int64, error) {
+			return q.CleanAdministratorLinks(ctx, micros(now), int32(limit))
+		},
+		func(q *db.Queries) (int64, error) { // those of administrators
+			return q.CleanCounters(ctx, db.CleanCountersParams{ProjectID: "", Before: micros(now), MaxRows: int32(limit)})
+		},
+	} {
+		n, err := d.clean(ctx, clean)
+		if total += n; err != nil {
+			return total, err
 		}
 	}
 	return total, nil
+}
+
+func (d *DB) clean(ctx context.Context, clean func(*db.Queries) (int64, error)) (int, error) {
+	var n int64
+	err := d.write(ctx, func(q *db.Queries) (err error) {
+		n, err = clean(q)
+		return err
+	})
+	return int(n), wrap("clean", err)
 }

@@ -35,13 +35,43 @@ func (d *DB) Clients(ctx context.Context, projectID, after string, limit int) ([
 	if err != nil {
 		return nil, wrap("list clients", err)
 	}
-	clients := make([]oauth.Client, len(rows))
-	for i, row := range rows {
-		if clients[i], err = toClient(row); err != nil {
-			return nil, err
+	return each(rows, toClient)
+}
+
+// FindClients lists clients by name, or returns oauth.ErrNotFound when the one to
+// go on after is gone.
+func (d *DB) FindClients(ctx context.Context, projectID string, q oauth.ClientQuery) ([]oauth.Client, error) {
+	from := oauth.FoldName(q.Text)
+	params := db.ClientsByNameParams{ProjectID: projectID, FromText: from, BelowText: from + "\U0010FFFF", MaxRows: int32(q.Limit)}
+	if q.After != "" {
+		last, err := d.read.Client(ctx, projectID, q.After)
+		if err != nil {
+			return nil, found("read client", err, oauth.ErrNotFound)
 		}
+		params.AfterName, params.After = last.NameFolded, last.ID
 	}
-	return clients, nil
+	var rows []db.Client
+	var err error
+	switch {
+	case q.Blocked:
+		rows, err = d.read.BlockedClients(ctx, db.BlockedClientsParams(params))
+	case q.Creation != "":
+		rows, err = d.read.ClientsOfCreation(ctx, db.ClientsOfCreationParams{
+			ProjectID: projectID, Creation: string(q.Creation), AfterName: params.AfterName, After: params.After,
+			FromText: params.FromText, BelowText: params.BelowText, MaxRows: params.MaxRows,
+		})
+	case q.Type != "":
+		rows, err = d.read.ClientsOfType(ctx, db.ClientsOfTypeParams{
+			ProjectID: projectID, Type: string(q.Type), AfterName: params.AfterName, After: params.After,
+			FromText: params.FromText, BelowText: params.BelowText, MaxRows: params.MaxRows,
+		})
+	default:
+		rows, err = d.read.ClientsByName(ctx, params)
+	}
+	if err != nil {
+		return nil, wrap("find clients", err)
+	}
+	return each(rows, toClient)
 }
 
 // CreateClient keeps a client of its own row.
@@ -56,7 +86,7 @@ func (d *DB) CreateClient(ctx context.Context, c oauth.Client, limits []oauth.Co
 			SecretID: c.SecretID, SecretHash: c.SecretHash, SecretLast4: c.SecretLast4,
 			BypassConsent: c.BypassConsent, Blocked: c.Blocked,
 			CreatedAt: micros(c.CreatedAt), LastRegisteredAt: micros(c.LastRegisteredAt),
-			FetchedAt: micros(c.FetchedAt), FreshUntil: micros(c.FreshUntil),
+			FetchedAt: micros(c.FetchedAt), FreshUntil: micros(c.FreshUntil), NameFolded: oauth.FoldName(c.Name()),
 		})
 		if uniqueTaken(err) {
 			return oauth.ErrConflict
@@ -80,7 +110,7 @@ func (d *DB) MergeClient(ctx context.Context, c oauth.Client, limits []oauth.Cou
 		row, err = q.MergeClient(ctx, db.MergeClientParams{
 			ProjectID: c.ProjectID, ID: c.ID, Type: string(c.Type), Creation: string(c.Creation),
 			Metadata: toJSON(c.Metadata), MetadataHash: notNull(c.MetadataHash),
-			CreatedAt: micros(c.CreatedAt), LastRegisteredAt: micros(c.LastRegisteredAt),
+			CreatedAt: micros(c.CreatedAt), LastRegisteredAt: micros(c.LastRegisteredAt), NameFolded: oauth.FoldName(c.Name()),
 		})
 		if err != nil {
 			return wrap("merge client", err)
@@ -114,7 +144,7 @@ func (d *DB) SaveDocumentClient(ctx context.Context, c oauth.Client, logo []byte
 			BypassConsent: c.BypassConsent, Blocked: c.Blocked,
 			CreatedAt: micros(c.CreatedAt), LastRegisteredAt: micros(c.LastRegisteredAt),
 			FetchedAt: micros(c.FetchedAt), FreshUntil: micros(c.FreshUntil),
-			CopiedAt: micros(c.CopiedAt), Logo: digest(logo),
+			CopiedAt: micros(c.CopiedAt), Logo: digest(logo), NameFolded: oauth.FoldName(c.Name()),
 		})
 		if err != nil {
 			return wrap("save client", err)
@@ -153,6 +183,125 @@ func (d *DB) SetClientSecret(ctx context.Context, projectID, id, secretID string
 		}
 		return record(ctx, q, e)
 	})
+}
+
+// ChangeClient replaces metadata and BypassConsent of a client that is still as
+// before.
+func (d *DB) ChangeClient(ctx context.Context, c, before oauth.Client, e audit.Event) error {
+	return d.write(ctx, func(q *db.Queries) error {
+		n, err := q.ChangeClient(ctx, db.ChangeClientParams{
+			Metadata: toJSON(c.Metadata), MetadataHash: notNull(c.MetadataHash), NameFolded: oauth.FoldName(c.Name()), BypassConsent: c.BypassConsent,
+			ProjectID: c.ProjectID, ID: c.ID, MetadataHashBefore: notNull(before.MetadataHash), BypassConsentBefore: before.BypassConsent,
+		})
+		if err != nil {
+			return wrap("change client", err)
+		}
+		if n == 0 {
+			return oauth.ErrConflict
+		}
+		if _, err := q.RaiseChange(ctx, c.ProjectID); err != nil {
+			return wrap("raise change", err)
+		}
+		return record(ctx, q, e)
+	})
+}
+
+// BlockClient blocks a client and ends what people gave it. One that is blocked
+// already may have got a grant at the very moment of it: that ends too.
+func (d *DB) BlockClient(ctx context.Context, projectID, id string, e audit.Event) (int, error) {
+	var grants []string
+	err := d.write(ctx, func(q *db.Queries) (err error) {
+		if grants, err = revokeGrantsOfClient(ctx, q, projectID, id, e.At); err != nil {
+			return err
+		}
+		n, err := setBlocked(ctx, q, projectID, id, true)
+		if err != nil || n == 0 && len(grants) == 0 {
+			return err
+		}
+		return endClientGrants(ctx, q, projectID, grants, e)
+	})
+	return len(grants), err
+}
+
+// UnblockClient takes that back, but for what has ended.
+func (d *DB) UnblockClient(ctx context.Context, projectID, id string, e audit.Event) error {
+	return d.write(ctx, func(q *db.Queries) error {
+		n, err := setBlocked(ctx, q, projectID, id, false)
+		if err != nil || n == 0 {
+			return err
+		}
+		return endClientGrants(ctx, q, projectID, nil, e)
+	})
+}
+
+// setBlocked reports whether it changed a client that is there.
+func setBlocked(ctx context.Context, q *db.Queries, projectID, id string, blocked bool) (int64, error) {
+	n, err := q.SetClientBlocked(ctx, db.SetClientBlockedParams{Blocked: blocked, ProjectID: projectID, ID: id})
+	if err != nil || n > 0 {
+		return n, wrap("block client", err)
+	}
+	_, err = q.ClientBlocked(ctx, projectID, id)
+	return 0, found("read client", err, oauth.ErrNotFound)
+}
+
+// RevokeClientGrants ends every grant of a client with its families.
+func (d *DB) RevokeClientGrants(ctx context.Context, projectID, clientID string, e audit.Event) (int, error) {
+	var grants []string
+	err := d.write(ctx, func(q *db.Queries) (err error) {
+		grants, err = revokeGrantsOfClient(ctx, q, projectID, clientID, e.At)
+		if err != nil || len(grants) == 0 {
+			return err
+		}
+		return endClientGrants(ctx, q, projectID, grants, e)
+	})
+	return len(grants), err
+}
+
+func revokeGrantsOfClient(ctx context.Context, q *db.Queries, projectID, clientID string, now time.Time) ([]string, error) {
+	ids, err := q.RevokeGrantsOfClient(ctx, db.RevokeGrantsOfClientParams{Now: micros(now), ProjectID: projectID, ClientID: clientID})
+	return ids, wrap("revoke grants", err)
+}
+
+// endClientGrants ends what hangs on revoked grants, tells the servers of the
+// client's change, and records it.
+func endClientGrants(ctx context.Context, q *db.Queries, projectID string, grants []string, e audit.Event) error {
+	if _, err := q.RaiseChange(ctx, projectID); err != nil {
+		return wrap("raise change", err)
+	}
+	if err := endGrants(ctx, q, projectID, grants, e.At, e.At.Add(longestAccessToken)); err != nil {
+		return err
+	}
+	return record(ctx, q, e)
+}
+
+// ClientGrants lists the live grants of a client with what each allows.
+func (d *DB) ClientGrants(ctx context.Context, projectID, clientID, before string, limit int) ([]oauth.ClientGrant, error) {
+	if before == "" {
+		before = "~" // above every id
+	}
+	rows, err := d.read.LiveGrantsOfClient(ctx, db.LiveGrantsOfClientParams{ProjectID: projectID, ClientID: clientID, Before: before, MaxRows: int32(limit)})
+	if err != nil {
+		return nil, wrap("list grants", err)
+	}
+	return each(rows, func(row db.Grant) (oauth.ClientGrant, error) {
+		scopes, err := d.read.AllowedScopes(ctx, projectID, row.ID)
+		return oauth.ClientGrant{Grant: toGrant(row), Scopes: scopes}, wrap("list grants", err)
+	})
+}
+
+// CountClientGrants counts the live grants of a client as far as limit.
+func (d *DB) CountClientGrants(ctx context.Context, projectID, clientID string, limit int) (int, error) {
+	n, err := d.read.CountLiveGrantsOfClient(ctx, db.CountLiveGrantsOfClientParams{ProjectID: projectID, ClientID: clientID, MaxRows: int32(limit)})
+	return int(n), wrap("count grants", err)
+}
+
+// GrantByID returns a grant, live or not.
+func (d *DB) GrantByID(ctx context.Context, projectID, id string) (oauth.Grant, error) {
+	row, err := d.read.GrantByID(ctx, projectID, id)
+	if err != nil {
+		return oauth.Grant{}, found("read grant", err, oauth.ErrNotFound)
+	}
+	return toGrant(row), nil
 }
 
 // DeleteClient removes a client and everything that people gave it.

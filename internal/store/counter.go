@@ -57,6 +57,12 @@ func counterRow(ctx context.Context, q *db.Queries, projectID string, c oauth.Co
 	return row, wrap("read counter", err)
 }
 
+// Counted is how far a counter is in its open window.
+func (d *DB) Counted(ctx context.Context, projectID string, c oauth.Counter, now time.Time) (int, error) {
+	row, err := counterRow(ctx, d.read, projectID, c, now)
+	return int(row.Counted), err
+}
+
 // keyHash keeps what a stranger chose (an address, a client id) out of the
 // table, and every key the same size.
 func keyHash(c oauth.Counter) []byte {

@@ -2,6 +2,11 @@ package store
 
 import (
 	"context"
+	"database/sql"
+	"errors"
+	"slices"
+	"strings"
+	"time"
 
 	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/oauth"
@@ -42,4 +47,241 @@ func record(ctx context.Context, q *db.Queries, e audit.Event) error {
 		TraceID:    e.TraceID,
 		Attempt:    e.Attempt,
 	}))
+}
+
+// afterAll is a text after every id.
+const afterAll = "~"
+
+// An index holds some of a project's events in order.
+type index struct {
+	// lookBack returns the id of the event that many before the newest in bounds.
+	lookBack func(looked int32) (string, error)
+	// events reads those in bounds that a query asks for, the newest first.
+	events func(oldest string, limit int32) ([]db.Event, error)
+	// asks says that the query has a condition that the index does not know of.
+	asks bool
+}
+
+// looked is what a look through an index found.
+type looked struct {
+	events []db.Event // one more than were asked for, where there are more
+	oldest string     // where it stopped, "" at the index's end
+}
+
+// Events reads a page of the trail; see audit.Query.
+func (d *DB) Events(ctx context.Context, q audit.Query) (audit.Page, error) {
+	before, oldest := afterAll, ""
+	if q.Before != "" {
+		before = q.Before
+	}
+	if !q.Until.IsZero() {
+		before = min(before, secret.FirstUUID(q.Until))
+	}
+	if !q.Since.IsZero() {
+		oldest = secret.FirstUUID(q.Since)
+	}
+	limit := max(q.Limit, 1)
+	var looks []looked
+	indexes := d.indexes(ctx, q, before, oldest)
+	for _, i := range indexes {
+		l, err := i.look(oldest, limit, audit.MaxLooked/len(indexes))
+		switch {
+		case impossibleText(err):
+			return audit.Page{}, nil // of no event
+		case err != nil:
+			return audit.Page{}, wrap("read events", err)
+		}
+		looks = append(looks, l)
+	}
+	return toPage(looks, limit), nil
+}
+
+// look reads one event more than limit, so that the caller knows whether there
+// are more.
+func (i index) look(oldest string, limit, most int) (looked, error) {
+	var l looked
+	if i.asks {
+		stop, err := i.lookBack(int32(most - 1))
+		switch {
+		case err == nil:
+			l.oldest, oldest = stop, stop
+		case !errors.Is(err, sql.ErrNoRows):
+			return l, err
+		}
+	}
+	var err error
+	l.events, err = i.events(oldest, int32(limit)+1)
+	return l, err
+}
+
+// indexes are those that hold the events of a query together, the narrowest
+// that the query has a value for: a person's events are few, and so are
+// refusals, of which strangers cannot make as many as they like.
+func (d *DB) indexes(ctx context.Context, q audit.Query, before, oldest string) []index {
+	id := q.ProjectID
+	some := q.Actor != "" || q.Object != ""
+	switch {
+	case q.Subject != "":
+		return []index{{
+			asks: some || q.RefusedOnly || q.ClientID != "" || len(q.Kinds) > 0,
+			lookBack: func(n int32) (string, error) {
+				return d.read.LookBackBySubject(ctx, db.LookBackBySubjectParams{ProjectID: id, Subject: q.Subject, Before: before, Oldest: oldest, Looked: n})
+			},
+			events: func(oldest string, limit int32) ([]db.Event, error) {
+				return d.read.EventsBySubject(ctx, db.EventsBySubjectParams{
+					ProjectID: id, Subject: q.Subject, Before: before, Oldest: oldest, MaxRows: limit,
+					Kinds: kinds(q), ClientID: q.ClientID, Actor: q.Actor, Object: q.Object, RefusedOnly: q.RefusedOnly,
+				})
+			},
+		}}
+	case q.RefusedOnly:
+		return []index{{
+			asks: some || q.ClientID != "" || len(q.Kinds) > 0,
+			lookBack: func(n int32) (string, error) {
+				return d.read.LookBackByRefused(ctx, db.LookBackByRefusedParams{ProjectID: id, Before: before, Oldest: oldest, Looked: n})
+			},
+			events: func(oldest string, limit int32) ([]db.Event, error) {
+				return d.read.EventsByRefused(ctx, db.EventsByRefusedParams{
+					ProjectID: id, Before: before, Oldest: oldest, MaxRows: limit,
+					Kinds: kinds(q), ClientID: q.ClientID, Actor: q.Actor, Object: q.Object,
+				})
+			},
+		}}
+	case q.ClientID != "":
+		return []index{{
+			asks: some || len(q.Kinds) > 0,
+			lookBack: func(n int32) (string, error) {
+				return d.read.LookBackByClient(ctx, db.LookBackByClientParams{ProjectID: id, ClientID: q.ClientID, Before: before, Oldest: oldest, Looked: n})
+			},
+			events: func(oldest string, limit int32) ([]db.Event, error) {
+				return d.read.EventsByClient(ctx, db.EventsByClientParams{
+					ProjectID: id, ClientID: q.ClientID, Before: before, Oldest: oldest, MaxRows: limit,
+					Kinds: kinds(q), Actor: q.Actor, Object: q.Object,
+				})
+			},
+		}}
+	case len(q.Kinds) > 0:
+		var all []index
+		for _, kind := range slices.Compact(slices.Sorted(slices.Values(q.Kinds))) {
+			all = append(all, index{
+				asks: some,
+				lookBack: func(n int32) (string, error) {
+					return d.read.LookBackByKind(ctx, db.LookBackByKindParams{ProjectID: id, Kind: string(kind), Before: before, Oldest: oldest, Looked: n})
+				},
+				events: func(oldest string, limit int32) ([]db.Event, error) {
+					return d.read.EventsByKind(ctx, db.EventsByKindParams{
+						ProjectID: id, Kind: string(kind), Before: before, Oldest: oldest, MaxRows: limit,
+						Actor: q.Actor, Object: q.Object,
+					})
+				},
+			})
+		}
+		return all
+	}
+	return []index{{
+		asks: some,
+		lookBack: func(n int32) (string, error) {
+			return d.read.LookBackByProject(ctx, db.LookBackByProjectParams{ProjectID: id, Before: before, Oldest: oldest, Looked: n})
+		},
+		events: func(oldest string, limit int32) ([]db.Event, error) {
+			return d.read.EventsByProject(ctx, db.EventsByProjectParams{
+				ProjectID: id, Before: before, Oldest: oldest, MaxRows: limit, Actor: q.Actor, Object: q.Object,
+			})
+		},
+	}}
+}
+
+// kinds are the kinds of a query as the statements compare them: each between
+// spaces.
+func kinds(q audit.Query) string {
+	if len(q.Kinds) == 0 {
+		return ""
+	}
+	var text strings.Builder
+	for _, kind := range q.Kinds {
+		text.WriteString(" " + string(kind) + " ")
+	}
+	return text.String()
+}
+
+// toPage merges looks. Where they stopped at different moments, only what all
+// of them saw is whole.
+func toPage(looks []looked, limit int) audit.Page {
+	var rows []db.Event
+	oldest := ""
+	for _, l := range looks {
+		rows, oldest = append(rows, l.events...), max(oldest, l.oldest)
+	}
+	rows = slices.DeleteFunc(rows, func(e db.Event) bool { return e.ID < oldest })
+	slices.SortFunc(rows, func(a, b db.Event) int { return strings.Compare(b.ID, a.ID) })
+	more := len(rows) > limit
+	page := audit.Page{Events: toEvents(rows[:min(len(rows), limit)])}
+	switch {
+	case more:
+		page.Next = rows[limit-1].ID
+	case oldest != "":
+		page.Next, page.LookedBackTo = oldest, secret.TimeOf(oldest)
+	}
+	return page
+}
+
+// EventsAfter lists events of a project, the oldest first; see audit.Reader.
+func (d *DB) EventsAfter(ctx context.Context, projectID string, since time.Time, after string, limit int) ([]audit.Event, error) {
+	if !since.IsZero() {
+		after = max(after, secret.FirstUUID(since)) // which is no event's id
+	}
+	rows, err := d.read.EventsAfter(ctx, db.EventsAfterParams{ProjectID: projectID, After: after, MaxRows: int32(limit)})
+	return toEvents(rows), wrap("read events", err)
+}
+
+// CountEvents counts what a measure is about in [since, until).
+func (d *DB) CountEvents(ctx context.Context, projectID string, m audit.Measure, since, until time.Time) (int, error) {
+	from, to := secret.FirstUUID(since), secret.FirstUUID(until)
+	if m == audit.Refusals {
+		n, err := d.read.CountRefusals(ctx, db.CountRefusalsParams{ProjectID: projectID, Since: from, Until: to})
+		return int(n), wrap("count refusals", err)
+	}
+	total := 0
+	for _, kind := range m.Kinds() {
+		n, err := d.read.CountEvents(ctx, db.CountEventsParams{ProjectID: projectID, Kind: string(kind), Since: from, Until: to})
+		if err != nil {
+			return 0, wrap("count events", err)
+		}
+		total += int(n)
+	}
+	return total, nil
+}
+
+// RefusalCauses groups refusals by what they have in common; see audit.Reader.
+func (d *DB) RefusalCauses(ctx context.Context, projectID string, since time.Time, limit int) ([]audit.Cause, error) {
+	rows, err := d.read.RefusalCauses(ctx, db.RefusalCausesParams{
+		ProjectID: projectID, Since: secret.FirstUUID(since), Looked: audit.MaxLooked, MaxRows: int32(limit),
+	})
+	if err != nil {
+		return nil, wrap("read refusals", err)
+	}
+	causes := make([]audit.Cause, len(rows))
+	for i, r := range rows {
+		newest, err := d.read.Event(ctx, projectID, r.Newest)
+		if err != nil {
+			return nil, wrap("read event", err)
+		}
+		causes[i] = audit.Cause{
+			Kind: audit.Kind(r.Kind), Reason: r.Reason, ClientID: r.ClientID, Count: int(r.Refusals),
+			First: secret.TimeOf(r.First), Newest: toEvents([]db.Event{newest})[0],
+		}
+	}
+	return causes, nil
+}
+
+func toEvents(rows []db.Event) []audit.Event {
+	all := make([]audit.Event, len(rows))
+	for i, r := range rows {
+		all[i] = audit.Event{
+			ID: r.ID, ProjectID: r.ProjectID, At: fromMicros(r.OccurredAt), Kind: audit.Kind(r.Kind),
+			Actor: r.Actor, Subject: r.Subject, ClientID: r.ClientID, Object: r.Object, Address: r.Address,
+			Refused: r.Refused, Reason: r.Reason, TraceID: r.TraceID, Attempt: r.Attempt,
+		}
+	}
+	return all
 }

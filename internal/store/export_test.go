@@ -2,9 +2,7 @@ package store
 
 import (
 	"context"
-	"time"
 
-	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/store/db"
 )
 
@@ -58,9 +56,3 @@ var (
 	SchemaFiles = schemaFiles
 	ErrRace     = errRace
 )
-
-// Counted reports whether a counter is full.
-func (d *DB) Counted(ctx context.Context, projectID string, c oauth.Counter, now time.Time) (bool, error) {
-	row, err := counterRow(ctx, d.read, projectID, c, now)
-	return row.Counted >= int64(c.Limit), err
-}

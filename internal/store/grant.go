@@ -71,9 +71,13 @@ func (d *DB) Decide(ctx context.Context, decision oauth.Decision, e audit.Event)
 			RedirectURI: code.RedirectURI, Challenge: code.Challenge,
 			Resource: code.Resource, Scopes: toJSON(code.Scopes), Nonce: code.Nonce,
 			AuthTime: micros(code.AuthTime), CreatedAt: micros(code.CreatedAt), ExpiresAt: micros(code.ExpiresAt),
+			Attempt: code.Attempt,
 		})
 		if err != nil {
 			return wrap("create code", err)
+		}
+		if err := saveAttempt(ctx, q, decision.Attempt); err != nil {
+			return err
 		}
 		e.Object = grantID
 		return record(ctx, q, e)
@@ -82,9 +86,17 @@ func (d *DB) Decide(ctx context.Context, decision oauth.Decision, e audit.Event)
 
 // allow returns the id of the decision's grant, which lives to the end of the
 // transaction. Where nobody was asked, nothing that the code asks for may be
-// declined in it; remembered consent rests on a grant that is there.
+// declined in it; remembered consent rests on a grant that is there. A client
+// that was blocked since it asked gets none.
 func allow(ctx context.Context, q *db.Queries, decision oauth.Decision) (id string, err error) {
 	g, now := decision.Grant, micros(decision.Code.CreatedAt)
+	blocked, err := q.ClientBlocked(ctx, g.ProjectID, g.ClientID)
+	if err != nil {
+		return "", found("read client", err, oauth.ErrDead)
+	}
+	if blocked {
+		return "", oauth.ErrDead
+	}
 	if len(decision.Scopes) > 0 {
 		if err := makeGrant(ctx, q, g, now); err != nil {
 			return "", err
@@ -134,9 +146,12 @@ func makeGrant(ctx context.Context, q *db.Queries, g oauth.Grant, now int64) err
 }
 
 // Deny marks a flow decided and records the refusal.
-func (d *DB) Deny(ctx context.Context, projectID, flowID string, now time.Time, e audit.Event) error {
+func (d *DB) Deny(ctx context.Context, projectID, flowID string, now time.Time, a audit.Attempt, e audit.Event) error {
 	return d.write(ctx, func(q *db.Queries) error {
 		if err := decideFlow(ctx, q, projectID, flowID, now); err != nil {
+			return err
+		}
+		if err := saveAttempt(ctx, q, a); err != nil {
 			return err
 		}
 		return record(ctx, q, e)

@@ -138,7 +138,7 @@ func TestDecide(t *testing.T) {
 			if err := decide(d); !errors.Is(err, oauth.ErrUsed) {
 				t.Errorf("again: %v", err)
 			}
-			if err := db.Deny(t.Context(), w.project.ID, f.ID, now, w.event(audit.GrantDenied)); !errors.Is(err, oauth.ErrUsed) {
+			if err := db.Deny(t.Context(), w.project.ID, f.ID, now, audit.Attempt{}, w.event(audit.GrantDenied)); !errors.Is(err, oauth.ErrUsed) {
 				t.Errorf("denied afterwards: %v", err)
 			}
 			for id, at := range map[string]time.Time{"x": now, w.flow(now).ID: f.ExpiresAt} {
@@ -147,14 +147,14 @@ func TestDecide(t *testing.T) {
 				if err := decide(d); !errors.Is(err, oauth.ErrDead) {
 					t.Errorf("flow %s at %v: %v", id, at, err)
 				}
-				if err := db.Deny(t.Context(), w.project.ID, id, at, w.event(audit.GrantDenied)); !errors.Is(err, oauth.ErrDead) {
+				if err := db.Deny(t.Context(), w.project.ID, id, at, audit.Attempt{}, w.event(audit.GrantDenied)); !errors.Is(err, oauth.ErrDead) {
 					t.Errorf("denied: flow %s at %v: %v", id, at, err)
 				}
 			}
 		})
 
 		t.Run("that is no leaves the grant alone", func(t *testing.T) {
-			must(t, db.Deny(t.Context(), w.project.ID, w.flow(now).ID, now, w.event(audit.GrantDenied)))
+			must(t, db.Deny(t.Context(), w.project.ID, w.flow(now).ID, now, audit.Attempt{}, w.event(audit.GrantDenied)))
 			if got := w.decided(); !slices.Equal(got, []string{"read:notes"}) {
 				t.Errorf("%v", got)
 			}
@@ -176,7 +176,7 @@ func TestOneDecision(t *testing.T) {
 				d.FlowID = f.ID
 				err = db.Decide(t.Context(), d, w.event(audit.GrantAllowed))
 			} else {
-				err = db.Deny(t.Context(), w.project.ID, f.ID, now, w.event(audit.GrantDenied))
+				err = db.Deny(t.Context(), w.project.ID, f.ID, now, audit.Attempt{}, w.event(audit.GrantDenied))
 			}
 			if err == nil {
 				won.Add(1)

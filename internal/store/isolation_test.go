@@ -48,11 +48,23 @@ func TestProjectsAreApart(t *testing.T) {
 		_, missing["User"] = db.User(ctx, id, a.user.ID)
 		_, _, missing["Session"] = db.Session(ctx, id, session.SecretID, identity.Hosted, now)
 		_, missing["RevokeUser"] = db.RevokeUser(ctx, id, a.user.ID, other)
+		_, missing["SetUserActive"] = db.SetUserActive(ctx, id, a.user.ID, false, other)
+		missing["DeleteUser"] = db.DeleteUser(ctx, id, a.user.ID, other)
+		missing["EndSubjectSession"] = db.EndSubjectSession(ctx, id, a.user.ID, session.ID, other)
 		_, missing["Client"] = db.Client(ctx, id, a.client.ID)
 		_, missing["ClientByURL"] = db.ClientByURL(ctx, id, document.URL)
 		_, missing["Logo"] = db.Logo(ctx, id, sha("a logo"))
 		_, missing["Logo of the project"] = db.Logo(ctx, id, sha("another"))
 		missing["SetClientSecret"] = db.SetClientSecret(ctx, id, a.client.ID, "x", nil, other)
+		change := a.client
+		change.ProjectID = id
+		if err := db.ChangeClient(ctx, change, change, other); !errors.Is(err, oauth.ErrConflict) {
+			t.Errorf("ChangeClient: %v", err)
+		}
+		_, missing["BlockClient"] = db.BlockClient(ctx, id, a.client.ID, other)
+		missing["UnblockClient"] = db.UnblockClient(ctx, id, a.client.ID, other)
+		_, missing["GrantByID"] = db.GrantByID(ctx, id, family.GrantID)
+		_, missing["FindClients after"] = db.FindClients(ctx, id, oauth.ClientQuery{After: a.client.ID, Limit: 1})
 		missing["DeleteClient"] = db.DeleteClient(ctx, id, a.client.ID, other)
 		_, _, missing["Grant"] = db.Grant(ctx, id, a.user.ID, "", a.client.ID, notes)
 		missing["RevokeGrant"] = db.RevokeGrant(ctx, id, a.user.ID, family.GrantID, now, other)
@@ -67,7 +79,7 @@ func TestProjectsAreApart(t *testing.T) {
 		_, missing["Live"] = db.Live(ctx, id, family.ID, "jti")
 		_, missing["Flow"] = db.Flow(ctx, id, flow.ID, now)
 		missing["SetFlowRequest"] = db.SetFlowRequest(ctx, id, flow.ID, nil)
-		missing["Deny"] = db.Deny(ctx, id, flow.ID, now, other)
+		missing["Deny"] = db.Deny(ctx, id, flow.ID, now, audit.Attempt{}, other)
 		foreign := b.decision(now, "read:notes")
 		foreign.Grant.ClientID = a.client.ID
 		missing["Decide"] = db.Decide(ctx, foreign, other)
@@ -93,6 +105,9 @@ func TestProjectsAreApart(t *testing.T) {
 		if n, err := db.EndSessions(ctx, id, a.user.ID, other); n != 0 || err != nil {
 			t.Errorf("EndSessions: %d, %v", n, err)
 		}
+		if sessions, err := db.Sessions(ctx, id, a.user.ID, now, 10); len(sessions) != 0 || err != nil {
+			t.Errorf("Sessions: %v, %v", sessions, err)
+		}
 		users, err := db.Users(ctx, id, "", "", 10)
 		if err != nil || len(users) != 1 || users[0].ID != b.user.ID {
 			t.Errorf("Users: %v, %v", users, err)
@@ -100,6 +115,18 @@ func TestProjectsAreApart(t *testing.T) {
 		clients, err := db.Clients(ctx, id, "", 10)
 		if err != nil || len(clients) != 1 || clients[0].ID != b.client.ID {
 			t.Errorf("Clients: %v, %v", clients, err)
+		}
+		if clients, err := db.FindClients(ctx, id, oauth.ClientQuery{Limit: 10}); err != nil || len(clients) != 1 || clients[0].ID != b.client.ID {
+			t.Errorf("FindClients: %v, %v", clients, err)
+		}
+		if grants, err := db.ClientGrants(ctx, id, a.client.ID, "", 10); err != nil || len(grants) != 0 {
+			t.Errorf("ClientGrants: %v, %v", grants, err)
+		}
+		if n, err := db.CountClientGrants(ctx, id, a.client.ID, 10); err != nil || n != 0 {
+			t.Errorf("CountClientGrants: %d, %v", n, err)
+		}
+		if n, err := db.RevokeClientGrants(ctx, id, a.client.ID, other); err != nil || n != 0 {
+			t.Errorf("RevokeClientGrants: %d, %v", n, err)
 		}
 		apps, err := db.ConnectedApps(ctx, id, a.user.ID, "", now)
 		if err != nil || len(apps) != 0 {
@@ -258,6 +285,11 @@ func TestOrganizationsAreApart(t *testing.T) {
 		}
 		if all, err := db.Connected(ctx, id, "ada@example.test"); err != nil || len(all) != 0 {
 			t.Errorf("Connected: %v, %v", all, err)
+		}
+		of := ada
+		of.ProjectID = id
+		if _, err := db.RevokeMember(ctx, of, other); !errors.Is(err, identity.ErrNotFound) {
+			t.Errorf("RevokeMember: %v", err)
 		}
 		if n, err := db.EndMemberSessions(ctx, id, ada.ID, other); err != nil || n != 0 {
 			t.Errorf("EndMemberSessions: %d, %v", n, err)

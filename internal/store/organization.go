@@ -33,14 +33,34 @@ func (d *DB) OrganizationBySlug(ctx context.Context, projectID, slug string) (id
 	return toOrganization(row)
 }
 
-// Organizations lists organizations whose slug or id begins with query.
+// Organizations lists organizations whose id begins with query, and then those
+// whose slug does.
 func (d *DB) Organizations(ctx context.Context, projectID, query, after string, limit int) ([]identity.Organization, error) {
-	from := strings.ToLower(query)
-	rows, err := d.read.Organizations(ctx, db.OrganizationsParams{
-		ProjectID: projectID, After: after, FromText: from, BelowText: from + "\U0010FFFF", MaxRows: int32(limit),
-	})
-	if err != nil {
-		return nil, wrap("list organizations", err)
+	prefix := strings.ToLower(strings.TrimSpace(query))
+	var rows []db.Organization
+	slug := ""
+	if after == "" || strings.HasPrefix(after, prefix) {
+		var err error
+		rows, err = d.read.Organizations(ctx, db.OrganizationsParams{ProjectID: projectID, FromID: from(prefix, after), BelowID: below(prefix), MaxRows: int32(limit)})
+		if err != nil {
+			return nil, wrap("list organizations", err)
+		}
+	} else {
+		last, err := d.Organization(ctx, projectID, after)
+		if err != nil {
+			return nil, err
+		}
+		slug = last.Slug
+	}
+	if len(rows) < limit && prefix != "" {
+		more, err := d.read.OrganizationsBySlug(ctx, db.OrganizationsBySlugParams{
+			ProjectID: projectID, FromText: from(prefix, slug), BelowText: below(prefix), FromID: prefix, BelowID: below(prefix),
+			MaxRows: int32(limit - len(rows)),
+		})
+		if err != nil {
+			return nil, wrap("list organizations", err)
+		}
+		rows = append(rows, more...)
 	}
 	return each(rows, toOrganization)
 }
@@ -275,6 +295,25 @@ func (d *DB) EndMemberSessions(ctx context.Context, projectID, memberID string, 
 		return record(ctx, q, e)
 	})
 	return n, err
+}
+
+// RevokeMember ends every session and every grant of a member and reports how
+// many grants lived.
+func (d *DB) RevokeMember(ctx context.Context, m identity.Member, e audit.Event) (grants int, err error) {
+	err = d.write(ctx, func(q *db.Queries) error {
+		if _, err := q.Member(ctx, db.MemberParams{ProjectID: m.ProjectID, ID: m.ID, OrganizationID: m.OrganizationID}); err != nil {
+			return found("read member", err, identity.ErrNotFound)
+		}
+		if _, err := endSubject(ctx, q, m.ProjectID, m.ID); err != nil {
+			return err
+		}
+		var err error
+		if grants, err = revokeSubject(ctx, q, m.ProjectID, m.ID, e.At); err != nil {
+			return err
+		}
+		return record(ctx, q, e)
+	})
+	return grants, err
 }
 
 // endSubject ends the sessions of a member, and the browsers they are below:

@@ -40,8 +40,11 @@ func generated(t *testing.T) map[string]string {
 func TestNoStatementScans(t *testing.T) {
 	t.Parallel()
 	db := open(t, store.Config{Path: sqliteCopy(t), Now: time.Now})
-	small := regexp.MustCompile(`^(Projects|ProjectIDs|ProjectHosts|Changes|ResourceServers|ResourceAddresses|Polic(y|ies)|SigningKeys|WorkspaceKeys|` +
+	small := regexp.MustCompile(`^(Projects|ProjectIDs|ProjectHosts|Changes|ResourceServers|ResourceAddresses|Polic(y|ies)|SigningKeys|WorkspaceKeys|(Other)?Administrators|` +
 		`DeleteLateNodes|CountNodes|KeepPurposeOfEmpty|DeleteRetiredSigningKeys|RaiseChange|RaiseChangeFrom|RaiseRevocation|SaveSettings|(Delete)?ProjectLogos?|ClearOtherDefaults)$`)
+	// What an operator does once in years reads what it concerns from end to end:
+	// an index for it would cost every consent.
+	rare := regexp.MustCompile(`^(SetIssuer|DeleteProjectHosts|MoveScopesOfResource|DeleteScopesOfResource|ConnectedOrganizations|AccessByClient)$`)
 	oldest := regexp.MustCompile(`^Clean(Flows|Codes|Revocations)$`) // the first few rows by key
 	for name, text := range generated(t) {
 		args := make([]any, strings.Count(text, "$"))
@@ -50,7 +53,10 @@ func TestNoStatementScans(t *testing.T) {
 			if oldest.MatchString(name) && strings.Contains(line, "COVERING INDEX") {
 				continue
 			}
-			if wide && !small.MatchString(name) {
+			if name == "RefusalCauses" && strings.HasSuffix(line, "SCAN r") {
+				continue // the few rows that the inner statement found
+			}
+			if wide && !small.MatchString(name) && !rare.MatchString(name) {
 				t.Errorf("%s: %s", name, line)
 			}
 		}

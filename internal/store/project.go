@@ -235,15 +235,19 @@ func (d *DB) RemoveResource(ctx context.Context, projectID, uri string, e audit.
 // writes.
 func (d *DB) changeProject(ctx context.Context, projectID string, fn func(q *db.Queries) error) error {
 	return d.write(ctx, func(q *db.Queries) error {
-		n, err := q.RaiseChange(ctx, projectID)
-		if err != nil {
-			return wrap("raise change", err)
-		}
-		if n == 0 {
-			return project.ErrNotFound
+		if err := raiseChange(ctx, q, projectID); err != nil {
+			return err
 		}
 		return fn(q)
 	})
+}
+
+func raiseChange(ctx context.Context, q *db.Queries, projectID string) error {
+	n, err := q.RaiseChange(ctx, projectID)
+	if err == nil && n == 0 {
+		return project.ErrNotFound
+	}
+	return wrap("raise change", err)
 }
 
 // list makes no list an empty one, which JSON tells apart.

@@ -18,6 +18,10 @@ const (
 	tokenRevoked  = "token"
 	familyRevoked = "family"
 	grantRevoked  = "grant"
+
+	// Whatever was issued for a resource, or by an issuer, before the row was made.
+	resourceRevoked = "resource"
+	issuerRevoked   = "issuer"
 )
 
 // publish appends to the revocation feed of a project, in one go and last in

@@ -10,7 +10,7 @@ import (
 )
 
 // deploymentTables belong to no project.
-var deploymentTables = []string{"schema_state", "master_key_check", "workspace_key", "administrator", "administrator_session", "node", "purpose"}
+var deploymentTables = []string{"schema_state", "master_key_check", "workspace_key", "administrator", "administrator_session", "administrator_passkey", "administrator_link", "administrator_ceremony", "deployment_claim", "node", "purpose"}
 
 // deploymentStatements bind no project: they are about the deployment, or read
 // all projects to route requests.

@@ -12,9 +12,12 @@ import (
 	"github.com/postern-id/postern/internal/store/db"
 )
 
-// CreateFlow keeps a new flow.
-func (d *DB) CreateFlow(ctx context.Context, f signin.Flow) error {
+// CreateFlow keeps a new flow, and the authorization attempt that it is for.
+func (d *DB) CreateFlow(ctx context.Context, f signin.Flow, a audit.Attempt) error {
 	return d.write(ctx, func(q *db.Queries) error {
+		if err := saveAttempt(ctx, q, a); err != nil {
+			return err
+		}
 		return wrap("create flow", q.CreateFlow(ctx, db.CreateFlowParams{
 			ProjectID: f.ProjectID, ID: f.ID, BrowserHash: notNull(f.BrowserHash), ReturnTo: f.ReturnTo, Request: f.Request,
 			Email: f.Email, MethodID: f.MethodID, CodeExpiresAt: micros(f.CodeExpiresAt), TraceID: f.TraceID,

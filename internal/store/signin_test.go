@@ -40,7 +40,7 @@ func TestFlow(t *testing.T) {
 		if got := read(); string(got.Request) != "pinned" {
 			t.Errorf("request %q", got.Request)
 		}
-		must(t, db.Deny(t.Context(), w.project.ID, f.ID, now, w.event(audit.GrantDenied)))
+		must(t, db.Deny(t.Context(), w.project.ID, f.ID, now, audit.Attempt{}, w.event(audit.GrantDenied)))
 		if got := read(); !got.Decided {
 			t.Error("not decided")
 		}

@@ -3,7 +3,7 @@
 //
 // [DB] is the store: the domain packages say in interfaces what they need
 // (project.SetupStore, identity.Store, signin.Store, oauth.Store,
-// signing.Store, audit.Recorder), and a DB is all of them. [Open] opens one,
+// signing.Store, audit.Recorder, audit.Reader), and a DB is all of them. [Open] opens one,
 // [DB.Migrate] brings its tables up to date, [DB.LockServer] keeps a second
 // server away from a SQLite file.
 //
@@ -50,9 +50,11 @@ var (
 	_ identity.Store             = (*DB)(nil)
 	_ identity.OrganizationStore = (*DB)(nil)
 	_ signin.Store               = (*DB)(nil)
-	_ oauth.Store                = (*DB)(nil)
+	_ oauth.SetupStore           = (*DB)(nil)
 	_ signing.Store              = (*DB)(nil)
 	_ audit.Recorder             = (*DB)(nil)
+	_ audit.TraceReader          = (*DB)(nil)
+	_ audit.Reader               = (*DB)(nil)
 )
 
 // Config says which database to open. Now and exactly one of Path and URL are

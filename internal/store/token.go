@@ -24,7 +24,7 @@ func (d *DB) Code(ctx context.Context, projectID, id string) (oauth.Code, error)
 		RedirectURI: c.RedirectURI, Challenge: c.Challenge,
 		Resource: c.Resource, Scopes: scopes, Nonce: c.Nonce, AuthTime: fromMicros(c.AuthTime),
 		CreatedAt: fromMicros(c.CreatedAt), ExpiresAt: fromMicros(c.ExpiresAt), Tries: int(c.Tries),
-		RedeemedAt: fromMicros(c.RedeemedAt), FamilyID: c.FamilyID,
+		RedeemedAt: fromMicros(c.RedeemedAt), FamilyID: c.FamilyID, Attempt: c.Attempt,
 	}, err
 }
 
@@ -65,6 +65,9 @@ func (d *DB) RedeemCode(ctx context.Context, projectID string, r oauth.Redeem, d
 		if err := createFamily(ctx, q, projectID, f, r.Refresh); err != nil {
 			return err
 		}
+		if err := moveAttempt(ctx, q, projectID, f.Attempt, audit.Allowed); err != nil {
+			return err
+		}
 		for _, oldest := range tooMany {
 			ended := done
 			ended.Kind, ended.Object = audit.TokenDisplaced, oldest
@@ -86,8 +89,14 @@ func refuseCode(ctx context.Context, q *db.Queries, projectID string, r oauth.Re
 	if c.RedeemedAt == 0 || c.ClientID != r.Family.ClientID || c.GrantID != r.Family.GrantID {
 		return oauth.ErrDead
 	}
-	if _, err := endFamily(ctx, q, projectID, c.FamilyID, r.Now, r.Now.Add(longestAccessToken), reuse); err != nil {
+	ended, err := endFamily(ctx, q, projectID, c.FamilyID, r.Now, r.Now.Add(longestAccessToken), reuse)
+	if err != nil {
 		return err
+	}
+	if ended {
+		if err := moveAttempt(ctx, q, projectID, c.Attempt, audit.Refused); err != nil {
+			return err
+		}
 	}
 	return keep(oauth.ErrUsed)
 }
@@ -97,7 +106,7 @@ func createFamily(ctx context.Context, q *db.Queries, projectID string, f oauth.
 		ProjectID: projectID, ID: f.ID, GrantID: f.GrantID, ClientID: f.ClientID,
 		Subject: f.Subject, Organization: f.Organization, SessionID: f.SessionID,
 		Resource: f.Resource, Scopes: toJSON(f.Scopes), Nonce: f.Nonce, AuthTime: micros(f.AuthTime),
-		CreatedAt: micros(f.CreatedAt), ExpiresAt: micros(f.ExpiresAt),
+		CreatedAt: micros(f.CreatedAt), ExpiresAt: micros(f.ExpiresAt), Attempt: f.Attempt,
 	}
 	if refresh != nil {
 		row.Generation = int64(refresh.Generation)
@@ -268,5 +277,6 @@ func toFamily(f db.Family) (oauth.Family, error) {
 		Subject: f.Subject, Organization: f.Organization, SessionID: f.SessionID,
 		Resource: f.Resource, Scopes: scopes, Nonce: f.Nonce, AuthTime: fromMicros(f.AuthTime),
 		CreatedAt: fromMicros(f.CreatedAt), ExpiresAt: fromMicros(f.ExpiresAt), RevokedAt: fromMicros(f.RevokedAt),
+		Attempt: f.Attempt,
 	}, err
 }

@@ -79,7 +79,7 @@ func (w *world) flow(at time.Time) signin.Flow {
 		ID: browser.ID, ProjectID: w.project.ID, BrowserHash: browser.Hash[:], Request: []byte(`{"state":"s"}`),
 		TraceID: "K7Q-2MX-9RD", CreatedAt: at, ExpiresAt: at.Add(signin.FlowLifetime),
 	}
-	must(w.t, w.CreateFlow(w.t.Context(), f))
+	must(w.t, w.CreateFlow(w.t.Context(), f, audit.Attempt{}))
 	return f
 }
 

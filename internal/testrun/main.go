@@ -15,9 +15,10 @@
 // throw-away PostgreSQL server; its URL reaches the tests as
 // POSTERN_TEST_POSTGRES, and when that is already set no cluster is made.
 //
-// What is missing on this machine (PostgreSQL, a browser) is skipped with a
-// sentence, and is a failure when CI is set. testrun installs nothing but the
-// Node packages of the browser tests.
+// What is missing on this machine (PostgreSQL, a browser, Python) is skipped
+// with a sentence, and is a failure when CI is set. testrun installs nothing but
+// the Node packages of the browser tests, and lets the test of docs/guide/protect
+// install what those pages name.
 package main
 
 import (

@@ -27,6 +27,10 @@ var modules = []string{".", "guard", "examples"}
 // too: those with the single-use state.
 var racedOnPostgres = []string{module + "/internal/store", module + "/internal/oauth", module + "/internal/identity"}
 
+// protectVariable lets the test of docs/guide/protect install what the pages
+// name. Stages without it skip that test, so it runs once.
+const protectVariable = "POSTERN_PROTECT"
+
 // everything runs all stages, cheap ones first, and returns the exit code.
 func everything(ctx context.Context) int {
 	began := time.Now()
@@ -78,6 +82,8 @@ func (s *suite) stages(ctx context.Context) error {
 		s.title("PostgreSQL")
 		s.goTest(ctx, both, rest...)
 	}
+	s.title("pages for other languages")
+	s.goTest(ctx, append(os.Environ(), protectVariable+"=1"), "-run=^TestProtectPages$", module+"/examples/e2e")
 	s.browser(ctx)
 	return nil
 }

@@ -9,6 +9,162 @@ import (
 	"context"
 )
 
+const administratorByAddress = `-- name: AdministratorByAddress :one
+SELECT a.id, a.email, a.created_at, a.last_sign_in_at, a.password_hash, a.totp_secret, a.totp_step,
+    (SELECT COUNT(*) FROM administrator_passkey p WHERE p.administrator_id = a.id) AS passkeys
+FROM administrator a
+WHERE a.email_folded = $1 AND a.removed_at = 0
+`
+
+type AdministratorByAddressRow struct {
+	ID           string
+	Email        string
+	CreatedAt    int64
+	LastSignInAt int64
+	PasswordHash string
+	TotpSecret   []byte
+	TotpStep     int64
+	Passkeys     int64
+}
+
+func (q *Queries) AdministratorByAddress(ctx context.Context, emailFolded string) (AdministratorByAddressRow, error) {
+	row := q.db.QueryRowContext(ctx, administratorByAddress, emailFolded)
+	var i AdministratorByAddressRow
+	err := row.Scan(
+		&i.ID,
+		&i.Email,
+		&i.CreatedAt,
+		&i.LastSignInAt,
+		&i.PasswordHash,
+		&i.TotpSecret,
+		&i.TotpStep,
+		&i.Passkeys,
+	)
+	return i, err
+}
+
+const administratorCeremony = `-- name: AdministratorCeremony :one
+SELECT secret_hash, state FROM administrator_ceremony WHERE id = $1 AND expires_at > $2
+`
+
+type AdministratorCeremonyRow struct {
+	SecretHash []byte
+	State      []byte
+}
+
+func (q *Queries) AdministratorCeremony(ctx context.Context, iD string, now int64) (AdministratorCeremonyRow, error) {
+	row := q.db.QueryRowContext(ctx, administratorCeremony, iD, now)
+	var i AdministratorCeremonyRow
+	err := row.Scan(&i.SecretHash, &i.State)
+	return i, err
+}
+
+const administratorLink = `-- name: AdministratorLink :one
+SELECT id, secret_hash, administrator_id, email, created_at, expires_at FROM administrator_link
+WHERE id = $1 AND expires_at > $2 AND tries < $3
+`
+
+type AdministratorLinkParams struct {
+	ID       string
+	Now      int64
+	MaxTries int64
+}
+
+type AdministratorLinkRow struct {
+	ID              string
+	SecretHash      []byte
+	AdministratorID string
+	Email           string
+	CreatedAt       int64
+	ExpiresAt       int64
+}
+
+func (q *Queries) AdministratorLink(ctx context.Context, arg AdministratorLinkParams) (AdministratorLinkRow, error) {
+	row := q.db.QueryRowContext(ctx, administratorLink, arg.ID, arg.Now, arg.MaxTries)
+	var i AdministratorLinkRow
+	err := row.Scan(
+		&i.ID,
+		&i.SecretHash,
+		&i.AdministratorID,
+		&i.Email,
+		&i.CreatedAt,
+		&i.ExpiresAt,
+	)
+	return i, err
+}
+
+const administratorPasskey = `-- name: AdministratorPasskey :one
+SELECT p.id, p.administrator_id, p.name, p.credential, p.created_at, p.last_used_at,
+    a.email, a.created_at AS administrator_created_at, a.last_sign_in_at
+FROM administrator_passkey p JOIN administrator a ON a.id = p.administrator_id
+WHERE p.id = $1 AND a.removed_at = 0
+`
+
+type AdministratorPasskeyRow struct {
+	ID                     string
+	AdministratorID        string
+	Name                   string
+	Credential             string
+	CreatedAt              int64
+	LastUsedAt             int64
+	Email                  string
+	AdministratorCreatedAt int64
+	LastSignInAt           int64
+}
+
+func (q *Queries) AdministratorPasskey(ctx context.Context, id string) (AdministratorPasskeyRow, error) {
+	row := q.db.QueryRowContext(ctx, administratorPasskey, id)
+	var i AdministratorPasskeyRow
+	err := row.Scan(
+		&i.ID,
+		&i.AdministratorID,
+		&i.Name,
+		&i.Credential,
+		&i.CreatedAt,
+		&i.LastUsedAt,
+		&i.Email,
+		&i.AdministratorCreatedAt,
+		&i.LastSignInAt,
+	)
+	return i, err
+}
+
+const administratorPasskeys = `-- name: AdministratorPasskeys :many
+SELECT id, administrator_id, name, credential, created_at, last_used_at FROM administrator_passkey
+WHERE administrator_id = $1
+ORDER BY created_at, id
+`
+
+func (q *Queries) AdministratorPasskeys(ctx context.Context, administratorID string) ([]AdministratorPasskey, error) {
+	rows, err := q.db.QueryContext(ctx, administratorPasskeys, administratorID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []AdministratorPasskey
+	for rows.Next() {
+		var i AdministratorPasskey
+		if err := rows.Scan(
+			&i.ID,
+			&i.AdministratorID,
+			&i.Name,
+			&i.Credential,
+			&i.CreatedAt,
+			&i.LastUsedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const administratorSession = `-- name: AdministratorSession :one
 SELECT s.id, s.administrator_id, s.secret_hash, s.address, s.user_agent, s.created_at, s.last_seen_at, s.idle_expires_at, s.expires_at,
     a.email, a.created_at AS administrator_created_at, a.last_sign_in_at
@@ -51,6 +207,222 @@ func (q *Queries) AdministratorSession(ctx context.Context, iD string, now int64
 	return i, err
 }
 
+const administratorSessions = `-- name: AdministratorSessions :many
+SELECT id, administrator_id, secret_hash, address, user_agent, created_at, last_seen_at, idle_expires_at, expires_at
+FROM administrator_session
+WHERE administrator_id = $1 AND idle_expires_at > $2 AND expires_at > $2
+ORDER BY last_seen_at DESC, id
+`
+
+func (q *Queries) AdministratorSessions(ctx context.Context, administratorID string, now int64) ([]AdministratorSession, error) {
+	rows, err := q.db.QueryContext(ctx, administratorSessions, administratorID, now)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []AdministratorSession
+	for rows.Next() {
+		var i AdministratorSession
+		if err := rows.Scan(
+			&i.ID,
+			&i.AdministratorID,
+			&i.SecretHash,
+			&i.Address,
+			&i.UserAgent,
+			&i.CreatedAt,
+			&i.LastSeenAt,
+			&i.IdleExpiresAt,
+			&i.ExpiresAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const administratorWays = `-- name: AdministratorWays :one
+SELECT a.password_hash, (SELECT COUNT(*) FROM administrator_passkey p WHERE p.administrator_id = a.id) AS passkeys
+FROM administrator a WHERE a.id = $1 AND a.removed_at = 0
+`
+
+type AdministratorWaysRow struct {
+	PasswordHash string
+	Passkeys     int64
+}
+
+func (q *Queries) AdministratorWays(ctx context.Context, id string) (AdministratorWaysRow, error) {
+	row := q.db.QueryRowContext(ctx, administratorWays, id)
+	var i AdministratorWaysRow
+	err := row.Scan(&i.PasswordHash, &i.Passkeys)
+	return i, err
+}
+
+const administrators = `-- name: Administrators :many
+SELECT a.id, a.email, a.created_at, a.last_sign_in_at, a.password_hash,
+    (SELECT COUNT(*) FROM administrator_passkey p WHERE p.administrator_id = a.id) AS passkeys
+FROM administrator a
+WHERE a.removed_at = 0
+ORDER BY a.email_folded
+`
+
+type AdministratorsRow struct {
+	ID           string
+	Email        string
+	CreatedAt    int64
+	LastSignInAt int64
+	PasswordHash string
+	Passkeys     int64
+}
+
+func (q *Queries) Administrators(ctx context.Context) ([]AdministratorsRow, error) {
+	rows, err := q.db.QueryContext(ctx, administrators)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []AdministratorsRow
+	for rows.Next() {
+		var i AdministratorsRow
+		if err := rows.Scan(
+			&i.ID,
+			&i.Email,
+			&i.CreatedAt,
+			&i.LastSignInAt,
+			&i.PasswordHash,
+			&i.Passkeys,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const claim = `-- name: Claim :execrows
+INSERT INTO deployment_claim (id, claimed_at) VALUES (1, $1) ON CONFLICT (id) DO NOTHING
+`
+
+func (q *Queries) Claim(ctx context.Context, claimedAt int64) (int64, error) {
+	result, err := q.db.ExecContext(ctx, claim, claimedAt)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+const claimed = `-- name: Claimed :one
+SELECT COUNT(*) FROM deployment_claim WHERE id = 1
+`
+
+func (q *Queries) Claimed(ctx context.Context) (int64, error) {
+	row := q.db.QueryRowContext(ctx, claimed)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
+const countAdministratorLinkTry = `-- name: CountAdministratorLinkTry :execrows
+UPDATE administrator_link SET tries = tries + 1 WHERE id = $1
+`
+
+func (q *Queries) CountAdministratorLinkTry(ctx context.Context, id string) (int64, error) {
+	result, err := q.db.ExecContext(ctx, countAdministratorLinkTry, id)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+const createAdministrator = `-- name: CreateAdministrator :execrows
+INSERT INTO administrator (id, email, email_folded, password_hash, totp_secret, totp_step, created_at, last_sign_in_at, removed_at)
+VALUES ($1, $2, $3, '', $4, 0, $5, 0, 0)
+ON CONFLICT (email_folded) WHERE removed_at = 0 DO NOTHING
+`
+
+type CreateAdministratorParams struct {
+	ID          string
+	Email       string
+	EmailFolded string
+	NoSecret    []byte
+	CreatedAt   int64
+}
+
+func (q *Queries) CreateAdministrator(ctx context.Context, arg CreateAdministratorParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, createAdministrator,
+		arg.ID,
+		arg.Email,
+		arg.EmailFolded,
+		arg.NoSecret,
+		arg.CreatedAt,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+const createAdministratorCeremony = `-- name: CreateAdministratorCeremony :exec
+INSERT INTO administrator_ceremony (id, secret_hash, state, expires_at) VALUES ($1, $2, $3, $4)
+`
+
+type CreateAdministratorCeremonyParams struct {
+	ID         string
+	SecretHash []byte
+	State      []byte
+	ExpiresAt  int64
+}
+
+func (q *Queries) CreateAdministratorCeremony(ctx context.Context, arg CreateAdministratorCeremonyParams) error {
+	_, err := q.db.ExecContext(ctx, createAdministratorCeremony,
+		arg.ID,
+		arg.SecretHash,
+		arg.State,
+		arg.ExpiresAt,
+	)
+	return err
+}
+
+const createAdministratorPasskey = `-- name: CreateAdministratorPasskey :execrows
+INSERT INTO administrator_passkey (id, administrator_id, name, credential, created_at, last_used_at)
+VALUES ($1, $2, $3, $4, $5, 0)
+ON CONFLICT (id) DO NOTHING
+`
+
+type CreateAdministratorPasskeyParams struct {
+	ID              string
+	AdministratorID string
+	Name            string
+	Credential      string
+	CreatedAt       int64
+}
+
+func (q *Queries) CreateAdministratorPasskey(ctx context.Context, arg CreateAdministratorPasskeyParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, createAdministratorPasskey,
+		arg.ID,
+		arg.AdministratorID,
+		arg.Name,
+		arg.Credential,
+		arg.CreatedAt,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
 const createAdministratorSession = `-- name: CreateAdministratorSession :exec
 
 INSERT INTO administrator_session (id, administrator_id, secret_hash, address, user_agent, created_at, last_seen_at, idle_expires_at, expires_at)
@@ -83,6 +455,15 @@ func (q *Queries) CreateAdministratorSession(ctx context.Context, arg CreateAdmi
 	return err
 }
 
+const dropAdministratorLinks = `-- name: DropAdministratorLinks :exec
+DELETE FROM administrator_link WHERE email_folded = $1
+`
+
+func (q *Queries) DropAdministratorLinks(ctx context.Context, emailFolded string) error {
+	_, err := q.db.ExecContext(ctx, dropAdministratorLinks, emailFolded)
+	return err
+}
+
 const endAdministratorSession = `-- name: EndAdministratorSession :execrows
 DELETE FROM administrator_session WHERE id = $1
 `
@@ -95,12 +476,166 @@ func (q *Queries) EndAdministratorSession(ctx context.Context, id string) (int64
 	return result.RowsAffected()
 }
 
+const endAdministratorSessions = `-- name: EndAdministratorSessions :execrows
+DELETE FROM administrator_session WHERE administrator_id = $1 AND id <> $2
+`
+
+func (q *Queries) EndAdministratorSessions(ctx context.Context, administratorID string, exceptID string) (int64, error) {
+	result, err := q.db.ExecContext(ctx, endAdministratorSessions, administratorID, exceptID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+const keepAdministratorLink = `-- name: KeepAdministratorLink :exec
+INSERT INTO administrator_link (id, secret_hash, administrator_id, email, email_folded, tries, created_at, expires_at)
+VALUES ($1, $2, $3, $4, $5, 0, $6, $7)
+ON CONFLICT (email_folded) DO UPDATE SET id = excluded.id, secret_hash = excluded.secret_hash, administrator_id = excluded.administrator_id,
+    email = excluded.email, tries = 0, created_at = excluded.created_at, expires_at = excluded.expires_at
+`
+
+type KeepAdministratorLinkParams struct {
+	ID              string
+	SecretHash      []byte
+	AdministratorID string
+	Email           string
+	EmailFolded     string
+	CreatedAt       int64
+	ExpiresAt       int64
+}
+
+func (q *Queries) KeepAdministratorLink(ctx context.Context, arg KeepAdministratorLinkParams) error {
+	_, err := q.db.ExecContext(ctx, keepAdministratorLink,
+		arg.ID,
+		arg.SecretHash,
+		arg.AdministratorID,
+		arg.Email,
+		arg.EmailFolded,
+		arg.CreatedAt,
+		arg.ExpiresAt,
+	)
+	return err
+}
+
+const lockAdministrator = `-- name: LockAdministrator :execrows
+UPDATE administrator SET removed_at = removed_at WHERE id = $1 AND removed_at = 0
+`
+
+// LockAdministrator makes changes of how somebody signs in wait for each other;
+// no row means that they were removed.
+func (q *Queries) LockAdministrator(ctx context.Context, id string) (int64, error) {
+	result, err := q.db.ExecContext(ctx, lockAdministrator, id)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+const lockDeployment = `-- name: LockDeployment :exec
+UPDATE deployment_claim SET claimed_at = claimed_at WHERE id = 1
+`
+
+// LockDeployment makes changes of how many administrators there are wait for
+// each other.
+func (q *Queries) LockDeployment(ctx context.Context) error {
+	_, err := q.db.ExecContext(ctx, lockDeployment)
+	return err
+}
+
 const noteAdministratorSignIn = `-- name: NoteAdministratorSignIn :execrows
 UPDATE administrator SET last_sign_in_at = $1 WHERE id = $2 AND removed_at = 0
 `
 
 func (q *Queries) NoteAdministratorSignIn(ctx context.Context, signedInAt int64, iD string) (int64, error) {
 	result, err := q.db.ExecContext(ctx, noteAdministratorSignIn, signedInAt, iD)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+const otherAdministrators = `-- name: OtherAdministrators :one
+SELECT COUNT(*) FROM administrator WHERE id <> $1 AND removed_at = 0
+`
+
+func (q *Queries) OtherAdministrators(ctx context.Context, id string) (int64, error) {
+	row := q.db.QueryRowContext(ctx, otherAdministrators, id)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
+const removeAdministrator = `-- name: RemoveAdministrator :execrows
+UPDATE administrator SET removed_at = $1, password_hash = '', totp_secret = $2 WHERE id = $3 AND removed_at = 0
+`
+
+type RemoveAdministratorParams struct {
+	RemovedAt int64
+	NoSecret  []byte
+	ID        string
+}
+
+func (q *Queries) RemoveAdministrator(ctx context.Context, arg RemoveAdministratorParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, removeAdministrator, arg.RemovedAt, arg.NoSecret, arg.ID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+const removeAdministratorPasskey = `-- name: RemoveAdministratorPasskey :execrows
+DELETE FROM administrator_passkey WHERE id = $1 AND administrator_id = $2
+`
+
+func (q *Queries) RemoveAdministratorPasskey(ctx context.Context, iD string, administratorID string) (int64, error) {
+	result, err := q.db.ExecContext(ctx, removeAdministratorPasskey, iD, administratorID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+const removeAdministratorPasskeys = `-- name: RemoveAdministratorPasskeys :exec
+DELETE FROM administrator_passkey WHERE administrator_id = $1
+`
+
+func (q *Queries) RemoveAdministratorPasskeys(ctx context.Context, administratorID string) error {
+	_, err := q.db.ExecContext(ctx, removeAdministratorPasskeys, administratorID)
+	return err
+}
+
+const setAdministratorPassword = `-- name: SetAdministratorPassword :execrows
+UPDATE administrator SET password_hash = $1, totp_secret = $2, totp_step = $3
+WHERE id = $4 AND removed_at = 0
+`
+
+type SetAdministratorPasswordParams struct {
+	PasswordHash string
+	TotpSecret   []byte
+	TotpStep     int64
+	ID           string
+}
+
+func (q *Queries) SetAdministratorPassword(ctx context.Context, arg SetAdministratorPasswordParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, setAdministratorPassword,
+		arg.PasswordHash,
+		arg.TotpSecret,
+		arg.TotpStep,
+		arg.ID,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+const takeAdministratorCeremony = `-- name: TakeAdministratorCeremony :execrows
+DELETE FROM administrator_ceremony WHERE id = $1
+`
+
+func (q *Queries) TakeAdministratorCeremony(ctx context.Context, id string) (int64, error) {
+	result, err := q.db.ExecContext(ctx, takeAdministratorCeremony, id)
 	if err != nil {
 		return 0, err
 	}
@@ -120,4 +655,73 @@ type TouchAdministratorSessionParams struct {
 func (q *Queries) TouchAdministratorSession(ctx context.Context, arg TouchAdministratorSessionParams) error {
 	_, err := q.db.ExecContext(ctx, touchAdministratorSession, arg.SeenAt, arg.IdleExpiresAt, arg.ID)
 	return err
+}
+
+const useAdministratorCode = `-- name: UseAdministratorCode :execrows
+UPDATE administrator SET totp_step = $1
+WHERE id = $2 AND removed_at = 0 AND totp_step < $1 AND password_hash = $3
+`
+
+type UseAdministratorCodeParams struct {
+	TotpStep     int64
+	ID           string
+	PasswordHash string
+}
+
+// UseAdministratorCode uses up a time step, and all before it; no row means that
+// it was used, or that the password has changed.
+func (q *Queries) UseAdministratorCode(ctx context.Context, arg UseAdministratorCodeParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, useAdministratorCode, arg.TotpStep, arg.ID, arg.PasswordHash)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+const useAdministratorLink = `-- name: UseAdministratorLink :execrows
+DELETE FROM administrator_link WHERE id = $1 AND expires_at > $2 AND tries < $3
+`
+
+type UseAdministratorLinkParams struct {
+	ID       string
+	Now      int64
+	MaxTries int64
+}
+
+// UseAdministratorLink takes a link away; no row means that it is no more.
+func (q *Queries) UseAdministratorLink(ctx context.Context, arg UseAdministratorLinkParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, useAdministratorLink, arg.ID, arg.Now, arg.MaxTries)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+const useAdministratorPasskey = `-- name: UseAdministratorPasskey :execrows
+UPDATE administrator_passkey SET credential = $1, last_used_at = $2
+WHERE id = $3 AND administrator_id = $4 AND credential = $5
+`
+
+type UseAdministratorPasskeyParams struct {
+	Credential      string
+	UsedAt          int64
+	ID              string
+	AdministratorID string
+	Before          string
+}
+
+// UseAdministratorPasskey moves a passkey on; no row means that another sign-in
+// with it came in between.
+func (q *Queries) UseAdministratorPasskey(ctx context.Context, arg UseAdministratorPasskeyParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, useAdministratorPasskey,
+		arg.Credential,
+		arg.UsedAt,
+		arg.ID,
+		arg.AdministratorID,
+		arg.Before,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
 }

@@ -9,6 +9,66 @@ import (
 	"context"
 )
 
+const cleanAdministratorCeremonies = `-- name: CleanAdministratorCeremonies :execrows
+DELETE FROM administrator_ceremony WHERE id IN (
+    SELECT c.id FROM administrator_ceremony c WHERE c.expires_at <= $1 ORDER BY c.expires_at LIMIT $2)
+`
+
+func (q *Queries) CleanAdministratorCeremonies(ctx context.Context, before int64, maxRows int32) (int64, error) {
+	result, err := q.db.ExecContext(ctx, cleanAdministratorCeremonies, before, maxRows)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+const cleanAdministratorLinks = `-- name: CleanAdministratorLinks :execrows
+DELETE FROM administrator_link WHERE id IN (
+    SELECT l.id FROM administrator_link l WHERE l.expires_at <= $1 ORDER BY l.expires_at LIMIT $2)
+`
+
+func (q *Queries) CleanAdministratorLinks(ctx context.Context, before int64, maxRows int32) (int64, error) {
+	result, err := q.db.ExecContext(ctx, cleanAdministratorLinks, before, maxRows)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+const cleanAdministratorSessions = `-- name: CleanAdministratorSessions :execrows
+
+DELETE FROM administrator_session WHERE id IN (
+    SELECT s.id FROM administrator_session s WHERE s.idle_expires_at <= $1 ORDER BY s.idle_expires_at LIMIT $2)
+`
+
+// Of the deployment, which has few rows of them.
+func (q *Queries) CleanAdministratorSessions(ctx context.Context, before int64, maxRows int32) (int64, error) {
+	result, err := q.db.ExecContext(ctx, cleanAdministratorSessions, before, maxRows)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+const cleanAttempts = `-- name: CleanAttempts :execrows
+DELETE FROM attempt WHERE attempt.project_id = $1 AND attempt.started_at <= $2 AND attempt.id IN (
+    SELECT a.id FROM attempt a WHERE a.project_id = $1 ORDER BY a.id LIMIT $3)
+`
+
+type CleanAttemptsParams struct {
+	ProjectID string
+	Before    int64
+	MaxRows   int32
+}
+
+func (q *Queries) CleanAttempts(ctx context.Context, arg CleanAttemptsParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, cleanAttempts, arg.ProjectID, arg.Before, arg.MaxRows)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
 const cleanBrowsers = `-- name: CleanBrowsers :execrows
 DELETE FROM browser WHERE browser.project_id = $1 AND browser.id IN (
     SELECT b.id FROM browser b WHERE b.project_id = $1 AND b.idle_expires_at <= $2 ORDER BY b.idle_expires_at LIMIT $3)

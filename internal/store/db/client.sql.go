@@ -9,8 +9,110 @@ import (
 	"context"
 )
 
+const blockedClients = `-- name: BlockedClients :many
+SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
+FROM client WHERE project_id = $1 AND blocked
+  AND (name_folded, id) > ($2, $3) AND name_folded >= $4 AND name_folded < $5
+ORDER BY name_folded, id LIMIT $6
+`
+
+type BlockedClientsParams struct {
+	ProjectID string
+	AfterName string
+	After     string
+	FromText  string
+	BelowText string
+	MaxRows   int32
+}
+
+func (q *Queries) BlockedClients(ctx context.Context, arg BlockedClientsParams) ([]Client, error) {
+	rows, err := q.db.QueryContext(ctx, blockedClients,
+		arg.ProjectID,
+		arg.AfterName,
+		arg.After,
+		arg.FromText,
+		arg.BelowText,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Client
+	for rows.Next() {
+		var i Client
+		if err := rows.Scan(
+			&i.ProjectID,
+			&i.ID,
+			&i.URL,
+			&i.Type,
+			&i.Creation,
+			&i.Metadata,
+			&i.MetadataHash,
+			&i.Merged,
+			&i.SecretID,
+			&i.SecretHash,
+			&i.SecretLast4,
+			&i.BypassConsent,
+			&i.Blocked,
+			&i.CreatedAt,
+			&i.LastRegisteredAt,
+			&i.FetchedAt,
+			&i.FreshUntil,
+			&i.CopiedAt,
+			&i.Logo,
+			&i.NameFolded,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const changeClient = `-- name: ChangeClient :execrows
+UPDATE client SET metadata = $1, metadata_hash = $2, name_folded = $3, bypass_consent = $4
+WHERE project_id = $5 AND id = $6 AND metadata_hash = $7 AND bypass_consent = $8
+`
+
+type ChangeClientParams struct {
+	Metadata            string
+	MetadataHash        []byte
+	NameFolded          string
+	BypassConsent       bool
+	ProjectID           string
+	ID                  string
+	MetadataHashBefore  []byte
+	BypassConsentBefore bool
+}
+
+// ChangeClient replaces what a client says of itself, if that is still what was
+// read.
+func (q *Queries) ChangeClient(ctx context.Context, arg ChangeClientParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, changeClient,
+		arg.Metadata,
+		arg.MetadataHash,
+		arg.NameFolded,
+		arg.BypassConsent,
+		arg.ProjectID,
+		arg.ID,
+		arg.MetadataHashBefore,
+		arg.BypassConsentBefore,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
 const client = `-- name: Client :one
-SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo
+SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
 FROM client WHERE project_id = $1 AND id = $2
 `
 
@@ -37,12 +139,24 @@ func (q *Queries) Client(ctx context.Context, projectID string, iD string) (Clie
 		&i.FreshUntil,
 		&i.CopiedAt,
 		&i.Logo,
+		&i.NameFolded,
 	)
 	return i, err
 }
 
+const clientBlocked = `-- name: ClientBlocked :one
+SELECT blocked FROM client WHERE project_id = $1 AND id = $2
+`
+
+func (q *Queries) ClientBlocked(ctx context.Context, projectID string, iD string) (bool, error) {
+	row := q.db.QueryRowContext(ctx, clientBlocked, projectID, iD)
+	var blocked bool
+	err := row.Scan(&blocked)
+	return blocked, err
+}
+
 const clientByURL = `-- name: ClientByURL :one
-SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo
+SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
 FROM client WHERE project_id = $1 AND url = $2 AND url <> ''
 `
 
@@ -69,12 +183,13 @@ func (q *Queries) ClientByURL(ctx context.Context, projectID string, uRL string)
 		&i.FreshUntil,
 		&i.CopiedAt,
 		&i.Logo,
+		&i.NameFolded,
 	)
 	return i, err
 }
 
 const clients = `-- name: Clients :many
-SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo
+SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
 FROM client WHERE project_id = $1 AND id > $2 ORDER BY id LIMIT $3
 `
 
@@ -113,6 +228,214 @@ func (q *Queries) Clients(ctx context.Context, arg ClientsParams) ([]Client, err
 			&i.FreshUntil,
 			&i.CopiedAt,
 			&i.Logo,
+			&i.NameFolded,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const clientsByName = `-- name: ClientsByName :many
+SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
+FROM client WHERE project_id = $1
+  AND (name_folded, id) > ($2, $3) AND name_folded >= $4 AND name_folded < $5
+ORDER BY name_folded, id LIMIT $6
+`
+
+type ClientsByNameParams struct {
+	ProjectID string
+	AfterName string
+	After     string
+	FromText  string
+	BelowText string
+	MaxRows   int32
+}
+
+// The lists by name: all whose folded name begins with a text, or those of them
+// that are of one kind. Each has its index.
+func (q *Queries) ClientsByName(ctx context.Context, arg ClientsByNameParams) ([]Client, error) {
+	rows, err := q.db.QueryContext(ctx, clientsByName,
+		arg.ProjectID,
+		arg.AfterName,
+		arg.After,
+		arg.FromText,
+		arg.BelowText,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Client
+	for rows.Next() {
+		var i Client
+		if err := rows.Scan(
+			&i.ProjectID,
+			&i.ID,
+			&i.URL,
+			&i.Type,
+			&i.Creation,
+			&i.Metadata,
+			&i.MetadataHash,
+			&i.Merged,
+			&i.SecretID,
+			&i.SecretHash,
+			&i.SecretLast4,
+			&i.BypassConsent,
+			&i.Blocked,
+			&i.CreatedAt,
+			&i.LastRegisteredAt,
+			&i.FetchedAt,
+			&i.FreshUntil,
+			&i.CopiedAt,
+			&i.Logo,
+			&i.NameFolded,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const clientsOfCreation = `-- name: ClientsOfCreation :many
+SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
+FROM client WHERE project_id = $1 AND creation = $2
+  AND (name_folded, id) > ($3, $4) AND name_folded >= $5 AND name_folded < $6
+ORDER BY name_folded, id LIMIT $7
+`
+
+type ClientsOfCreationParams struct {
+	ProjectID string
+	Creation  string
+	AfterName string
+	After     string
+	FromText  string
+	BelowText string
+	MaxRows   int32
+}
+
+func (q *Queries) ClientsOfCreation(ctx context.Context, arg ClientsOfCreationParams) ([]Client, error) {
+	rows, err := q.db.QueryContext(ctx, clientsOfCreation,
+		arg.ProjectID,
+		arg.Creation,
+		arg.AfterName,
+		arg.After,
+		arg.FromText,
+		arg.BelowText,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Client
+	for rows.Next() {
+		var i Client
+		if err := rows.Scan(
+			&i.ProjectID,
+			&i.ID,
+			&i.URL,
+			&i.Type,
+			&i.Creation,
+			&i.Metadata,
+			&i.MetadataHash,
+			&i.Merged,
+			&i.SecretID,
+			&i.SecretHash,
+			&i.SecretLast4,
+			&i.BypassConsent,
+			&i.Blocked,
+			&i.CreatedAt,
+			&i.LastRegisteredAt,
+			&i.FetchedAt,
+			&i.FreshUntil,
+			&i.CopiedAt,
+			&i.Logo,
+			&i.NameFolded,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const clientsOfType = `-- name: ClientsOfType :many
+SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
+FROM client WHERE project_id = $1 AND type = $2
+  AND (name_folded, id) > ($3, $4) AND name_folded >= $5 AND name_folded < $6
+ORDER BY name_folded, id LIMIT $7
+`
+
+type ClientsOfTypeParams struct {
+	ProjectID string
+	Type      string
+	AfterName string
+	After     string
+	FromText  string
+	BelowText string
+	MaxRows   int32
+}
+
+func (q *Queries) ClientsOfType(ctx context.Context, arg ClientsOfTypeParams) ([]Client, error) {
+	rows, err := q.db.QueryContext(ctx, clientsOfType,
+		arg.ProjectID,
+		arg.Type,
+		arg.AfterName,
+		arg.After,
+		arg.FromText,
+		arg.BelowText,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Client
+	for rows.Next() {
+		var i Client
+		if err := rows.Scan(
+			&i.ProjectID,
+			&i.ID,
+			&i.URL,
+			&i.Type,
+			&i.Creation,
+			&i.Metadata,
+			&i.MetadataHash,
+			&i.Merged,
+			&i.SecretID,
+			&i.SecretHash,
+			&i.SecretLast4,
+			&i.BypassConsent,
+			&i.Blocked,
+			&i.CreatedAt,
+			&i.LastRegisteredAt,
+			&i.FetchedAt,
+			&i.FreshUntil,
+			&i.CopiedAt,
+			&i.Logo,
+			&i.NameFolded,
 		); err != nil {
 			return nil, err
 		}
@@ -128,8 +451,8 @@ func (q *Queries) Clients(ctx context.Context, arg ClientsParams) ([]Client, err
 }
 
 const createClient = `-- name: CreateClient :exec
-INSERT INTO client (project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo)
-VALUES ($1, $2, $3, $4, $5, $6, $7, FALSE, $8, $9, $10, $11, $12, $13, $14, $15, $16, 0, '')
+INSERT INTO client (project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded)
+VALUES ($1, $2, $3, $4, $5, $6, $7, FALSE, $8, $9, $10, $11, $12, $13, $14, $15, $16, 0, '', $17)
 `
 
 type CreateClientParams struct {
@@ -149,6 +472,7 @@ type CreateClientParams struct {
 	LastRegisteredAt int64
 	FetchedAt        int64
 	FreshUntil       int64
+	NameFolded       string
 }
 
 func (q *Queries) CreateClient(ctx context.Context, arg CreateClientParams) error {
@@ -169,6 +493,7 @@ func (q *Queries) CreateClient(ctx context.Context, arg CreateClientParams) erro
 		arg.LastRegisteredAt,
 		arg.FetchedAt,
 		arg.FreshUntil,
+		arg.NameFolded,
 	)
 	return err
 }
@@ -189,7 +514,7 @@ const expireClients = `-- name: ExpireClients :many
 DELETE FROM client
 WHERE client.project_id = $1 AND client.id IN (
         SELECT c.id FROM client c
-        WHERE c.project_id = $1 AND c.creation <> 'preregistered' AND c.last_registered_at < $2
+        WHERE c.project_id = $1 AND c.creation <> 'preregistered' AND NOT c.blocked AND c.last_registered_at < $2
           AND NOT EXISTS (SELECT 1 FROM "grant" g WHERE g.project_id = $1 AND g.client_id = c.id)
         ORDER BY c.last_registered_at LIMIT $3)
   AND client.last_registered_at < $2
@@ -226,10 +551,10 @@ func (q *Queries) ExpireClients(ctx context.Context, arg ExpireClientsParams) ([
 }
 
 const mergeClient = `-- name: MergeClient :one
-INSERT INTO client (project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo)
-VALUES ($1, $2, '', $3, $4, $5, $6, TRUE, '', NULL, '', FALSE, FALSE, $7, $8, 0, 0, 0, '')
+INSERT INTO client (project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded)
+VALUES ($1, $2, '', $3, $4, $5, $6, TRUE, '', NULL, '', FALSE, FALSE, $7, $8, 0, 0, 0, '', $9)
 ON CONFLICT (project_id, metadata_hash) WHERE merged DO UPDATE SET last_registered_at = excluded.last_registered_at
-RETURNING project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo
+RETURNING project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
 `
 
 type MergeClientParams struct {
@@ -241,6 +566,7 @@ type MergeClientParams struct {
 	MetadataHash     []byte
 	CreatedAt        int64
 	LastRegisteredAt int64
+	NameFolded       string
 }
 
 func (q *Queries) MergeClient(ctx context.Context, arg MergeClientParams) (Client, error) {
@@ -253,6 +579,7 @@ func (q *Queries) MergeClient(ctx context.Context, arg MergeClientParams) (Clien
 		arg.MetadataHash,
 		arg.CreatedAt,
 		arg.LastRegisteredAt,
+		arg.NameFolded,
 	)
 	var i Client
 	err := row.Scan(
@@ -275,18 +602,19 @@ func (q *Queries) MergeClient(ctx context.Context, arg MergeClientParams) (Clien
 		&i.FreshUntil,
 		&i.CopiedAt,
 		&i.Logo,
+		&i.NameFolded,
 	)
 	return i, err
 }
 
 const saveDocumentClient = `-- name: SaveDocumentClient :one
-INSERT INTO client (project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo)
-VALUES ($1, $2, $3, $4, $5, $6, $7, FALSE, '', NULL, '', $8, $9, $10, $11, $12, $13, $14, $15)
+INSERT INTO client (project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded)
+VALUES ($1, $2, $3, $4, $5, $6, $7, FALSE, '', NULL, '', $8, $9, $10, $11, $12, $13, $14, $15, $16)
 ON CONFLICT (project_id, url) WHERE url <> '' DO UPDATE SET
     type = excluded.type, creation = excluded.creation, metadata = excluded.metadata, metadata_hash = excluded.metadata_hash,
     last_registered_at = excluded.last_registered_at, fetched_at = excluded.fetched_at, fresh_until = excluded.fresh_until,
-    copied_at = excluded.copied_at, logo = excluded.logo
-RETURNING project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo
+    copied_at = excluded.copied_at, logo = excluded.logo, name_folded = excluded.name_folded
+RETURNING project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
 `
 
 type SaveDocumentClientParams struct {
@@ -305,6 +633,7 @@ type SaveDocumentClientParams struct {
 	FreshUntil       int64
 	CopiedAt         int64
 	Logo             string
+	NameFolded       string
 }
 
 // SaveDocumentClient replaces what the document said; what an operator decided
@@ -326,6 +655,7 @@ func (q *Queries) SaveDocumentClient(ctx context.Context, arg SaveDocumentClient
 		arg.FreshUntil,
 		arg.CopiedAt,
 		arg.Logo,
+		arg.NameFolded,
 	)
 	var i Client
 	err := row.Scan(
@@ -348,8 +678,27 @@ func (q *Queries) SaveDocumentClient(ctx context.Context, arg SaveDocumentClient
 		&i.FreshUntil,
 		&i.CopiedAt,
 		&i.Logo,
+		&i.NameFolded,
 	)
 	return i, err
+}
+
+const setClientBlocked = `-- name: SetClientBlocked :execrows
+UPDATE client SET blocked = $1 WHERE project_id = $2 AND id = $3 AND blocked <> $1
+`
+
+type SetClientBlockedParams struct {
+	Blocked   bool
+	ProjectID string
+	ID        string
+}
+
+func (q *Queries) SetClientBlocked(ctx context.Context, arg SetClientBlockedParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, setClientBlocked, arg.Blocked, arg.ProjectID, arg.ID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
 }
 
 const setClientSecret = `-- name: SetClientSecret :execrows

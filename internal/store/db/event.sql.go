@@ -9,6 +9,48 @@ import (
 	"context"
 )
 
+const countEvents = `-- name: CountEvents :one
+SELECT count(*) FROM event
+WHERE project_id = $1 AND kind = $2 AND id >= $3 AND id < $4
+`
+
+type CountEventsParams struct {
+	ProjectID string
+	Kind      string
+	Since     string
+	Until     string
+}
+
+func (q *Queries) CountEvents(ctx context.Context, arg CountEventsParams) (int64, error) {
+	row := q.db.QueryRowContext(ctx, countEvents,
+		arg.ProjectID,
+		arg.Kind,
+		arg.Since,
+		arg.Until,
+	)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
+const countRefusals = `-- name: CountRefusals :one
+SELECT count(*) FROM event
+WHERE project_id = $1 AND refused AND id >= $2 AND id < $3
+`
+
+type CountRefusalsParams struct {
+	ProjectID string
+	Since     string
+	Until     string
+}
+
+func (q *Queries) CountRefusals(ctx context.Context, arg CountRefusalsParams) (int64, error) {
+	row := q.db.QueryRowContext(ctx, countRefusals, arg.ProjectID, arg.Since, arg.Until)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
 const createEvent = `-- name: CreateEvent :exec
 INSERT INTO event (project_id, id, occurred_at, kind, actor, subject, client_id, object, address, refused, reason, trace_id, attempt)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
@@ -47,4 +89,621 @@ func (q *Queries) CreateEvent(ctx context.Context, arg CreateEventParams) error 
 		arg.Attempt,
 	)
 	return err
+}
+
+const event = `-- name: Event :one
+SELECT project_id, id, occurred_at, kind, actor, subject, client_id, object, address, refused, reason, trace_id, attempt
+FROM event
+WHERE project_id = $1 AND id = $2
+`
+
+func (q *Queries) Event(ctx context.Context, projectID string, iD string) (Event, error) {
+	row := q.db.QueryRowContext(ctx, event, projectID, iD)
+	var i Event
+	err := row.Scan(
+		&i.ProjectID,
+		&i.ID,
+		&i.OccurredAt,
+		&i.Kind,
+		&i.Actor,
+		&i.Subject,
+		&i.ClientID,
+		&i.Object,
+		&i.Address,
+		&i.Refused,
+		&i.Reason,
+		&i.TraceID,
+		&i.Attempt,
+	)
+	return i, err
+}
+
+const eventsAfter = `-- name: EventsAfter :many
+SELECT project_id, id, occurred_at, kind, actor, subject, client_id, object, address, refused, reason, trace_id, attempt
+FROM event
+WHERE project_id = $1 AND id > $2
+ORDER BY id LIMIT $3
+`
+
+type EventsAfterParams struct {
+	ProjectID string
+	After     string
+	MaxRows   int32
+}
+
+func (q *Queries) EventsAfter(ctx context.Context, arg EventsAfterParams) ([]Event, error) {
+	rows, err := q.db.QueryContext(ctx, eventsAfter, arg.ProjectID, arg.After, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Event
+	for rows.Next() {
+		var i Event
+		if err := rows.Scan(
+			&i.ProjectID,
+			&i.ID,
+			&i.OccurredAt,
+			&i.Kind,
+			&i.Actor,
+			&i.Subject,
+			&i.ClientID,
+			&i.Object,
+			&i.Address,
+			&i.Refused,
+			&i.Reason,
+			&i.TraceID,
+			&i.Attempt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const eventsByClient = `-- name: EventsByClient :many
+SELECT project_id, id, occurred_at, kind, actor, subject, client_id, object, address, refused, reason, trace_id, attempt
+FROM event
+WHERE project_id = $1 AND client_id <> '' AND (client_id, id) < ($2, $3) AND (client_id, id) >= ($2, $4)
+  AND (CAST($5 AS text) = '' OR replace($5, ' ' || kind || ' ', '') <> $5)
+  AND (CAST($6 AS text) = '' OR actor = $6)
+  AND (CAST($7 AS text) = '' OR object = $7)
+ORDER BY client_id DESC, id DESC LIMIT $8
+`
+
+type EventsByClientParams struct {
+	ProjectID string
+	ClientID  string
+	Before    string
+	Oldest    string
+	Kinds     string
+	Actor     string
+	Object    string
+	MaxRows   int32
+}
+
+func (q *Queries) EventsByClient(ctx context.Context, arg EventsByClientParams) ([]Event, error) {
+	rows, err := q.db.QueryContext(ctx, eventsByClient,
+		arg.ProjectID,
+		arg.ClientID,
+		arg.Before,
+		arg.Oldest,
+		arg.Kinds,
+		arg.Actor,
+		arg.Object,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Event
+	for rows.Next() {
+		var i Event
+		if err := rows.Scan(
+			&i.ProjectID,
+			&i.ID,
+			&i.OccurredAt,
+			&i.Kind,
+			&i.Actor,
+			&i.Subject,
+			&i.ClientID,
+			&i.Object,
+			&i.Address,
+			&i.Refused,
+			&i.Reason,
+			&i.TraceID,
+			&i.Attempt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const eventsByKind = `-- name: EventsByKind :many
+SELECT project_id, id, occurred_at, kind, actor, subject, client_id, object, address, refused, reason, trace_id, attempt
+FROM event
+WHERE project_id = $1 AND (kind, id) < ($2, $3) AND (kind, id) >= ($2, $4)
+  AND (CAST($5 AS text) = '' OR actor = $5)
+  AND (CAST($6 AS text) = '' OR object = $6)
+ORDER BY kind DESC, id DESC LIMIT $7
+`
+
+type EventsByKindParams struct {
+	ProjectID string
+	Kind      string
+	Before    string
+	Oldest    string
+	Actor     string
+	Object    string
+	MaxRows   int32
+}
+
+func (q *Queries) EventsByKind(ctx context.Context, arg EventsByKindParams) ([]Event, error) {
+	rows, err := q.db.QueryContext(ctx, eventsByKind,
+		arg.ProjectID,
+		arg.Kind,
+		arg.Before,
+		arg.Oldest,
+		arg.Actor,
+		arg.Object,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Event
+	for rows.Next() {
+		var i Event
+		if err := rows.Scan(
+			&i.ProjectID,
+			&i.ID,
+			&i.OccurredAt,
+			&i.Kind,
+			&i.Actor,
+			&i.Subject,
+			&i.ClientID,
+			&i.Object,
+			&i.Address,
+			&i.Refused,
+			&i.Reason,
+			&i.TraceID,
+			&i.Attempt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const eventsByProject = `-- name: EventsByProject :many
+
+SELECT project_id, id, occurred_at, kind, actor, subject, client_id, object, address, refused, reason, trace_id, attempt
+FROM event
+WHERE project_id = $1 AND id < $2 AND id >= $3
+  AND (CAST($4 AS text) = '' OR actor = $4)
+  AND (CAST($5 AS text) = '' OR object = $5)
+ORDER BY id DESC LIMIT $6
+`
+
+type EventsByProjectParams struct {
+	ProjectID string
+	Before    string
+	Oldest    string
+	Actor     string
+	Object    string
+	MaxRows   int32
+}
+
+// The events of a page come from one index, newest first, and what that index
+// does not know is asked of each row. The limits of an index on a column are
+// written as one pair with the id, and ordered by: with column = value instead,
+// PostgreSQL walks back through all events of the project when it takes the
+// value for a common one.
+func (q *Queries) EventsByProject(ctx context.Context, arg EventsByProjectParams) ([]Event, error) {
+	rows, err := q.db.QueryContext(ctx, eventsByProject,
+		arg.ProjectID,
+		arg.Before,
+		arg.Oldest,
+		arg.Actor,
+		arg.Object,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Event
+	for rows.Next() {
+		var i Event
+		if err := rows.Scan(
+			&i.ProjectID,
+			&i.ID,
+			&i.OccurredAt,
+			&i.Kind,
+			&i.Actor,
+			&i.Subject,
+			&i.ClientID,
+			&i.Object,
+			&i.Address,
+			&i.Refused,
+			&i.Reason,
+			&i.TraceID,
+			&i.Attempt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const eventsByRefused = `-- name: EventsByRefused :many
+SELECT project_id, id, occurred_at, kind, actor, subject, client_id, object, address, refused, reason, trace_id, attempt
+FROM event
+WHERE project_id = $1 AND refused AND id < $2 AND id >= $3
+  AND (CAST($4 AS text) = '' OR replace($4, ' ' || kind || ' ', '') <> $4)
+  AND (CAST($5 AS text) = '' OR client_id = $5)
+  AND (CAST($6 AS text) = '' OR actor = $6)
+  AND (CAST($7 AS text) = '' OR object = $7)
+ORDER BY id DESC LIMIT $8
+`
+
+type EventsByRefusedParams struct {
+	ProjectID string
+	Before    string
+	Oldest    string
+	Kinds     string
+	ClientID  string
+	Actor     string
+	Object    string
+	MaxRows   int32
+}
+
+func (q *Queries) EventsByRefused(ctx context.Context, arg EventsByRefusedParams) ([]Event, error) {
+	rows, err := q.db.QueryContext(ctx, eventsByRefused,
+		arg.ProjectID,
+		arg.Before,
+		arg.Oldest,
+		arg.Kinds,
+		arg.ClientID,
+		arg.Actor,
+		arg.Object,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Event
+	for rows.Next() {
+		var i Event
+		if err := rows.Scan(
+			&i.ProjectID,
+			&i.ID,
+			&i.OccurredAt,
+			&i.Kind,
+			&i.Actor,
+			&i.Subject,
+			&i.ClientID,
+			&i.Object,
+			&i.Address,
+			&i.Refused,
+			&i.Reason,
+			&i.TraceID,
+			&i.Attempt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const eventsBySubject = `-- name: EventsBySubject :many
+SELECT project_id, id, occurred_at, kind, actor, subject, client_id, object, address, refused, reason, trace_id, attempt
+FROM event
+WHERE project_id = $1 AND subject <> '' AND (subject, id) < ($2, $3) AND (subject, id) >= ($2, $4)
+  AND (CAST($5 AS text) = '' OR replace($5, ' ' || kind || ' ', '') <> $5)
+  AND (CAST($6 AS text) = '' OR client_id = $6)
+  AND (CAST($7 AS text) = '' OR actor = $7)
+  AND (CAST($8 AS text) = '' OR object = $8)
+  AND (NOT CAST($9 AS boolean) OR refused)
+ORDER BY subject DESC, id DESC LIMIT $10
+`
+
+type EventsBySubjectParams struct {
+	ProjectID   string
+	Subject     string
+	Before      string
+	Oldest      string
+	Kinds       string
+	ClientID    string
+	Actor       string
+	Object      string
+	RefusedOnly bool
+	MaxRows     int32
+}
+
+func (q *Queries) EventsBySubject(ctx context.Context, arg EventsBySubjectParams) ([]Event, error) {
+	rows, err := q.db.QueryContext(ctx, eventsBySubject,
+		arg.ProjectID,
+		arg.Subject,
+		arg.Before,
+		arg.Oldest,
+		arg.Kinds,
+		arg.ClientID,
+		arg.Actor,
+		arg.Object,
+		arg.RefusedOnly,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Event
+	for rows.Next() {
+		var i Event
+		if err := rows.Scan(
+			&i.ProjectID,
+			&i.ID,
+			&i.OccurredAt,
+			&i.Kind,
+			&i.Actor,
+			&i.Subject,
+			&i.ClientID,
+			&i.Object,
+			&i.Address,
+			&i.Refused,
+			&i.Reason,
+			&i.TraceID,
+			&i.Attempt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const lookBackByClient = `-- name: LookBackByClient :one
+SELECT id
+FROM event
+WHERE project_id = $1 AND client_id <> '' AND (client_id, id) < ($2, $3) AND (client_id, id) >= ($2, $4)
+ORDER BY client_id DESC, id DESC LIMIT 1 OFFSET $5
+`
+
+type LookBackByClientParams struct {
+	ProjectID string
+	ClientID  string
+	Before    string
+	Oldest    string
+	Looked    int32
+}
+
+func (q *Queries) LookBackByClient(ctx context.Context, arg LookBackByClientParams) (string, error) {
+	row := q.db.QueryRowContext(ctx, lookBackByClient,
+		arg.ProjectID,
+		arg.ClientID,
+		arg.Before,
+		arg.Oldest,
+		arg.Looked,
+	)
+	var id string
+	err := row.Scan(&id)
+	return id, err
+}
+
+const lookBackByKind = `-- name: LookBackByKind :one
+SELECT id
+FROM event
+WHERE project_id = $1 AND (kind, id) < ($2, $3) AND (kind, id) >= ($2, $4)
+ORDER BY kind DESC, id DESC LIMIT 1 OFFSET $5
+`
+
+type LookBackByKindParams struct {
+	ProjectID string
+	Kind      string
+	Before    string
+	Oldest    string
+	Looked    int32
+}
+
+func (q *Queries) LookBackByKind(ctx context.Context, arg LookBackByKindParams) (string, error) {
+	row := q.db.QueryRowContext(ctx, lookBackByKind,
+		arg.ProjectID,
+		arg.Kind,
+		arg.Before,
+		arg.Oldest,
+		arg.Looked,
+	)
+	var id string
+	err := row.Scan(&id)
+	return id, err
+}
+
+const lookBackByProject = `-- name: LookBackByProject :one
+
+SELECT id
+FROM event
+WHERE project_id = $1 AND id < $2 AND id >= $3
+ORDER BY id DESC LIMIT 1 OFFSET $4
+`
+
+type LookBackByProjectParams struct {
+	ProjectID string
+	Before    string
+	Oldest    string
+	Looked    int32
+}
+
+// How far back the first so many events of an index reach.
+func (q *Queries) LookBackByProject(ctx context.Context, arg LookBackByProjectParams) (string, error) {
+	row := q.db.QueryRowContext(ctx, lookBackByProject,
+		arg.ProjectID,
+		arg.Before,
+		arg.Oldest,
+		arg.Looked,
+	)
+	var id string
+	err := row.Scan(&id)
+	return id, err
+}
+
+const lookBackByRefused = `-- name: LookBackByRefused :one
+SELECT id
+FROM event
+WHERE project_id = $1 AND refused AND id < $2 AND id >= $3
+ORDER BY id DESC LIMIT 1 OFFSET $4
+`
+
+type LookBackByRefusedParams struct {
+	ProjectID string
+	Before    string
+	Oldest    string
+	Looked    int32
+}
+
+func (q *Queries) LookBackByRefused(ctx context.Context, arg LookBackByRefusedParams) (string, error) {
+	row := q.db.QueryRowContext(ctx, lookBackByRefused,
+		arg.ProjectID,
+		arg.Before,
+		arg.Oldest,
+		arg.Looked,
+	)
+	var id string
+	err := row.Scan(&id)
+	return id, err
+}
+
+const lookBackBySubject = `-- name: LookBackBySubject :one
+SELECT id
+FROM event
+WHERE project_id = $1 AND subject <> '' AND (subject, id) < ($2, $3) AND (subject, id) >= ($2, $4)
+ORDER BY subject DESC, id DESC LIMIT 1 OFFSET $5
+`
+
+type LookBackBySubjectParams struct {
+	ProjectID string
+	Subject   string
+	Before    string
+	Oldest    string
+	Looked    int32
+}
+
+func (q *Queries) LookBackBySubject(ctx context.Context, arg LookBackBySubjectParams) (string, error) {
+	row := q.db.QueryRowContext(ctx, lookBackBySubject,
+		arg.ProjectID,
+		arg.Subject,
+		arg.Before,
+		arg.Oldest,
+		arg.Looked,
+	)
+	var id string
+	err := row.Scan(&id)
+	return id, err
+}
+
+const refusalCauses = `-- name: RefusalCauses :many
+SELECT r.kind, r.reason, r.client_id, count(*) AS refusals, CAST(min(r.id) AS text) AS first, CAST(max(r.id) AS text) AS newest
+FROM (SELECT event.kind, event.reason, event.client_id, event.id
+      FROM event
+      WHERE event.project_id = $1 AND event.refused AND event.id >= $2
+      ORDER BY event.id DESC LIMIT $3) AS r
+GROUP BY r.kind, r.reason, r.client_id
+ORDER BY refusals DESC, newest DESC LIMIT $4
+`
+
+type RefusalCausesParams struct {
+	ProjectID string
+	Since     string
+	Looked    int32
+	MaxRows   int32
+}
+
+type RefusalCausesRow struct {
+	Kind     string
+	Reason   string
+	ClientID string
+	Refusals int64
+	First    string
+	Newest   string
+}
+
+// RefusalCauses groups the newest refusals by what they have in common.
+func (q *Queries) RefusalCauses(ctx context.Context, arg RefusalCausesParams) ([]RefusalCausesRow, error) {
+	rows, err := q.db.QueryContext(ctx, refusalCauses,
+		arg.ProjectID,
+		arg.Since,
+		arg.Looked,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []RefusalCausesRow
+	for rows.Next() {
+		var i RefusalCausesRow
+		if err := rows.Scan(
+			&i.Kind,
+			&i.Reason,
+			&i.ClientID,
+			&i.Refusals,
+			&i.First,
+			&i.Newest,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }

@@ -10,7 +10,7 @@ import (
 )
 
 const connectedApps = `-- name: ConnectedApps :many
-SELECT g.project_id, g.id, g.subject, g.organization, g.client_id, g.created_at, g.last_used_at, g.revoked_at, c.project_id, c.id, c.url, c.type, c.creation, c.metadata, c.metadata_hash, c.merged, c.secret_id, c.secret_hash, c.secret_last4, c.bypass_consent, c.blocked, c.created_at, c.last_registered_at, c.fetched_at, c.fresh_until, c.copied_at, c.logo,
+SELECT g.project_id, g.id, g.subject, g.organization, g.client_id, g.created_at, g.last_used_at, g.revoked_at, c.project_id, c.id, c.url, c.type, c.creation, c.metadata, c.metadata_hash, c.merged, c.secret_id, c.secret_hash, c.secret_last4, c.bypass_consent, c.blocked, c.created_at, c.last_registered_at, c.fetched_at, c.fresh_until, c.copied_at, c.logo, c.name_folded,
     CAST(COALESCE((SELECT max(f.expires_at + 0) FROM family f
         WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.revoked_at = 0 AND g.revoked_at = 0), 0) AS bigint) AS expires_at,
     CAST(COALESCE((SELECT max(t.expires_at + 0) FROM family f
@@ -80,6 +80,7 @@ func (q *Queries) ConnectedApps(ctx context.Context, arg ConnectedAppsParams) ([
 			&i.Client.FreshUntil,
 			&i.Client.CopiedAt,
 			&i.Client.Logo,
+			&i.Client.NameFolded,
 			&i.ExpiresAt,
 			&i.IdleExpiresAt,
 		); err != nil {
@@ -94,6 +95,26 @@ func (q *Queries) ConnectedApps(ctx context.Context, arg ConnectedAppsParams) ([
 		return nil, err
 	}
 	return items, nil
+}
+
+const countLiveGrantsOfClient = `-- name: CountLiveGrantsOfClient :one
+SELECT count(*) FROM (
+    SELECT g.id FROM "grant" g
+    WHERE g.project_id = $1 AND g.client_id = $2 AND g.revoked_at = 0 LIMIT $3) AS counted
+`
+
+type CountLiveGrantsOfClientParams struct {
+	ProjectID string
+	ClientID  string
+	MaxRows   int32
+}
+
+// CountLiveGrantsOfClient stops at max_rows.
+func (q *Queries) CountLiveGrantsOfClient(ctx context.Context, arg CountLiveGrantsOfClientParams) (int64, error) {
+	row := q.db.QueryRowContext(ctx, countLiveGrantsOfClient, arg.ProjectID, arg.ClientID, arg.MaxRows)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
 }
 
 const createGrant = `-- name: CreateGrant :execrows
@@ -164,6 +185,36 @@ DELETE FROM "grant" WHERE project_id = $1 AND client_id = $2
 func (q *Queries) DeleteGrantsOfClient(ctx context.Context, projectID string, clientID string) error {
 	_, err := q.db.ExecContext(ctx, deleteGrantsOfClient, projectID, clientID)
 	return err
+}
+
+const deleteGrantsOfSubject = `-- name: DeleteGrantsOfSubject :exec
+DELETE FROM "grant" WHERE project_id = $1 AND subject = $2
+`
+
+func (q *Queries) DeleteGrantsOfSubject(ctx context.Context, projectID string, subject string) error {
+	_, err := q.db.ExecContext(ctx, deleteGrantsOfSubject, projectID, subject)
+	return err
+}
+
+const grantByID = `-- name: GrantByID :one
+SELECT project_id, id, subject, organization, client_id, created_at, last_used_at, revoked_at
+FROM "grant" WHERE project_id = $1 AND id = $2
+`
+
+func (q *Queries) GrantByID(ctx context.Context, projectID string, iD string) (Grant, error) {
+	row := q.db.QueryRowContext(ctx, grantByID, projectID, iD)
+	var i Grant
+	err := row.Scan(
+		&i.ProjectID,
+		&i.ID,
+		&i.Subject,
+		&i.Organization,
+		&i.ClientID,
+		&i.CreatedAt,
+		&i.LastUsedAt,
+		&i.RevokedAt,
+	)
+	return i, err
 }
 
 const grantScopes = `-- name: GrantScopes :many
@@ -295,6 +346,33 @@ func (q *Queries) GrantsOfClient(ctx context.Context, projectID string, clientID
 	return items, nil
 }
 
+const grantsOfSubject = `-- name: GrantsOfSubject :many
+SELECT id FROM "grant" WHERE project_id = $1 AND subject = $2
+`
+
+func (q *Queries) GrantsOfSubject(ctx context.Context, projectID string, subject string) ([]string, error) {
+	rows, err := q.db.QueryContext(ctx, grantsOfSubject, projectID, subject)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const liveGrant = `-- name: LiveGrant :one
 SELECT project_id, id, subject, organization, client_id, created_at, last_used_at, revoked_at
 FROM "grant"
@@ -328,6 +406,58 @@ func (q *Queries) LiveGrant(ctx context.Context, arg LiveGrantParams) (Grant, er
 		&i.RevokedAt,
 	)
 	return i, err
+}
+
+const liveGrantsOfClient = `-- name: LiveGrantsOfClient :many
+SELECT project_id, id, subject, organization, client_id, created_at, last_used_at, revoked_at
+FROM "grant"
+WHERE project_id = $1 AND client_id = $2 AND revoked_at = 0 AND id < $3
+ORDER BY id DESC LIMIT $4
+`
+
+type LiveGrantsOfClientParams struct {
+	ProjectID string
+	ClientID  string
+	Before    string
+	MaxRows   int32
+}
+
+// LiveGrantsOfClient are those that were not taken back, the newest first.
+func (q *Queries) LiveGrantsOfClient(ctx context.Context, arg LiveGrantsOfClientParams) ([]Grant, error) {
+	rows, err := q.db.QueryContext(ctx, liveGrantsOfClient,
+		arg.ProjectID,
+		arg.ClientID,
+		arg.Before,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Grant
+	for rows.Next() {
+		var i Grant
+		if err := rows.Scan(
+			&i.ProjectID,
+			&i.ID,
+			&i.Subject,
+			&i.Organization,
+			&i.ClientID,
+			&i.CreatedAt,
+			&i.LastUsedAt,
+			&i.RevokedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const lockGrant = `-- name: LockGrant :one
@@ -429,6 +559,41 @@ func (q *Queries) RevokeGrant(ctx context.Context, arg RevokeGrantParams) (int64
 		return 0, err
 	}
 	return result.RowsAffected()
+}
+
+const revokeGrantsOfClient = `-- name: RevokeGrantsOfClient :many
+UPDATE "grant" SET revoked_at = $1
+WHERE project_id = $2 AND client_id = $3 AND revoked_at = 0
+RETURNING id
+`
+
+type RevokeGrantsOfClientParams struct {
+	Now       int64
+	ProjectID string
+	ClientID  string
+}
+
+func (q *Queries) RevokeGrantsOfClient(ctx context.Context, arg RevokeGrantsOfClientParams) ([]string, error) {
+	rows, err := q.db.QueryContext(ctx, revokeGrantsOfClient, arg.Now, arg.ProjectID, arg.ClientID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const revokeGrantsOfSubject = `-- name: RevokeGrantsOfSubject :many

@@ -89,6 +89,18 @@ func (q *Queries) CreateUser(ctx context.Context, arg CreateUserParams) (int64, 
 	return result.RowsAffected()
 }
 
+const deleteUser = `-- name: DeleteUser :execrows
+DELETE FROM "user" WHERE project_id = $1 AND id = $2
+`
+
+func (q *Queries) DeleteUser(ctx context.Context, projectID string, iD string) (int64, error) {
+	result, err := q.db.ExecContext(ctx, deleteUser, projectID, iD)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
 const endSession = `-- name: EndSession :execrows
 DELETE FROM session WHERE project_id = $1 AND id = $2
 `
@@ -101,12 +113,106 @@ func (q *Queries) EndSession(ctx context.Context, projectID string, iD string) (
 	return result.RowsAffected()
 }
 
+const endSessionOfSubject = `-- name: EndSessionOfSubject :one
+DELETE FROM session WHERE project_id = $1 AND id = $2 AND subject = $3
+RETURNING browser_id
+`
+
+type EndSessionOfSubjectParams struct {
+	ProjectID string
+	ID        string
+	Subject   string
+}
+
+func (q *Queries) EndSessionOfSubject(ctx context.Context, arg EndSessionOfSubjectParams) (string, error) {
+	row := q.db.QueryRowContext(ctx, endSessionOfSubject, arg.ProjectID, arg.ID, arg.Subject)
+	var browser_id string
+	err := row.Scan(&browser_id)
+	return browser_id, err
+}
+
 const endSessions = `-- name: EndSessions :execrows
 DELETE FROM session WHERE project_id = $1 AND subject = $2
 `
 
 func (q *Queries) EndSessions(ctx context.Context, projectID string, subject string) (int64, error) {
 	result, err := q.db.ExecContext(ctx, endSessions, projectID, subject)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+const sessionsOfSubject = `-- name: SessionsOfSubject :many
+SELECT project_id, id, subject, organization_id, browser_id, kind, secret_id, secret_hash, factors, address, user_agent, created_at, last_seen_at, idle_expires_at, expires_at
+FROM session
+WHERE project_id = $1 AND subject = $2 AND idle_expires_at > $3 AND expires_at > $3
+ORDER BY last_seen_at DESC, id DESC LIMIT $4
+`
+
+type SessionsOfSubjectParams struct {
+	ProjectID string
+	Subject   string
+	Now       int64
+	MaxRows   int32
+}
+
+func (q *Queries) SessionsOfSubject(ctx context.Context, arg SessionsOfSubjectParams) ([]Session, error) {
+	rows, err := q.db.QueryContext(ctx, sessionsOfSubject,
+		arg.ProjectID,
+		arg.Subject,
+		arg.Now,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Session
+	for rows.Next() {
+		var i Session
+		if err := rows.Scan(
+			&i.ProjectID,
+			&i.ID,
+			&i.Subject,
+			&i.OrganizationID,
+			&i.BrowserID,
+			&i.Kind,
+			&i.SecretID,
+			&i.SecretHash,
+			&i.Factors,
+			&i.Address,
+			&i.UserAgent,
+			&i.CreatedAt,
+			&i.LastSeenAt,
+			&i.IdleExpiresAt,
+			&i.ExpiresAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const setUserActive = `-- name: SetUserActive :execrows
+UPDATE "user" SET active = $1 WHERE project_id = $2 AND id = $3 AND active <> $1
+`
+
+type SetUserActiveParams struct {
+	Active    bool
+	ProjectID string
+	ID        string
+}
+
+func (q *Queries) SetUserActive(ctx context.Context, arg SetUserActiveParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, setUserActive, arg.Active, arg.ProjectID, arg.ID)
 	if err != nil {
 		return 0, err
 	}
@@ -257,29 +363,85 @@ func (q *Queries) UserSignedIn(ctx context.Context, arg UserSignedInParams) (int
 }
 
 const users = `-- name: Users :many
+
 SELECT project_id, id, email, email_folded, email_verified, name, active, created_at, last_sign_in_at
 FROM "user"
-WHERE project_id = $1 AND id > $2
-  AND ((email_folded >= $3 AND email_folded < $4) OR (id >= $3 AND id < $4))
-ORDER BY id LIMIT $5
+WHERE project_id = $1 AND id >= $2 AND id < $3
+ORDER BY id LIMIT $4
 `
 
 type UsersParams struct {
 	ProjectID string
-	After     string
-	FromText  string
-	BelowText string
+	FromID    string
+	BelowID   string
 	MaxRows   int32
 }
 
-// Users finds by prefix: from is the folded query, below the first text after
-// all that begin with it.
+// Users are found by a range of ids or by one of addresses, each in the order of
+// its index: with either in one statement a search for a rare address would walk
+// through all users. UsersByAddress leaves out those that were found by id.
 func (q *Queries) Users(ctx context.Context, arg UsersParams) ([]User, error) {
 	rows, err := q.db.QueryContext(ctx, users,
 		arg.ProjectID,
-		arg.After,
+		arg.FromID,
+		arg.BelowID,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []User
+	for rows.Next() {
+		var i User
+		if err := rows.Scan(
+			&i.ProjectID,
+			&i.ID,
+			&i.Email,
+			&i.EmailFolded,
+			&i.EmailVerified,
+			&i.Name,
+			&i.Active,
+			&i.CreatedAt,
+			&i.LastSignInAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const usersByAddress = `-- name: UsersByAddress :many
+SELECT project_id, id, email, email_folded, email_verified, name, active, created_at, last_sign_in_at
+FROM "user"
+WHERE project_id = $1 AND email_folded >= $2 AND email_folded < $3
+  AND NOT (id >= $4 AND id < $5)
+ORDER BY email_folded LIMIT $6
+`
+
+type UsersByAddressParams struct {
+	ProjectID string
+	FromText  string
+	BelowText string
+	FromID    string
+	BelowID   string
+	MaxRows   int32
+}
+
+func (q *Queries) UsersByAddress(ctx context.Context, arg UsersByAddressParams) ([]User, error) {
+	rows, err := q.db.QueryContext(ctx, usersByAddress,
+		arg.ProjectID,
 		arg.FromText,
 		arg.BelowText,
+		arg.FromID,
+		arg.BelowID,
 		arg.MaxRows,
 	)
 	if err != nil {

@@ -4,6 +4,50 @@
 
 package db
 
+type AdministratorPasskey struct {
+	ID              string
+	AdministratorID string
+	Name            string
+	Credential      string
+	CreatedAt       int64
+	LastUsedAt      int64
+}
+
+type AdministratorSession struct {
+	ID              string
+	AdministratorID string
+	SecretHash      []byte
+	Address         string
+	UserAgent       string
+	CreatedAt       int64
+	LastSeenAt      int64
+	IdleExpiresAt   int64
+	ExpiresAt       int64
+}
+
+type Attempt struct {
+	ProjectID    string
+	ID           string
+	Code         string
+	ClientID     string
+	ClientName   string
+	Creation     string
+	RedirectURI  string
+	Resource     string
+	Scopes       string
+	Address      string
+	Subject      string
+	State        string
+	Step         string
+	StepUp       bool
+	Detail       string
+	Asked        string
+	DiscoveredAt int64
+	RegisteredAt int64
+	StartedAt    int64
+	CalledAt     int64
+}
+
 type Browser struct {
 	ProjectID      string
 	ID             string
@@ -40,6 +84,7 @@ type Client struct {
 	FreshUntil       int64
 	CopiedAt         int64
 	Logo             string
+	NameFolded       string
 }
 
 type Code struct {
@@ -62,6 +107,23 @@ type Code struct {
 	Tries        int64
 	RedeemedAt   int64
 	FamilyID     string
+	Attempt      string
+}
+
+type Event struct {
+	ProjectID  string
+	ID         string
+	OccurredAt int64
+	Kind       string
+	Actor      string
+	Subject    string
+	ClientID   string
+	Object     string
+	Address    string
+	Refused    bool
+	Reason     string
+	TraceID    string
+	Attempt    string
 }
 
 type Family struct {
@@ -80,6 +142,7 @@ type Family struct {
 	CreatedAt    int64
 	ExpiresAt    int64
 	RevokedAt    int64
+	Attempt      string
 }
 
 type Flow struct {

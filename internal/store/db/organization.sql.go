@@ -859,29 +859,87 @@ func (q *Queries) OrganizationBySlug(ctx context.Context, projectID string, slug
 }
 
 const organizations = `-- name: Organizations :many
+
 SELECT project_id, id, name, slug, external_id, active, settings, trusted_metadata, roles, logo, version, created_at, updated_at
 FROM organization
-WHERE project_id = $1 AND id > $2
-  AND ((slug >= $3 AND slug < $4) OR (id >= $3 AND id < $4))
-ORDER BY id LIMIT $5
+WHERE project_id = $1 AND id >= $2 AND id < $3
+ORDER BY id LIMIT $4
 `
 
 type OrganizationsParams struct {
 	ProjectID string
-	After     string
-	FromText  string
-	BelowText string
+	FromID    string
+	BelowID   string
 	MaxRows   int32
 }
 
-// Organizations finds by prefix of slug or id: from is the query, below the
-// first text after all that begin with it.
+// Organizations are found as users are: by a range of ids or by one of slugs.
 func (q *Queries) Organizations(ctx context.Context, arg OrganizationsParams) ([]Organization, error) {
 	rows, err := q.db.QueryContext(ctx, organizations,
 		arg.ProjectID,
-		arg.After,
+		arg.FromID,
+		arg.BelowID,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []Organization
+	for rows.Next() {
+		var i Organization
+		if err := rows.Scan(
+			&i.ProjectID,
+			&i.ID,
+			&i.Name,
+			&i.Slug,
+			&i.ExternalID,
+			&i.Active,
+			&i.Settings,
+			&i.TrustedMetadata,
+			&i.Roles,
+			&i.Logo,
+			&i.Version,
+			&i.CreatedAt,
+			&i.UpdatedAt,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const organizationsBySlug = `-- name: OrganizationsBySlug :many
+SELECT project_id, id, name, slug, external_id, active, settings, trusted_metadata, roles, logo, version, created_at, updated_at
+FROM organization
+WHERE project_id = $1 AND slug >= $2 AND slug < $3
+  AND NOT (id >= $4 AND id < $5)
+ORDER BY slug LIMIT $6
+`
+
+type OrganizationsBySlugParams struct {
+	ProjectID string
+	FromText  string
+	BelowText string
+	FromID    string
+	BelowID   string
+	MaxRows   int32
+}
+
+func (q *Queries) OrganizationsBySlug(ctx context.Context, arg OrganizationsBySlugParams) ([]Organization, error) {
+	rows, err := q.db.QueryContext(ctx, organizationsBySlug,
+		arg.ProjectID,
 		arg.FromText,
 		arg.BelowText,
+		arg.FromID,
+		arg.BelowID,
 		arg.MaxRows,
 	)
 	if err != nil {

@@ -9,6 +9,117 @@ import (
 	"context"
 )
 
+const accessByClient = `-- name: AccessByClient :many
+SELECT c.project_id, c.id, c.url, c.type, c.creation, c.metadata, c.metadata_hash, c.merged, c.secret_id, c.secret_hash, c.secret_last4, c.bypass_consent, c.blocked, c.created_at, c.last_registered_at, c.fetched_at, c.fresh_until, c.copied_at, c.logo, c.name_folded, n.people
+FROM (
+    SELECT f.client_id, count(DISTINCT f.subject) AS people
+    FROM family f
+    WHERE f.project_id = $1 AND f.expires_at > $2 AND f.revoked_at = 0
+      AND (CAST($3 AS text) = '' OR replace(CAST($3 AS text), ' ' || f.resource || ' ', '') <> $3)
+      AND (f.generation = 0 OR EXISTS (SELECT 1 FROM refresh_token t
+          WHERE t.project_id = f.project_id AND t.family_id = f.id AND t.generation = f.generation AND t.expires_at > $2))
+    GROUP BY f.client_id
+) n CROSS JOIN client c
+WHERE c.project_id = $1 AND c.id = n.client_id
+ORDER BY n.people DESC, c.id LIMIT $4
+`
+
+type AccessByClientParams struct {
+	ProjectID string
+	Now       int64
+	Resources string
+	MaxRows   int32
+}
+
+type AccessByClientRow struct {
+	Client Client
+	People int64
+}
+
+// AccessByClient counts the people of the clients that most of them use. It says
+// CROSS JOIN because SQLite keeps its order: it would rather walk all clients.
+func (q *Queries) AccessByClient(ctx context.Context, arg AccessByClientParams) ([]AccessByClientRow, error) {
+	rows, err := q.db.QueryContext(ctx, accessByClient,
+		arg.ProjectID,
+		arg.Now,
+		arg.Resources,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []AccessByClientRow
+	for rows.Next() {
+		var i AccessByClientRow
+		if err := rows.Scan(
+			&i.Client.ProjectID,
+			&i.Client.ID,
+			&i.Client.URL,
+			&i.Client.Type,
+			&i.Client.Creation,
+			&i.Client.Metadata,
+			&i.Client.MetadataHash,
+			&i.Client.Merged,
+			&i.Client.SecretID,
+			&i.Client.SecretHash,
+			&i.Client.SecretLast4,
+			&i.Client.BypassConsent,
+			&i.Client.Blocked,
+			&i.Client.CreatedAt,
+			&i.Client.LastRegisteredAt,
+			&i.Client.FetchedAt,
+			&i.Client.FreshUntil,
+			&i.Client.CopiedAt,
+			&i.Client.Logo,
+			&i.Client.NameFolded,
+			&i.People,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const accessOf = `-- name: AccessOf :one
+
+SELECT count(*) AS families, count(DISTINCT f.client_id) AS clients, count(DISTINCT f.subject) AS people
+FROM family f
+WHERE f.project_id = $1 AND f.expires_at > $2 AND f.revoked_at = 0
+  AND (CAST($3 AS text) = '' OR replace(CAST($3 AS text), ' ' || f.resource || ' ', '') <> $3)
+  AND (f.generation = 0 OR EXISTS (SELECT 1 FROM refresh_token t
+      WHERE t.project_id = f.project_id AND t.family_id = f.id AND t.generation = f.generation AND t.expires_at > $2))
+`
+
+type AccessOfParams struct {
+	ProjectID string
+	Now       int64
+	Resources string
+}
+
+type AccessOfRow struct {
+	Families int64
+	Clients  int64
+	People   int64
+}
+
+// Access is what lives of families: all of a project where resources is ”, else
+// those for the addresses in it, each with a space before and behind.
+// AccessOf counts it.
+func (q *Queries) AccessOf(ctx context.Context, arg AccessOfParams) (AccessOfRow, error) {
+	row := q.db.QueryRowContext(ctx, accessOf, arg.ProjectID, arg.Now, arg.Resources)
+	var i AccessOfRow
+	err := row.Scan(&i.Families, &i.Clients, &i.People)
+	return i, err
+}
+
 const clearOtherDefaults = `-- name: ClearOtherDefaults :exec
 UPDATE resource_server SET is_default = FALSE WHERE project_id = $1 AND id <> $2 AND is_default
 `
@@ -102,6 +213,15 @@ func (q *Queries) CreateProjectHost(ctx context.Context, arg CreateProjectHostPa
 	return result.RowsAffected()
 }
 
+const deleteProjectHosts = `-- name: DeleteProjectHosts :exec
+DELETE FROM project_host WHERE project_id = $1 AND (is_issuer OR host = $2)
+`
+
+func (q *Queries) DeleteProjectHosts(ctx context.Context, projectID string, host string) error {
+	_, err := q.db.ExecContext(ctx, deleteProjectHosts, projectID, host)
+	return err
+}
+
 const deleteResourceServer = `-- name: DeleteResourceServer :execrows
 DELETE FROM resource_server WHERE project_id = $1 AND uri_key = $2
 `
@@ -112,6 +232,83 @@ func (q *Queries) DeleteResourceServer(ctx context.Context, projectID string, uR
 		return 0, err
 	}
 	return result.RowsAffected()
+}
+
+const deleteScopesOfResource = `-- name: DeleteScopesOfResource :exec
+DELETE FROM grant_scope WHERE project_id = $1 AND resource = $2
+`
+
+// What was decided about another server that once was at an address is not
+// about the one that comes there.
+func (q *Queries) DeleteScopesOfResource(ctx context.Context, projectID string, resource string) error {
+	_, err := q.db.ExecContext(ctx, deleteScopesOfResource, projectID, resource)
+	return err
+}
+
+const endAccess = `-- name: EndAccess :execrows
+UPDATE family SET revoked_at = $1, expires_at = CAST($1 AS bigint)
+WHERE project_id = $2 AND expires_at > $1 AND revoked_at = 0
+  AND (CAST($3 AS text) = '' OR replace(CAST($3 AS text), ' ' || resource || ' ', '') <> $3)
+`
+
+type EndAccessParams struct {
+	Now       int64
+	ProjectID string
+	Resources string
+}
+
+func (q *Queries) EndAccess(ctx context.Context, arg EndAccessParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, endAccess, arg.Now, arg.ProjectID, arg.Resources)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+const moveResourceServer = `-- name: MoveResourceServer :execrows
+UPDATE resource_server SET uri = $1, uri_key = $2, aliases = $3, name = $4
+WHERE project_id = $5 AND id = $6 AND uri_key = $7
+`
+
+type MoveResourceServerParams struct {
+	URI       string
+	URIKey    string
+	Aliases   string
+	Name      string
+	ProjectID string
+	ID        string
+	OldKey    string
+}
+
+func (q *Queries) MoveResourceServer(ctx context.Context, arg MoveResourceServerParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, moveResourceServer,
+		arg.URI,
+		arg.URIKey,
+		arg.Aliases,
+		arg.Name,
+		arg.ProjectID,
+		arg.ID,
+		arg.OldKey,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+const moveScopesOfResource = `-- name: MoveScopesOfResource :exec
+UPDATE grant_scope SET resource = $1 WHERE project_id = $2 AND resource = $3
+`
+
+type MoveScopesOfResourceParams struct {
+	Resource  string
+	ProjectID string
+	Old       string
+}
+
+func (q *Queries) MoveScopesOfResource(ctx context.Context, arg MoveScopesOfResourceParams) error {
+	_, err := q.db.ExecContext(ctx, moveScopesOfResource, arg.Resource, arg.ProjectID, arg.Old)
+	return err
 }
 
 const policy = `-- name: Policy :one
@@ -245,4 +442,22 @@ type SaveSettingsParams struct {
 func (q *Queries) SaveSettings(ctx context.Context, arg SaveSettingsParams) error {
 	_, err := q.db.ExecContext(ctx, saveSettings, arg.Name, arg.Settings, arg.ProjectID)
 	return err
+}
+
+const setIssuer = `-- name: SetIssuer :execrows
+UPDATE project SET issuer = $1 WHERE project_id = $2 AND issuer = $3
+`
+
+type SetIssuerParams struct {
+	Issuer    string
+	ProjectID string
+	Old       string
+}
+
+func (q *Queries) SetIssuer(ctx context.Context, arg SetIssuerParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, setIssuer, arg.Issuer, arg.ProjectID, arg.Old)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
 }

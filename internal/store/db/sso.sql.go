@@ -117,6 +117,40 @@ func (q *Queries) Connected(ctx context.Context, arg ConnectedParams) ([]string,
 	return items, nil
 }
 
+const connectedOrganizations = `-- name: ConnectedOrganizations :many
+SELECT o.id, o.name FROM sso_connection c JOIN organization o ON o.project_id = c.project_id AND o.id = c.organization_id
+WHERE c.project_id = $1 ORDER BY o.name, o.id
+`
+
+type ConnectedOrganizationsRow struct {
+	ID   string
+	Name string
+}
+
+// ConnectedOrganizations are those with a connection, by name.
+func (q *Queries) ConnectedOrganizations(ctx context.Context, projectID string) ([]ConnectedOrganizationsRow, error) {
+	rows, err := q.db.QueryContext(ctx, connectedOrganizations, projectID)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []ConnectedOrganizationsRow
+	for rows.Next() {
+		var i ConnectedOrganizationsRow
+		if err := rows.Scan(&i.ID, &i.Name); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const connection = `-- name: Connection :one
 SELECT project_id, id, organization_id, issuer, client_id, client_secret, active, provider, created_at, updated_at
 FROM sso_connection WHERE project_id = $1 AND organization_id = $2

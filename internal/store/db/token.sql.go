@@ -10,7 +10,7 @@ import (
 )
 
 const code = `-- name: Code :one
-SELECT project_id, id, hash, client_id, grant_id, subject, organization, session_id, redirect_uri, challenge, resource, scopes, nonce, auth_time, created_at, expires_at, tries, redeemed_at, family_id
+SELECT project_id, id, hash, client_id, grant_id, subject, organization, session_id, redirect_uri, challenge, resource, scopes, nonce, auth_time, created_at, expires_at, tries, redeemed_at, family_id, attempt
 FROM code WHERE project_id = $1 AND id = $2
 `
 
@@ -37,6 +37,7 @@ func (q *Queries) Code(ctx context.Context, projectID string, iD string) (Code, 
 		&i.Tries,
 		&i.RedeemedAt,
 		&i.FamilyID,
+		&i.Attempt,
 	)
 	return i, err
 }
@@ -54,8 +55,8 @@ func (q *Queries) CountCodeTry(ctx context.Context, projectID string, iD string)
 }
 
 const createCode = `-- name: CreateCode :exec
-INSERT INTO code (project_id, id, hash, client_id, grant_id, subject, organization, session_id, redirect_uri, challenge, resource, scopes, nonce, auth_time, created_at, expires_at, tries, redeemed_at, family_id)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 0, 0, '')
+INSERT INTO code (project_id, id, hash, client_id, grant_id, subject, organization, session_id, redirect_uri, challenge, resource, scopes, nonce, auth_time, created_at, expires_at, tries, redeemed_at, family_id, attempt)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, 0, 0, '', $17)
 `
 
 type CreateCodeParams struct {
@@ -75,6 +76,7 @@ type CreateCodeParams struct {
 	AuthTime     int64
 	CreatedAt    int64
 	ExpiresAt    int64
+	Attempt      string
 }
 
 func (q *Queries) CreateCode(ctx context.Context, arg CreateCodeParams) error {
@@ -95,13 +97,14 @@ func (q *Queries) CreateCode(ctx context.Context, arg CreateCodeParams) error {
 		arg.AuthTime,
 		arg.CreatedAt,
 		arg.ExpiresAt,
+		arg.Attempt,
 	)
 	return err
 }
 
 const createFamily = `-- name: CreateFamily :exec
-INSERT INTO family (project_id, id, grant_id, client_id, subject, organization, session_id, resource, scopes, nonce, auth_time, generation, created_at, expires_at, revoked_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 0)
+INSERT INTO family (project_id, id, grant_id, client_id, subject, organization, session_id, resource, scopes, nonce, auth_time, generation, created_at, expires_at, revoked_at, attempt)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 0, $15)
 `
 
 type CreateFamilyParams struct {
@@ -119,6 +122,7 @@ type CreateFamilyParams struct {
 	Generation   int64
 	CreatedAt    int64
 	ExpiresAt    int64
+	Attempt      string
 }
 
 func (q *Queries) CreateFamily(ctx context.Context, arg CreateFamilyParams) error {
@@ -137,6 +141,7 @@ func (q *Queries) CreateFamily(ctx context.Context, arg CreateFamilyParams) erro
 		arg.Generation,
 		arg.CreatedAt,
 		arg.ExpiresAt,
+		arg.Attempt,
 	)
 	return err
 }
@@ -253,7 +258,7 @@ func (q *Queries) ForgetReplay(ctx context.Context, arg ForgetReplayParams) erro
 }
 
 const live = `-- name: Live :one
-SELECT f.project_id, f.id, f.grant_id, f.client_id, f.subject, f.organization, f.session_id, f.resource, f.scopes, f.nonce, f.auth_time, f.generation, f.created_at, f.expires_at, f.revoked_at, g.project_id, g.id, g.subject, g.organization, g.client_id, g.created_at, g.last_used_at, g.revoked_at, c.type AS client_type,
+SELECT f.project_id, f.id, f.grant_id, f.client_id, f.subject, f.organization, f.session_id, f.resource, f.scopes, f.nonce, f.auth_time, f.generation, f.created_at, f.expires_at, f.revoked_at, f.attempt, g.project_id, g.id, g.subject, g.organization, g.client_id, g.created_at, g.last_used_at, g.revoked_at, c.type AS client_type,
     CAST(CASE WHEN f.revoked_at = 0 AND g.revoked_at = 0 AND NOT c.blocked
         AND NOT EXISTS (SELECT 1 FROM revoked_token r WHERE r.project_id = $1 AND r.jti = $2)
         THEN 1 ELSE 0 END AS bigint) AS alive
@@ -296,6 +301,7 @@ func (q *Queries) Live(ctx context.Context, arg LiveParams) (LiveRow, error) {
 		&i.Family.CreatedAt,
 		&i.Family.ExpiresAt,
 		&i.Family.RevokedAt,
+		&i.Family.Attempt,
 		&i.Grant.ProjectID,
 		&i.Grant.ID,
 		&i.Grant.Subject,
@@ -419,7 +425,7 @@ func (q *Queries) RedeemCode(ctx context.Context, arg RedeemCodeParams) (int64, 
 }
 
 const refreshToken = `-- name: RefreshToken :one
-SELECT t.project_id, t.id, t.family_id, t.generation, t.hash, t.auth_method, t.created_at, t.expires_at, t.rotated_at, t.successor_id, t.replay, f.project_id, f.id, f.grant_id, f.client_id, f.subject, f.organization, f.session_id, f.resource, f.scopes, f.nonce, f.auth_time, f.generation, f.created_at, f.expires_at, f.revoked_at, g.project_id, g.id, g.subject, g.organization, g.client_id, g.created_at, g.last_used_at, g.revoked_at
+SELECT t.project_id, t.id, t.family_id, t.generation, t.hash, t.auth_method, t.created_at, t.expires_at, t.rotated_at, t.successor_id, t.replay, f.project_id, f.id, f.grant_id, f.client_id, f.subject, f.organization, f.session_id, f.resource, f.scopes, f.nonce, f.auth_time, f.generation, f.created_at, f.expires_at, f.revoked_at, f.attempt, g.project_id, g.id, g.subject, g.organization, g.client_id, g.created_at, g.last_used_at, g.revoked_at
 FROM refresh_token t
 JOIN family f ON f.project_id = t.project_id AND f.id = t.family_id
 JOIN "grant" g ON g.project_id = f.project_id AND g.id = f.grant_id
@@ -462,6 +468,7 @@ func (q *Queries) RefreshToken(ctx context.Context, projectID string, iD string)
 		&i.Family.CreatedAt,
 		&i.Family.ExpiresAt,
 		&i.Family.RevokedAt,
+		&i.Family.Attempt,
 		&i.Grant.ProjectID,
 		&i.Grant.ID,
 		&i.Grant.Subject,

@@ -11,6 +11,10 @@ DELETE FROM flow WHERE flow.project_id = @project_id AND flow.expires_at <= @bef
 DELETE FROM code WHERE code.project_id = @project_id AND code.expires_at <= @before AND code.id IN (
     SELECT c.id FROM code c WHERE c.project_id = @project_id ORDER BY c.id LIMIT @max_rows);
 
+-- name: CleanAttempts :execrows
+DELETE FROM attempt WHERE attempt.project_id = @project_id AND attempt.started_at <= @before AND attempt.id IN (
+    SELECT a.id FROM attempt a WHERE a.project_id = @project_id ORDER BY a.id LIMIT @max_rows);
+
 -- name: CleanSessions :execrows
 DELETE FROM session WHERE session.project_id = @project_id AND session.id IN (
     SELECT s.id FROM session s WHERE s.project_id = @project_id AND s.idle_expires_at <= @before ORDER BY s.idle_expires_at LIMIT @max_rows);
@@ -44,3 +48,17 @@ DELETE FROM revocation WHERE revocation.project_id = @project_id AND revocation.
 DELETE FROM counter WHERE counter.project_id = @project_id AND counter.until <= @before
   AND (counter.kind, counter.key_hash) IN (
     SELECT c.kind, c.key_hash FROM counter c WHERE c.project_id = @project_id AND c.until <= @before ORDER BY c.until LIMIT @max_rows);
+
+-- Of the deployment, which has few rows of them.
+
+-- name: CleanAdministratorSessions :execrows
+DELETE FROM administrator_session WHERE id IN (
+    SELECT s.id FROM administrator_session s WHERE s.idle_expires_at <= @before ORDER BY s.idle_expires_at LIMIT @max_rows);
+
+-- name: CleanAdministratorCeremonies :execrows
+DELETE FROM administrator_ceremony WHERE id IN (
+    SELECT c.id FROM administrator_ceremony c WHERE c.expires_at <= @before ORDER BY c.expires_at LIMIT @max_rows);
+
+-- name: CleanAdministratorLinks :execrows
+DELETE FROM administrator_link WHERE id IN (
+    SELECT l.id FROM administrator_link l WHERE l.expires_at <= @before ORDER BY l.expires_at LIMIT @max_rows);

@@ -52,6 +52,34 @@ UPDATE "grant" SET revoked_at = @now
 WHERE project_id = @project_id AND subject = @subject AND revoked_at = 0
 RETURNING id;
 
+-- name: GrantByID :one
+SELECT project_id, id, subject, organization, client_id, created_at, last_used_at, revoked_at
+FROM "grant" WHERE project_id = @project_id AND id = @id;
+
+-- LiveGrantsOfClient are those that were not taken back, the newest first.
+-- name: LiveGrantsOfClient :many
+SELECT project_id, id, subject, organization, client_id, created_at, last_used_at, revoked_at
+FROM "grant"
+WHERE project_id = @project_id AND client_id = @client_id AND revoked_at = 0 AND id < @before
+ORDER BY id DESC LIMIT @max_rows;
+
+-- CountLiveGrantsOfClient stops at max_rows.
+-- name: CountLiveGrantsOfClient :one
+SELECT count(*) FROM (
+    SELECT g.id FROM "grant" g
+    WHERE g.project_id = @project_id AND g.client_id = @client_id AND g.revoked_at = 0 LIMIT @max_rows) AS counted;
+
+-- name: RevokeGrantsOfClient :many
+UPDATE "grant" SET revoked_at = @now
+WHERE project_id = @project_id AND client_id = @client_id AND revoked_at = 0
+RETURNING id;
+
+-- name: GrantsOfSubject :many
+SELECT id FROM "grant" WHERE project_id = @project_id AND subject = @subject;
+
+-- name: DeleteGrantsOfSubject :exec
+DELETE FROM "grant" WHERE project_id = @project_id AND subject = @subject;
+
 -- name: GrantsOfClient :many
 SELECT id FROM "grant" WHERE project_id = @project_id AND client_id = @client_id;
 

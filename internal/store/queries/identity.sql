@@ -6,14 +6,28 @@ FROM "user" WHERE project_id = @project_id AND id = @id;
 SELECT project_id, id, email, email_folded, email_verified, name, active, created_at, last_sign_in_at
 FROM "user" WHERE project_id = @project_id AND email_folded = @email_folded;
 
--- Users finds by prefix: from is the folded query, below the first text after
--- all that begin with it.
+-- Users are found by a range of ids or by one of addresses, each in the order of
+-- its index: with either in one statement a search for a rare address would walk
+-- through all users. UsersByAddress leaves out those that were found by id.
+
 -- name: Users :many
 SELECT project_id, id, email, email_folded, email_verified, name, active, created_at, last_sign_in_at
 FROM "user"
-WHERE project_id = @project_id AND id > @after
-  AND ((email_folded >= @from_text AND email_folded < @below_text) OR (id >= @from_text AND id < @below_text))
+WHERE project_id = @project_id AND id >= @from_id AND id < @below_id
 ORDER BY id LIMIT @max_rows;
+
+-- name: UsersByAddress :many
+SELECT project_id, id, email, email_folded, email_verified, name, active, created_at, last_sign_in_at
+FROM "user"
+WHERE project_id = @project_id AND email_folded >= @from_text AND email_folded < @below_text
+  AND NOT (id >= @from_id AND id < @below_id)
+ORDER BY email_folded LIMIT @max_rows;
+
+-- name: SetUserActive :execrows
+UPDATE "user" SET active = @active WHERE project_id = @project_id AND id = @id AND active <> @active;
+
+-- name: DeleteUser :execrows
+DELETE FROM "user" WHERE project_id = @project_id AND id = @id;
 
 -- name: CreateUser :execrows
 INSERT INTO "user" (project_id, id, email, email_folded, email_verified, name, active, created_at, last_sign_in_at)
@@ -45,3 +59,13 @@ DELETE FROM session WHERE project_id = @project_id AND id = @id;
 
 -- name: EndSessions :execrows
 DELETE FROM session WHERE project_id = @project_id AND subject = @subject;
+
+-- name: SessionsOfSubject :many
+SELECT project_id, id, subject, organization_id, browser_id, kind, secret_id, secret_hash, factors, address, user_agent, created_at, last_seen_at, idle_expires_at, expires_at
+FROM session
+WHERE project_id = @project_id AND subject = @subject AND idle_expires_at > @now AND expires_at > @now
+ORDER BY last_seen_at DESC, id DESC LIMIT @max_rows;
+
+-- name: EndSessionOfSubject :one
+DELETE FROM session WHERE project_id = @project_id AND id = @id AND subject = @subject
+RETURNING browser_id;

@@ -6,14 +6,20 @@ FROM organization WHERE project_id = @project_id AND id = @id;
 SELECT project_id, id, name, slug, external_id, active, settings, trusted_metadata, roles, logo, version, created_at, updated_at
 FROM organization WHERE project_id = @project_id AND slug = @slug;
 
--- Organizations finds by prefix of slug or id: from is the query, below the
--- first text after all that begin with it.
+-- Organizations are found as users are: by a range of ids or by one of slugs.
+
 -- name: Organizations :many
 SELECT project_id, id, name, slug, external_id, active, settings, trusted_metadata, roles, logo, version, created_at, updated_at
 FROM organization
-WHERE project_id = @project_id AND id > @after
-  AND ((slug >= @from_text AND slug < @below_text) OR (id >= @from_text AND id < @below_text))
+WHERE project_id = @project_id AND id >= @from_id AND id < @below_id
 ORDER BY id LIMIT @max_rows;
+
+-- name: OrganizationsBySlug :many
+SELECT project_id, id, name, slug, external_id, active, settings, trusted_metadata, roles, logo, version, created_at, updated_at
+FROM organization
+WHERE project_id = @project_id AND slug >= @from_text AND slug < @below_text
+  AND NOT (id >= @from_id AND id < @below_id)
+ORDER BY slug LIMIT @max_rows;
 
 -- name: CreateOrganization :execrows
 INSERT INTO organization (project_id, id, name, slug, external_id, active, settings, trusted_metadata, roles, logo, version, created_at, updated_at)

@@ -44,3 +44,54 @@ UPDATE resource_server SET is_default = FALSE WHERE project_id = @project_id AND
 
 -- name: DeleteResourceServer :execrows
 DELETE FROM resource_server WHERE project_id = @project_id AND uri_key = @uri_key;
+
+-- name: MoveResourceServer :execrows
+UPDATE resource_server SET uri = @uri, uri_key = @uri_key, aliases = @aliases, name = @name
+WHERE project_id = @project_id AND id = @id AND uri_key = @old_key;
+
+-- What was decided about another server that once was at an address is not
+-- about the one that comes there.
+-- name: DeleteScopesOfResource :exec
+DELETE FROM grant_scope WHERE project_id = @project_id AND resource = @resource;
+
+-- name: MoveScopesOfResource :exec
+UPDATE grant_scope SET resource = @resource WHERE project_id = @project_id AND resource = @old;
+
+-- name: SetIssuer :execrows
+UPDATE project SET issuer = @issuer WHERE project_id = @project_id AND issuer = @old;
+
+-- name: DeleteProjectHosts :exec
+DELETE FROM project_host WHERE project_id = @project_id AND (is_issuer OR host = @host);
+
+-- Access is what lives of families: all of a project where resources is '', else
+-- those for the addresses in it, each with a space before and behind.
+
+-- AccessOf counts it.
+-- name: AccessOf :one
+SELECT count(*) AS families, count(DISTINCT f.client_id) AS clients, count(DISTINCT f.subject) AS people
+FROM family f
+WHERE f.project_id = @project_id AND f.expires_at > @now AND f.revoked_at = 0
+  AND (CAST(@resources AS text) = '' OR replace(CAST(@resources AS text), ' ' || f.resource || ' ', '') <> @resources)
+  AND (f.generation = 0 OR EXISTS (SELECT 1 FROM refresh_token t
+      WHERE t.project_id = f.project_id AND t.family_id = f.id AND t.generation = f.generation AND t.expires_at > @now));
+
+-- AccessByClient counts the people of the clients that most of them use. It says
+-- CROSS JOIN because SQLite keeps its order: it would rather walk all clients.
+-- name: AccessByClient :many
+SELECT sqlc.embed(c), n.people
+FROM (
+    SELECT f.client_id, count(DISTINCT f.subject) AS people
+    FROM family f
+    WHERE f.project_id = @project_id AND f.expires_at > @now AND f.revoked_at = 0
+      AND (CAST(@resources AS text) = '' OR replace(CAST(@resources AS text), ' ' || f.resource || ' ', '') <> @resources)
+      AND (f.generation = 0 OR EXISTS (SELECT 1 FROM refresh_token t
+          WHERE t.project_id = f.project_id AND t.family_id = f.id AND t.generation = f.generation AND t.expires_at > @now))
+    GROUP BY f.client_id
+) n CROSS JOIN client c
+WHERE c.project_id = @project_id AND c.id = n.client_id
+ORDER BY n.people DESC, c.id LIMIT @max_rows;
+
+-- name: EndAccess :execrows
+UPDATE family SET revoked_at = @now, expires_at = CAST(@now AS bigint)
+WHERE project_id = @project_id AND expires_at > @now AND revoked_at = 0
+  AND (CAST(@resources AS text) = '' OR replace(CAST(@resources AS text), ' ' || resource || ' ', '') <> @resources);

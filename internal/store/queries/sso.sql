@@ -66,3 +66,8 @@ FROM sso_attempt WHERE project_id = @project_id AND id = @id AND expires_at > @n
 
 -- name: TakeAttempt :execrows
 DELETE FROM sso_attempt WHERE project_id = @project_id AND id = @id AND expires_at > @now;
+
+-- ConnectedOrganizations are those with a connection, by name.
+-- name: ConnectedOrganizations :many
+SELECT o.id, o.name FROM sso_connection c JOIN organization o ON o.project_id = c.project_id AND o.id = c.organization_id
+WHERE c.project_id = @project_id ORDER BY o.name, o.id;

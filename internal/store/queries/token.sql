@@ -1,9 +1,9 @@
 -- name: CreateCode :exec
-INSERT INTO code (project_id, id, hash, client_id, grant_id, subject, organization, session_id, redirect_uri, challenge, resource, scopes, nonce, auth_time, created_at, expires_at, tries, redeemed_at, family_id)
-VALUES (@project_id, @id, @hash, @client_id, @grant_id, @subject, @organization, @session_id, @redirect_uri, @challenge, @resource, @scopes, @nonce, @auth_time, @created_at, @expires_at, 0, 0, '');
+INSERT INTO code (project_id, id, hash, client_id, grant_id, subject, organization, session_id, redirect_uri, challenge, resource, scopes, nonce, auth_time, created_at, expires_at, tries, redeemed_at, family_id, attempt)
+VALUES (@project_id, @id, @hash, @client_id, @grant_id, @subject, @organization, @session_id, @redirect_uri, @challenge, @resource, @scopes, @nonce, @auth_time, @created_at, @expires_at, 0, 0, '', @attempt);
 
 -- name: Code :one
-SELECT project_id, id, hash, client_id, grant_id, subject, organization, session_id, redirect_uri, challenge, resource, scopes, nonce, auth_time, created_at, expires_at, tries, redeemed_at, family_id
+SELECT project_id, id, hash, client_id, grant_id, subject, organization, session_id, redirect_uri, challenge, resource, scopes, nonce, auth_time, created_at, expires_at, tries, redeemed_at, family_id, attempt
 FROM code WHERE project_id = @project_id AND id = @id;
 
 -- name: CountCodeTry :execrows
@@ -23,8 +23,8 @@ DELETE FROM code WHERE project_id = @project_id AND grant_id = @grant_id AND red
 DELETE FROM code WHERE project_id = @project_id AND grant_id = @grant_id;
 
 -- name: CreateFamily :exec
-INSERT INTO family (project_id, id, grant_id, client_id, subject, organization, session_id, resource, scopes, nonce, auth_time, generation, created_at, expires_at, revoked_at)
-VALUES (@project_id, @id, @grant_id, @client_id, @subject, @organization, @session_id, @resource, @scopes, @nonce, @auth_time, @generation, @created_at, @expires_at, 0);
+INSERT INTO family (project_id, id, grant_id, client_id, subject, organization, session_id, resource, scopes, nonce, auth_time, generation, created_at, expires_at, revoked_at, attempt)
+VALUES (@project_id, @id, @grant_id, @client_id, @subject, @organization, @session_id, @resource, @scopes, @nonce, @auth_time, @generation, @created_at, @expires_at, 0, @attempt);
 
 -- OldestFamilies are the live families of a grant but for the newest ones.
 -- name: OldestFamilies :many

@@ -64,6 +64,50 @@ CREATE TABLE administrator_session (
 CREATE INDEX administrator_session_of ON administrator_session (administrator_id);
 CREATE INDEX administrator_session_expiry ON administrator_session (idle_expires_at);
 
+-- credential is what the WebAuthn library keeps of a passkey: its public key,
+-- flags and counter. id is the authenticator's own, in base64url.
+CREATE TABLE administrator_passkey (
+    id               TEXT PRIMARY KEY,
+    administrator_id TEXT NOT NULL REFERENCES administrator (id) ON DELETE CASCADE,
+    name             TEXT NOT NULL,
+    credential       TEXT NOT NULL,
+    created_at       BIGINT NOT NULL,
+    last_used_at     BIGINT NOT NULL
+);
+CREATE INDEX administrator_passkey_of ON administrator_passkey (administrator_id);
+
+-- One-time links that make an administrator, or give one new ways to sign in.
+-- An address has one at a time; '' is the first administrator's, who names
+-- themselves. tries counts wrong secrets.
+CREATE TABLE administrator_link (
+    id               TEXT PRIMARY KEY,
+    secret_hash      BYTEA NOT NULL,
+    administrator_id TEXT NOT NULL, -- '' makes a new one
+    email            TEXT NOT NULL,
+    email_folded     TEXT NOT NULL UNIQUE,
+    tries            BIGINT NOT NULL,
+    created_at       BIGINT NOT NULL,
+    expires_at       BIGINT NOT NULL
+);
+CREATE INDEX administrator_link_expiry ON administrator_link (expires_at);
+
+-- What the server remembers between two steps of proving who one is: sealed,
+-- taken once.
+CREATE TABLE administrator_ceremony (
+    id          TEXT PRIMARY KEY,
+    secret_hash BYTEA NOT NULL,
+    state       BYTEA NOT NULL,
+    expires_at  BIGINT NOT NULL
+);
+CREATE INDEX administrator_ceremony_expiry ON administrator_ceremony (expires_at);
+
+-- That the deployment has had an administrator, in one row and for ever: its
+-- first link never comes back.
+CREATE TABLE deployment_claim (
+    id         BIGINT PRIMARY KEY,
+    claimed_at BIGINT NOT NULL
+);
+
 -- The servers that are alive. PostgreSQL only: a SQLite file has one server.
 CREATE TABLE node (
     id         TEXT PRIMARY KEY,
@@ -373,8 +417,14 @@ CREATE TABLE client (
     fresh_until        BIGINT NOT NULL,
     copied_at          BIGINT NOT NULL, -- day of the copy that stands for its document, 0 when that was read
     logo               TEXT NOT NULL,   -- digest in client_logo, '' without one
+    name_folded        TEXT NOT NULL,   -- folded in Go; what lists are in the order of
     PRIMARY KEY (project_id, id)
 );
+-- Lists are in the order of names, all of them or those of one kind.
+CREATE INDEX client_name ON client (project_id, name_folded, id);
+CREATE INDEX client_creation ON client (project_id, creation, name_folded, id);
+CREATE INDEX client_type ON client (project_id, type, name_folded, id);
+CREATE INDEX client_blocked ON client (project_id, name_folded, id) WHERE blocked;
 CREATE INDEX client_registered ON client (project_id, last_registered_at);
 CREATE UNIQUE INDEX client_url ON client (project_id, url) WHERE url <> '';
 CREATE UNIQUE INDEX client_merged ON client (project_id, metadata_hash) WHERE merged;
@@ -420,7 +470,7 @@ CREATE TABLE "grant" (
     UNIQUE (project_id, subject, organization, client_id),
     FOREIGN KEY (project_id, client_id) REFERENCES client (project_id, id)
 );
-CREATE INDEX grant_client ON "grant" (project_id, client_id);
+CREATE INDEX grant_client ON "grant" (project_id, client_id, revoked_at, id);
 CREATE INDEX grant_of_organization ON "grant" (project_id, organization, client_id, id) WHERE organization <> '';
 
 CREATE TABLE grant_scope (
@@ -457,6 +507,7 @@ CREATE TABLE code (
     tries          BIGINT NOT NULL,
     redeemed_at    BIGINT NOT NULL,
     family_id      TEXT NOT NULL,
+    attempt        TEXT NOT NULL, -- code of the authorization attempt
     PRIMARY KEY (project_id, id)
 );
 CREATE INDEX code_grant ON code (project_id, grant_id);
@@ -477,6 +528,7 @@ CREATE TABLE family (
     created_at   BIGINT NOT NULL,
     expires_at   BIGINT NOT NULL,
     revoked_at   BIGINT NOT NULL,
+    attempt      TEXT NOT NULL, -- code of the authorization attempt
     PRIMARY KEY (project_id, id),
     FOREIGN KEY (project_id, grant_id) REFERENCES "grant" (project_id, id) ON DELETE CASCADE
 );
@@ -531,6 +583,38 @@ CREATE TABLE counter (
 );
 CREATE INDEX counter_expiry ON counter (project_id, until);
 
+-- Authorization attempts of the last day: one request, from the browser's arrival
+-- to the first call. What happened in one is in the events with its code.
+CREATE TABLE attempt (
+    project_id    TEXT NOT NULL REFERENCES project (project_id),
+    id            TEXT NOT NULL,
+    code          TEXT NOT NULL,
+    client_id     TEXT NOT NULL, -- what the request said, while nobody knows the client
+    client_name   TEXT NOT NULL,
+    creation      TEXT NOT NULL, -- how the client came to be known, '' while nobody knows it
+    redirect_uri  TEXT NOT NULL, -- as asked
+    resource      TEXT NOT NULL, -- as asked
+    scopes        TEXT NOT NULL, -- as asked
+    address       TEXT NOT NULL,
+    subject       TEXT NOT NULL, -- who decided, '' before
+    state         TEXT NOT NULL,
+    step          TEXT NOT NULL,
+    step_up       BOOLEAN NOT NULL,
+    detail        TEXT NOT NULL, -- of a refusal
+    asked         TEXT NOT NULL, -- of a refusal: what was compared and not right
+    discovered_at BIGINT NOT NULL,
+    registered_at BIGINT NOT NULL,
+    started_at    BIGINT NOT NULL,
+    called_at     BIGINT NOT NULL,
+    PRIMARY KEY (project_id, id),
+    UNIQUE (project_id, code)
+);
+CREATE INDEX attempt_client ON attempt (project_id, client_id, id);
+CREATE INDEX attempt_state ON attempt (project_id, state, id);
+CREATE INDEX attempt_client_state ON attempt (project_id, client_id, state, id);
+CREATE INDEX attempt_address ON attempt (project_id, address, id);
+CREATE INDEX attempt_subject ON attempt (project_id, subject, id) WHERE subject <> '';
+
 CREATE TABLE event (
     project_id  TEXT NOT NULL,
     id          TEXT NOT NULL,
@@ -548,3 +632,10 @@ CREATE TABLE event (
     PRIMARY KEY (project_id, id)
 );
 CREATE INDEX event_attempt ON event (project_id, attempt) WHERE attempt <> '';
+CREATE INDEX event_trace ON event (project_id, trace_id) WHERE refused;
+-- Every event pays for these, a refresh too: what has none is looked for among
+-- the newest events only.
+CREATE INDEX event_kind ON event (project_id, kind, id);
+CREATE INDEX event_client ON event (project_id, client_id, id) WHERE client_id <> '';
+CREATE INDEX event_subject ON event (project_id, subject, id) WHERE subject <> '';
+CREATE INDEX event_refused ON event (project_id, id) WHERE refused;

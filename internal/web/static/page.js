@@ -2,8 +2,8 @@
 "use strict";
 
 // Copy buttons: shown only where copying works, they say "Copied" for 2 s.
-for (const button of document.querySelectorAll("[data-copy]")) {
-  const source = document.getElementById(button.dataset.copy);
+for (const button of document.querySelectorAll("[data-copy], [data-copy-near]")) {
+  const source = button.dataset.copy ? document.getElementById(button.dataset.copy) : button.previousElementSibling;
   if (!navigator.clipboard || !source) continue;
   const label = button.querySelector("[data-label]");
   const said = button.nextElementSibling;

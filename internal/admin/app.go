@@ -1,0 +1,350 @@
+package admin
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/identity"
+	"github.com/postern-id/postern/internal/oauth"
+	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/web"
+)
+
+// The tabs of a connected app, by the end of their address.
+const (
+	tabSummary   = ""
+	tabGrants    = "grants"
+	tabAttempts  = "attempts"
+	tabAddresses = "addresses"
+	tabSettings  = "settings"
+)
+
+// grantsPage is how many grants stand on a page.
+const grantsPage = 50
+
+// appView is one connected app. What a tab does not show is not read.
+type appView struct {
+	frame
+	App       appRow
+	Type      clientType
+	ByHand    bool // an operator registered it, and may change what it says
+	Tabs      []tab
+	Tab       string
+	Count     int         // of grants, as far as it was counted
+	Open      string      // the dangerous action whose form is open
+	Confirm   string      // what is typed to confirm one
+	Last      audit.Event // its last token, zero without one
+	Grants    []grantRow
+	Next      string // of the grants
+	First     string
+	Scopes    []string // that the grants of the page hold
+	Attempts  attemptList
+	Addresses []addressRow
+	SignedOut []string // addresses after signing out
+	Add       string   // an address that was typed, or that a trace proposes
+	Name      string   // as it was typed
+	Secret    string   // a new one: shown once
+	Longest   string   // how long an access token lives at most
+	Commands  map[string]string
+}
+
+// tab is one page of a connected app.
+type tab struct {
+	Name, Path, Count string
+	Current           bool
+}
+
+// grantRow is what one person allows.
+type grantRow struct {
+	oauth.ClientGrant
+	Person string // address, "" of somebody who is gone
+	Path   string // of the person's page
+}
+
+// addressRow is one return address and where it leads.
+type addressRow struct {
+	URI string
+	oauth.Destination
+}
+
+// Counted is how many people allow it something, as far as it was counted.
+func (a appView) Counted() string { return counted(a.Count, grantsCounted) }
+
+// People says how many lose something.
+func (a appView) People() string {
+	switch a.Count {
+	case 0:
+		return "Nobody allows it anything now."
+	case 1:
+		return "One grant ends."
+	}
+	return a.Counted() + " grants end."
+}
+
+// App shows a connected app and takes the forms about it.
+func (d *Dashboard) App(w http.ResponseWriter, r *http.Request) error {
+	v, ok, err := d.enter(w, r)
+	if !ok {
+		return err
+	}
+	tab := r.PathValue("tab")
+	if !slices.Contains([]string{tabSummary, tabGrants, tabAttempts, tabAddresses, tabSettings}, tab) {
+		return &web.Error{Status: http.StatusNotFound}
+	}
+	c, err := d.Clients.Client(r.Context(), v.project, r.PathValue("app"))
+	if errors.Is(err, oauth.ErrNotFound) {
+		return &web.Error{Status: http.StatusNotFound, Page: web.ErrorPage{
+			What: "The project has no connected app with this id. It may have been deleted, or belong to another project.",
+			Next: "Look for it among the connected apps of each project.",
+		}}
+	}
+	if err != nil {
+		return err
+	}
+	view := appView{Tab: tab, Open: r.URL.Query().Get("open"), Add: r.URL.Query().Get("add"), Name: c.Name()}
+	if r.Method != http.MethodPost {
+		return d.app(w, r, v, http.StatusOK, view, c)
+	}
+	values, err := d.form(r, v)
+	if err != nil {
+		return err
+	}
+	f := appForm{
+		action: values.Get("action"), typed: values.Get("typed"), grant: values.Get("grant"),
+		address: strings.TrimSpace(values.Get("address")), name: values.Get("name"), bypass: values.Get("bypass_consent") == "on",
+	}
+	done, err := d.changeApp(r.Context(), v, c, f)
+	switch {
+	case err == nil && done.secret != "":
+		d.Changed(r.Context())
+		view.Secret = done.secret
+		return d.app(w, r, v, http.StatusOK, view, c)
+	case err == nil && f.action == "delete":
+		d.Changed(r.Context())
+		d.done(w, r, projectPath(v.project, "apps"), "deleted", c.Name())
+		return nil
+	case err == nil:
+		d.Changed(r.Context())
+		d.done(w, r, appPath(v.project, c.ID, tab), f.action, done.about)
+		return nil
+	case errors.Is(err, oauth.ErrNotFound):
+		return &web.Error{Status: http.StatusNotFound}
+	}
+	problems, err := sentences(err)
+	if err != nil {
+		return err
+	}
+	view.Open, view.Add, view.Name = f.action, f.address, c.Name()
+	if f.action == "change" {
+		view.Name, c.BypassConsent = f.name, f.bypass
+	}
+	view.Problems = problems
+	return d.app(w, r, v, http.StatusUnprocessableEntity, view, c)
+}
+
+// appForm is what the forms of the page send.
+type appForm struct {
+	action, typed, grant, address, name string
+	bypass                              bool
+}
+
+// appDone is what a form did, besides its own name.
+type appDone struct{ about, secret string }
+
+// changeApp carries a form out.
+func (d *Dashboard) changeApp(ctx context.Context, v visit, c oauth.Client, f appForm) (done appDone, err error) {
+	clients := d.Clients.By(v.origin)
+	if slices.Contains([]string{"rotate", "block", "delete", "revoke_all"}, f.action) && strings.TrimSpace(f.typed) != confirmation(c) {
+		return done, project.Problem("type “" + confirmation(c) + "” to confirm, exactly as it is shown")
+	}
+	edit := func(change func(m *oauth.Metadata)) error {
+		_, err := clients.ChangeClient(ctx, v.project, c.ID, func(c *oauth.Client) error {
+			change(&c.Metadata)
+			return nil
+		})
+		return err
+	}
+	without := func(list []string) []string {
+		return slices.DeleteFunc(list, func(uri string) bool { return uri == f.address })
+	}
+	var n int
+	switch f.action {
+	case "change":
+		_, err = clients.ChangeClient(ctx, v.project, c.ID, func(c *oauth.Client) error {
+			c.Metadata.ClientName, c.BypassConsent = f.name, f.bypass
+			return nil
+		})
+	case "add":
+		err = edit(func(m *oauth.Metadata) { m.RedirectURIs = append(m.RedirectURIs, f.address) })
+	case "remove":
+		err = edit(func(m *oauth.Metadata) { m.RedirectURIs = without(m.RedirectURIs) })
+	case "add_signed_out":
+		err = edit(func(m *oauth.Metadata) { m.PostLogoutRedirectURIs = append(m.PostLogoutRedirectURIs, f.address) })
+	case "remove_signed_out":
+		err = edit(func(m *oauth.Metadata) { m.PostLogoutRedirectURIs = without(m.PostLogoutRedirectURIs) })
+	case "rotate":
+		key, err := clients.RotateSecret(ctx, v.project, c.ID)
+		return appDone{secret: key.Text}, err
+	case "block":
+		n, err = clients.Block(ctx, v.project, c.ID)
+	case "unblock":
+		err = clients.Unblock(ctx, v.project, c.ID)
+	case "delete":
+		err = clients.DeleteClient(ctx, v.project, c.ID)
+	case "revoke":
+		var g oauth.Grant
+		// The form of one app must not end a grant of another.
+		if g, err = clients.Grant(ctx, v.project, f.grant); err == nil && g.ClientID != c.ID {
+			err = oauth.ErrNotFound
+		}
+		if err == nil {
+			_, err = clients.RevokeGrant(ctx, v.project, f.grant)
+		}
+	case "revoke_all":
+		n, err = clients.RevokeAll(ctx, v.project, c.ID)
+	default:
+		err = &web.Error{Status: http.StatusBadRequest}
+	}
+	done.about = strconv.Itoa(n)
+	return done, err
+}
+
+// confirmation is what is typed before a dangerous action: the name as it is
+// shown, without what nobody can see or type.
+func confirmation(c oauth.Client) string { return web.ClientText(c.Name()) }
+
+// app draws a page of a connected app.
+func (d *Dashboard) app(w http.ResponseWriter, r *http.Request, v visit, status int, view appView, c oauth.Client) error {
+	ctx, id := r.Context(), c.PublicID()
+	problems := view.Problems
+	view.frame = d.frame(r, v, "apps", c.Name(), v.command("client", "show", id)).in()
+	view.Problems = problems
+	view.App, view.Type, view.ByHand, view.Confirm = v.appRow(c), typeOf(c), c.Creation == oauth.Preregistered, confirmation(c)
+	var err error
+	if view.Count, err = d.Clients.CountGrants(ctx, v.project, c.ID, grantsCounted+1); err != nil {
+		return err
+	}
+	for _, t := range []tab{
+		{"Summary", tabSummary, "", false},
+		{"Grants", tabGrants, view.Counted(), false},
+		{"Attempts", tabAttempts, "", false},
+		{"Return addresses", tabAddresses, strconv.Itoa(len(c.Metadata.RedirectURIs)), false},
+		{"Settings", tabSettings, "", false},
+	} {
+		view.Tabs = append(view.Tabs, tab{t.Name, appPath(v.project, c.ID, t.Path), t.Count, t.Path == view.Tab})
+	}
+	switch view.Tab {
+	case tabSummary:
+		err = d.appSummary(ctx, v, &view, c)
+	case tabGrants:
+		err = d.appGrants(r, v, &view, c)
+	case tabAttempts:
+		view.CLI = v.command("trace")
+		view.Attempts, err = d.attemptList(r, v, appPath(v.project, c.ID, tabAttempts), c.ID, "")
+	case tabAddresses:
+		for _, uri := range c.Metadata.RedirectURIs {
+			view.Addresses = append(view.Addresses, addressRow{uri, oauth.DestinationOf(uri)})
+		}
+		view.SignedOut = c.Metadata.PostLogoutRedirectURIs
+	}
+	if err != nil {
+		return err
+	}
+	view.Longest = longest(v.project)
+	view.Commands = map[string]string{}
+	for action, words := range map[string][]string{
+		"change": {"client", "set", id, "--name", c.Name()}, "add": {"client", "set", id, "--redirect-uri", "URL"},
+		"add_signed_out": {"client", "set", id, "--post-logout-redirect-uri", "URL"}, "rotate": {"client", "rotate-secret", id},
+		"block": {"client", "block", id}, "unblock": {"client", "unblock", id}, "delete": {"client", "delete", id},
+		"revoke": {"grant", "revoke", "GRANT_ID"}, "revoke_all": {"client", "revoke-all", id},
+	} {
+		view.Commands[action] = v.command(words...)
+	}
+	return d.pages.Render(w, status, "app", view)
+}
+
+// longest says how long an access token of the project can live.
+func longest(p *project.Project) string {
+	seconds := max(p.Settings.Lifetimes.AccessToken, p.Settings.Lifetimes.LoneAccessToken)
+	for _, r := range p.Resources {
+		seconds = max(seconds, r.AccessToken)
+	}
+	if minutes := seconds / 60; minutes != 1 {
+		return strconv.Itoa(minutes) + " minutes"
+	}
+	return "one minute"
+}
+
+// appSummary finds out what a connected app holds and when it was here.
+func (d *Dashboard) appSummary(ctx context.Context, v visit, view *appView, c oauth.Client) error {
+	tokens, err := d.Events.Events(ctx, audit.Query{
+		ProjectID: v.project.ID, ClientID: c.ID, Kinds: []audit.Kind{audit.TokenIssued, audit.TokenRefreshed}, Limit: 1,
+	})
+	if err != nil {
+		return err
+	}
+	if len(tokens.Events) > 0 {
+		view.Last = tokens.Events[0]
+	}
+	grants, err := d.Clients.Grants(ctx, v.project, c.ID, "", grantsPage)
+	for _, g := range grants {
+		for _, scope := range g.Scopes {
+			if !slices.Contains(view.Scopes, scope) {
+				view.Scopes = append(view.Scopes, scope)
+			}
+		}
+	}
+	slices.Sort(view.Scopes)
+	return err
+}
+
+// appGrants lists who allows a connected app what.
+func (d *Dashboard) appGrants(r *http.Request, v visit, view *appView, c oauth.Client) error {
+	ctx, before := r.Context(), r.URL.Query().Get("before")
+	view.CLI = v.command("client", "grants", c.PublicID())
+	grants, err := d.Clients.Grants(ctx, v.project, c.ID, before, grantsPage+1)
+	if err != nil {
+		return err
+	}
+	path := appPath(v.project, c.ID, tabGrants)
+	if before != "" {
+		view.First = path
+	}
+	if len(grants) > grantsPage {
+		grants = grants[:grantsPage]
+		view.Next = path + "?before=" + grants[grantsPage-1].Grant.ID
+	}
+	for _, g := range grants {
+		row, err := d.grantRow(ctx, v, g)
+		if err != nil {
+			return err
+		}
+		view.Grants = append(view.Grants, row)
+	}
+	return nil
+}
+
+// grantRow names the person of a grant.
+func (d *Dashboard) grantRow(ctx context.Context, v visit, g oauth.ClientGrant) (grantRow, error) {
+	row := grantRow{ClientGrant: g}
+	var err error
+	if v.project.Vertical == project.B2B {
+		var m identity.Member
+		m, err = d.People.Member(ctx, identity.Organization{ProjectID: v.project.ID, ID: g.Grant.Organization}, g.Grant.Subject)
+		row.Person, row.Path = m.Email, projectPath(v.project, "organizations/"+g.Grant.Organization)
+	} else {
+		var u identity.User
+		u, err = d.People.User(ctx, v.project.ID, g.Grant.Subject)
+		row.Person, row.Path = u.Email, projectPath(v.project, "users/"+g.Grant.Subject)
+	}
+	if errors.Is(err, identity.ErrNotFound) {
+		row.Path, err = "", nil
+	}
+	return row, err
+}
+

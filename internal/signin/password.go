@@ -1,0 +1,111 @@
+package signin
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/subtle"
+	"encoding/base64"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"golang.org/x/crypto/argon2"
+
+	"github.com/postern-id/postern/internal/identity"
+)
+
+// What a password costs to check: 19 MiB, two passes, one thread, the least that
+// OWASP's password storage cheat sheet asks of argon2id.
+const (
+	hashMemory = 19 * 1024 // KiB
+	hashPasses = 2
+	hashLanes  = 1
+	hashSalt   = 16
+	hashSize   = 32
+	hashHead   = "$argon2id$v=19$m=19456,t=2,p=1$"
+)
+
+// How many passwords are checked at once and how many wait: memory is bounded by
+// the first (76 MiB), patience by the second.
+const (
+	hashAtOnce  = 4
+	hashWaiting = 32
+)
+
+// The lengths of a password. There are no other rules: a second factor always
+// goes with it (NIST SP 800-63B-4 §3.1.1).
+const (
+	minPassword = 12  // characters
+	maxPassword = 256 // bytes
+)
+
+// checkPassword says what is wrong with a new password, "" for nothing.
+func checkPassword(password, email string) string {
+	switch {
+	case utf8.RuneCountInString(password) < minPassword:
+		return fmt.Sprintf("Choose a password of at least %d characters. A few words in a row are good.", minPassword)
+	case len(password) > maxPassword:
+		return fmt.Sprintf("Choose a password of at most %d characters.", maxPassword)
+	case identity.Fold(password) == identity.Fold(email):
+		return "Choose a password that is not your address."
+	}
+	return ""
+}
+
+// hasher makes and checks argon2id hashes in the form of PHC strings, a few at a
+// time.
+type hasher struct {
+	running chan struct{}
+	waiting chan struct{} // the running ones too
+}
+
+func newHasher() hasher {
+	return hasher{running: make(chan struct{}, hashAtOnce), waiting: make(chan struct{}, hashAtOnce+hashWaiting)}
+}
+
+// hash returns the hash of a new password, or ErrBusy.
+func (h hasher) hash(ctx context.Context, password string) (string, error) {
+	salt := make([]byte, hashSalt)
+	rand.Read(salt) // never fails: crypto/rand ends the program instead
+	sum, err := h.sum(ctx, password, salt)
+	if err != nil {
+		return "", err
+	}
+	return hashHead + base64.RawStdEncoding.EncodeToString(salt) + "$" + base64.RawStdEncoding.EncodeToString(sum), nil
+}
+
+// verify reports whether a password has a hash, or returns ErrBusy. Without a
+// hash the answer is no, after the same work.
+func (h hasher) verify(ctx context.Context, password, hash string) (bool, error) {
+	text, ok := strings.CutPrefix(hash, hashHead)
+	if hash != "" && !ok {
+		return false, fmt.Errorf("signin: a password has a hash of another form")
+	}
+	saltText, sumText, _ := strings.Cut(text, "$")
+	salt, err := base64.RawStdEncoding.DecodeString(saltText)
+	if err != nil {
+		return false, fmt.Errorf("signin: damaged hash: %w", err)
+	}
+	want, err := base64.RawStdEncoding.DecodeString(sumText)
+	if err != nil {
+		return false, fmt.Errorf("signin: damaged hash: %w", err)
+	}
+	sum, err := h.sum(ctx, password[:min(len(password), maxPassword+1)], salt)
+	return err == nil && subtle.ConstantTimeCompare(sum, want) == 1, err
+}
+
+func (h hasher) sum(ctx context.Context, password string, salt []byte) ([]byte, error) {
+	select {
+	case h.waiting <- struct{}{}:
+		defer func() { <-h.waiting }()
+	default:
+		return nil, ErrBusy
+	}
+	select {
+	case h.running <- struct{}{}:
+		defer func() { <-h.running }()
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	return argon2.IDKey([]byte(password), salt, hashPasses, hashMemory, hashLanes, hashSize), nil
+}

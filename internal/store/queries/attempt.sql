@@ -1,0 +1,116 @@
+-- SaveAttempt keeps an attempt, or what became of it by now. Where and when it
+-- began stays.
+-- name: SaveAttempt :exec
+INSERT INTO attempt (project_id, id, code, client_id, client_name, creation, redirect_uri, resource, scopes, address, subject, state, step, step_up, detail, asked, discovered_at, registered_at, started_at, called_at)
+VALUES (@project_id, @id, @code, @client_id, @client_name, @creation, @redirect_uri, @resource, @scopes, @address, @subject, @state, @step, @step_up, @detail, @asked, @discovered_at, @registered_at, @started_at, 0)
+ON CONFLICT (project_id, code) DO UPDATE SET
+    client_id = excluded.client_id, client_name = excluded.client_name, creation = excluded.creation,
+    redirect_uri = excluded.redirect_uri, resource = excluded.resource, scopes = excluded.scopes,
+    subject = excluded.subject, state = excluded.state, step = excluded.step, step_up = excluded.step_up,
+    detail = excluded.detail, asked = excluded.asked, registered_at = excluded.registered_at;
+
+-- MoveAttempt says how far an attempt got at the token endpoint.
+-- name: MoveAttempt :exec
+UPDATE attempt SET state = @state, step = @step, detail = '', asked = ''
+WHERE project_id = @project_id AND code = @code;
+
+-- FailAttempt keeps a refusal at the token endpoint. Where tokens were given,
+-- what is refused later does not count.
+-- name: FailAttempt :exec
+UPDATE attempt SET state = @state, step = @step, detail = '', asked = @asked
+WHERE project_id = @project_id AND code = @code AND NOT (state = @given AND step <> @decided);
+
+-- name: CallAttempt :exec
+UPDATE attempt SET called_at = @now, step = @step WHERE project_id = @project_id AND code = @code AND called_at = 0;
+
+-- AttemptWithoutToken is the newest attempt of a client from an address that was
+-- allowed and waits for its token.
+-- name: AttemptWithoutToken :one
+SELECT code FROM attempt
+WHERE project_id = @project_id AND client_id = @client_id AND state = @state AND step = @step AND address = @address
+  AND id > @after
+ORDER BY id DESC LIMIT 1;
+
+-- AttemptsByCode finds attempts whose code lies between two texts: one, or all
+-- that begin with the same letters.
+-- name: AttemptsByCode :many
+SELECT sqlc.embed(a) FROM attempt a
+WHERE a.project_id = @project_id AND a.code >= @first AND a.code <= @last ORDER BY a.code LIMIT @max_rows;
+
+-- name: AttemptEvents :many
+SELECT project_id, id, occurred_at, kind, actor, subject, client_id, object, address, refused, reason, trace_id, attempt FROM event
+WHERE project_id = @project_id AND attempt = @attempt AND attempt <> '' ORDER BY id LIMIT @max_rows;
+
+-- name: RefusedInRequest :many
+SELECT project_id, id, occurred_at, kind, actor, subject, client_id, object, address, refused, reason, trace_id, attempt FROM event
+WHERE project_id = @project_id AND trace_id >= @first AND trace_id <= @last AND refused ORDER BY trace_id, id LIMIT @max_rows;
+
+-- The lists of attempts, newest first, one for each index. signed_in is for those
+-- that wait: whether a person signed in by now.
+
+-- name: Attempts :many
+SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in
+FROM attempt a
+LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
+LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
+WHERE a.project_id = @project_id AND a.id < @before
+ORDER BY a.id DESC LIMIT @max_rows;
+
+-- name: AttemptsInState :many
+SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in
+FROM attempt a
+LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
+LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
+WHERE a.project_id = @project_id AND a.state = @state AND a.id < @before
+ORDER BY a.id DESC LIMIT @max_rows;
+
+-- name: AttemptsOfClient :many
+SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in
+FROM attempt a
+LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
+LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
+WHERE a.project_id = @project_id AND a.client_id = @client_id AND a.id < @before
+ORDER BY a.id DESC LIMIT @max_rows;
+
+-- name: AttemptsOfClientInState :many
+SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in
+FROM attempt a
+LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
+LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
+WHERE a.project_id = @project_id AND a.client_id = @client_id AND a.state = @state AND a.id < @before
+ORDER BY a.id DESC LIMIT @max_rows;
+
+-- AttemptsFrom are those of an address; client and state may be ''.
+-- name: AttemptsFrom :many
+SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in
+FROM attempt a
+LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
+LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
+WHERE a.project_id = @project_id AND a.address = @address AND a.id < @before
+  AND (a.client_id = @client_id OR CAST(@client_id AS text) = '') AND (a.state = @state OR CAST(@state AS text) = '')
+ORDER BY a.id DESC LIMIT @max_rows;
+
+-- AttemptsOfPerson are those of a user, or of a member; client and state may be ''.
+-- name: AttemptsOfPerson :many
+SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in
+FROM attempt a
+LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
+LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
+WHERE a.project_id = @project_id AND a.subject = @subject AND a.subject <> '' AND a.id < @before
+  AND (a.client_id = @client_id OR CAST(@client_id AS text) = '') AND (a.state = @state OR CAST(@state AS text) = '')
+ORDER BY a.id DESC LIMIT @max_rows;
+
+-- name: SubjectsAt :many
+SELECT u.id FROM "user" u WHERE u.project_id = @project_id AND u.email_folded = @email_folded
+UNION ALL
+SELECT m.id FROM member m WHERE m.project_id = @project_id AND m.email_folded = @email_folded
+LIMIT 50;
+
+-- name: CountAttempts :many
+SELECT state, COUNT(*) AS n FROM attempt WHERE project_id = @project_id AND client_id = @client_id GROUP BY state;
