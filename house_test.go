@@ -37,7 +37,7 @@ var mayImport = map[string]string{
 	"internal/picture": "",
 	"internal/project": "audit picture secret",
 	"internal/rbac":    "",
-	"internal/signing": "secret",
+	"internal/signing": "audit secret",
 	"internal/web":     "secret wire",
 	"internal/mail":    "",
 
@@ -47,9 +47,10 @@ var mayImport = map[string]string{
 
 	"internal/store": "project rbac audit signing identity signin oauth secret",
 
-	"internal/login": "project identity rbac signin oauth audit web secret wire",
-	"internal/admin": "project identity rbac signin oauth audit web signing secret wire picture",
-	"internal/api":   "project identity rbac signin oauth audit web signing secret wire",
+	"internal/login":     "project identity rbac signin oauth audit web secret wire",
+	"internal/admin":     "project identity rbac signin oauth audit web signing secret wire picture docs/guide/protect",
+	"docs/guide/protect": "",
+	"internal/api":       "project identity rbac signin oauth audit web signing secret wire",
 
 	"internal/server": "project rbac signing web mail audit identity signin oauth store login admin api secret wire",
 

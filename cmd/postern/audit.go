@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/project"
 )
 
 func (p *program) auditCommand() *cobra.Command {
@@ -66,7 +67,7 @@ func momentFlag(cmd *cobra.Command, name, text string, now time.Time) (time.Time
 			return t, nil
 		}
 	}
-	ago, err := parseSpan(text)
+	ago, err := project.ParseSpan(text)
 	if err != nil {
 		return time.Time{}, misused(cmd, "--%s must be a time such as 2026-11-20T18:00:00Z or 2026-11-20, or how long ago, such as 2h or 7d", name)
 	}
@@ -135,9 +136,9 @@ func (p *program) auditList() *cobra.Command {
 			case err != nil:
 				return err
 			case d.json:
-				list := []eventJSON{}
+				list := []audit.Event{}
 				for _, e := range events {
-					list = append(list, describeEvent(e))
+					list = append(list, e)
 				}
 				return d.out.json(list)
 			case len(events) == 0:
@@ -275,7 +276,7 @@ func (d *desk) tell(events []audit.Event) error {
 func (d *desk) eventLine(e audit.Event) error {
 	encoder := json.NewEncoder(d.out)
 	encoder.SetEscapeHTML(false)
-	return encoder.Encode(describeEvent(e))
+	return encoder.Encode(e)
 }
 
 func (p *program) auditExport() *cobra.Command {
@@ -356,27 +357,3 @@ func eventTable(out terminal, events []audit.Event, projects bool) (heads []stri
 
 // shown is a text that a stranger may have chosen, in a cell of a table.
 func shown(text string) string { return cmp.Or(printable(text), "-") }
-
-// eventJSON is an event for programs. The names are promised: docs/guide/audit.md.
-type eventJSON struct {
-	ID        string    `json:"id"`
-	At        time.Time `json:"at"`
-	Kind      string    `json:"kind"`
-	ProjectID string    `json:"project_id"`
-	Actor     string    `json:"actor"`
-	Subject   string    `json:"subject"`
-	ClientID  string    `json:"client_id"`
-	Object    string    `json:"object"`
-	Address   string    `json:"address"`
-	Refused   bool      `json:"refused"`
-	Reason    string    `json:"reason"`
-	TraceID   string    `json:"trace_id"`
-	Attempt   string    `json:"attempt"`
-}
-
-func describeEvent(e audit.Event) eventJSON {
-	return eventJSON{
-		ID: e.ID, At: e.At.UTC(), Kind: string(e.Kind), ProjectID: e.ProjectID, Actor: e.Actor, Subject: e.Subject, ClientID: e.ClientID,
-		Object: e.Object, Address: e.Address, Refused: e.Refused, Reason: e.Reason, TraceID: e.TraceID, Attempt: e.Attempt,
-	}
-}

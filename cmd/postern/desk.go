@@ -139,6 +139,10 @@ func advise(err error, next string) error {
 	if errors.As(err, &f) {
 		return err
 	}
+	var problem project.Problem
+	if errors.As(err, &problem) {
+		return &fault{problems: strings.Split(string(problem), "\n"), next: next}
+	}
 	text := err.Error()
 	for _, s := range sentinels() {
 		text = strings.TrimPrefix(text, s.Error()+": ")

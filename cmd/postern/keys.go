@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/project"
 	"github.com/postern-id/postern/internal/signing"
 )
@@ -121,7 +122,7 @@ they signed has run out. A running server follows within a second.`,
 				}
 				var made []signing.Key
 				for _, alg := range []signing.Algorithm{signing.ES256, signing.RS256} {
-					k, err := keys.Rotate(ctx, one.ID, alg, lead)
+					k, err := keys.Rotate(ctx, audit.Origin{Actor: audit.Operator}, one.ID, alg, lead)
 					if err != nil {
 						return advise(err, "postern keys list")
 					}

@@ -77,7 +77,7 @@ func TestScripts(t *testing.T) {
 			return false, fmt.Errorf("unknown condition %q", name)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
-			"await": await, "await-text": awaitText, "resource-server": resourceServer, "sign-in": signIn(t), "keep": keep, "times": times,
+			"await": await, "await-text": awaitText, "resource-server": resourceServer, "sign-in": signIn(t), "claim": claim(t), "keep": keep, "times": times,
 			"database": func(ts *testscript.TestScript, _ bool, _ []string) {
 				ts.Setenv("POSTERN_DATABASE", servertest.NewDatabase(t))
 			},
@@ -191,6 +191,14 @@ func resourceServer(ts *testscript.TestScript, _ bool, args []string) {
 	}))
 	ts.Defer(s.Close)
 	ts.Setenv("MCP", s.URL+"/mcp")
+}
+
+// claim opens a one-time link, given by its secret, at a deployment and makes an
+// administrator of an address.
+func claim(t *testing.T) func(ts *testscript.TestScript, neg bool, args []string) {
+	return func(_ *testscript.TestScript, _ bool, args []string) {
+		servertest.NewBrowser(t, args[0], nil).Claim(t, args[1], args[2], time.Now())
+	}
 }
 
 func signIn(t *testing.T) func(ts *testscript.TestScript, neg bool, args []string) {
@@ -332,36 +340,6 @@ func TestGuideListsEverySetting(t *testing.T) {
 	}
 	if err := os.WriteFile(path, []byte(head+begin+b.String()+end+tail), 0o644); err != nil {
 		t.Fatal(err)
-	}
-}
-
-func TestSpans(t *testing.T) {
-	for text, want := range map[string]int{"90s": 90, "15m": 900, "1h": 3600, "12h": 43200, "14d": 14 * 86400, "0s": 0} {
-		n, err := parseSpan(text)
-		if err != nil || n != want {
-			t.Errorf("%s: got %d, %v, want %d", text, n, err, want)
-		}
-		if back := span(n); back != text {
-			t.Errorf("%d seconds print as %s, want %s", n, back, text)
-		}
-	}
-	for _, text := range []string{"", "d", "-1d", "1.5d", "10", "1ms", "-5m", "999999999999d"} {
-		if n, err := parseSpan(text); err == nil {
-			t.Errorf("%q was taken as %d", text, n)
-		}
-	}
-}
-
-// A scope that nobody described counts as changing something unless its name
-// says plainly that it reads.
-func TestReads(t *testing.T) {
-	for scope, want := range map[string]bool{
-		"read:notes": true, "notes:read": true, "notes.readonly": true, "Notes_Read": true, "list": true,
-		"write:notes": false, "notes": false, "read-write": false, "thread:notes": false, "admin:read": false, "notes.read.all": false, "": false,
-	} {
-		if got := reads(scope); got != want {
-			t.Errorf("%s: got %v, want %v", scope, got, want)
-		}
 	}
 }
 

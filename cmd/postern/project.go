@@ -20,7 +20,7 @@ import (
 
 func (p *program) projectCommand() *cobra.Command {
 	c := group("project", "Create, look at and change projects",
-		p.projectCreate(), p.projectList(), p.projectShow(), p.projectSet())
+		p.projectCreate(), p.projectList(), p.projectShow(), p.projectSet(), p.projectRotateSecret())
 	c.PersistentFlags().Bool("json", false, "print JSON")
 	return c
 }
@@ -128,11 +128,7 @@ func (p *program) projectShow() *cobra.Command {
 			d.out.line("")
 			d.out.facts(projectFacts(one)...)
 			d.out.line("")
-			var settings [][2]string
-			for _, k := range knobs() {
-				settings = append(settings, [2]string{k.name, k.get(one)})
-			}
-			d.out.facts(settings...)
+			d.out.facts(settings(one)...)
 			d.out.line("")
 			if len(one.Resources) == 0 {
 				d.out.line("No resource server yet.   %s", d.out.green("postern resource add https://notes.example.com/mcp"))
@@ -148,8 +144,11 @@ func (p *program) projectSet() *cobra.Command {
 	var ref string
 	var yes bool
 	var known []string
-	for _, k := range knobs() {
-		known = append(known, fmt.Sprintf("  %-24s %s", k.name, k.values))
+	for _, s := range project.AllSettings() {
+		known = append(known, fmt.Sprintf("  %-24s %s", s.Name, s.Values))
+		if s.Name == project.IssuerSetting {
+			known = append(known, fmt.Sprintf("  %-24s %s", logoSetting, logoValues))
+		}
 	}
 	c := &cobra.Command{
 		Use:   "set SETTING VALUE [SETTING VALUE]…",
@@ -178,7 +177,7 @@ func (p *program) projectSet() *cobra.Command {
 			var problems []string
 			trial := *one
 			for i := 0; i < len(args); i += 2 {
-				if err := set(&trial, args[i], args[i+1]); err != nil {
+				if err := try(&trial, args[i], args[i+1]); err != nil {
 					problems = append(problems, err.Error())
 				}
 			}
@@ -205,7 +204,7 @@ func (p *program) projectSet() *cobra.Command {
 				}{describeProject(one), moved})
 			}
 			for i := 0; i < len(args); i += 2 {
-				d.out.line("%s %s is %s", d.out.ok(), args[i], d.out.bright(knob(args[i]).get(one)))
+				d.out.line("%s %s is %s", d.out.ok(), args[i], d.out.bright(settingNow(one, args[i])))
 			}
 			if moved != nil {
 				d.issuerLetters(one)
@@ -216,6 +215,32 @@ func (p *program) projectSet() *cobra.Command {
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask before a new issuer ends what was issued")
 	c.Flags().StringVar(&ref, "project", "", "which project, by id or issuer; not needed when there is one")
 	return c
+}
+
+func (p *program) projectRotateSecret() *cobra.Command {
+	return &cobra.Command{
+		Use:   "rotate-secret [PROJECT]",
+		Short: "Make a new project secret; the old one stops at once",
+		Args:  atMost(1),
+		RunE: p.atDesk(func(ctx context.Context, d *desk, args []string) error {
+			one, err := d.project(ctx, args...)
+			if err != nil {
+				return err
+			}
+			key, err := d.projects.RotateSecret(ctx, one)
+			if err != nil {
+				return advise(err, "postern project show")
+			}
+			if d.json {
+				return d.out.json(map[string]any{"project_id": one.ID, "project_secret": key.Text})
+			}
+			d.out.line("%s the project %s has a new secret; the old one has stopped", d.out.ok(), d.out.bright(one.Name))
+			d.out.line("")
+			d.out.facts([2]string{"Project id", one.ID}, [2]string{"Project secret", d.out.amber(key.Text)})
+			d.out.line("%s", d.out.dim("The project secret is shown once; only its hash is kept."))
+			return nil
+		}),
+	}
 }
 
 // moveIssuer gives a project another issuer, after it has said what ends.
@@ -270,51 +295,40 @@ func (d *desk) issuerLetters(one *project.Project) {
 	}
 }
 
-// apply writes settings, given as pairs that set accepted.
+// apply writes settings, given as pairs that try accepted; the issuer is set
+// already.
 func (d *desk) apply(ctx context.Context, before *project.Project, pairs []string) error {
-	changed, err := d.projects.Change(ctx, before.ID, func(p *project.Project) error {
-		for i := 0; i < len(pairs); i += 2 {
-			if err := set(p, pairs[i], pairs[i+1]); err != nil {
-				return err
-			}
+	var changes []project.Change
+	for i := 0; i < len(pairs); i += 2 {
+		if pairs[i] != logoSetting && pairs[i] != project.IssuerSetting {
+			changes = append(changes, project.Change{Setting: pairs[i], Value: pairs[i+1]})
 		}
-		return nil
-	})
-	if err != nil {
-		return err
+	}
+	if len(changes) > 0 {
+		if _, err := d.projects.Set(ctx, before.ID, changes); err != nil {
+			return err
+		}
 	}
 	// A logo is a file beside the settings.
 	for i := 0; i < len(pairs); i += 2 {
-		if pairs[i] != logoKnob {
+		if pairs[i] != logoSetting {
 			continue
 		}
 		file, err := readLogo(pairs[i+1])
 		if err != nil {
 			return err
 		}
-		if err := d.projects.SetLogo(ctx, changed, file); err != nil {
-			return err
-		}
-	}
-	if !slices.Contains(pairs, defaultResource) {
-		return nil
-	}
-	// The default resource is a mark on a resource server, not a setting.
-	for i, r := range changed.Resources {
-		if i < len(before.Resources) && before.Resources[i].Default == r.Default && before.Resources[i].URI == r.URI {
-			continue
-		}
-		if _, _, err := d.projects.AddResource(ctx, changed, r, nil, false); err != nil {
+		if err := d.projects.SetLogo(ctx, before, file); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-const (
-	defaultResource = "default-resource"
-	logoKnob        = "logo"
-)
+// logoSetting is the setting whose value is a file of whoever types it.
+const logoSetting = "logo"
+
+const logoValues = "a PNG, JPEG, GIF or WebP file of at most 256 KiB and 2048 by 2048 pixels, or none"
 
 // readLogo reads the file of a logo, no more of it than a logo may have and one
 // byte; nil for "none".
@@ -330,190 +344,45 @@ func readLogo(path string) ([]byte, error) {
 	return io.ReadAll(io.LimitReader(f, picture.MaxBytes+1))
 }
 
-// aKnob is one thing that "project set" turns.
-type aKnob struct {
-	name   string
-	values string
-	get    func(*project.Project) string
-	set    func(*project.Project, string) error
-}
-
-func knob(name string) aKnob {
-	all := knobs()
-	i := slices.IndexFunc(all, func(k aKnob) bool { return k.name == name })
-	if i < 0 {
-		return aKnob{}
+// try applies one setting to a copy of a project.
+func try(trial *project.Project, name, value string) error {
+	if name == logoSetting {
+		file, err := readLogo(value)
+		if err == nil && file != nil {
+			_, err = picture.Logo(file)
+		}
+		if err != nil {
+			return fmt.Errorf("%s is %q; use %s", name, value, logoValues)
+		}
+		return nil
 	}
-	return all[i]
-}
-
-func set(p *project.Project, name, value string) error {
-	k := knob(name)
-	if k.set == nil {
+	s, ok := project.SettingOf(name)
+	if !ok {
 		return fmt.Errorf("there is no setting %q", name)
 	}
-	if err := k.set(p, value); err != nil {
-		return fmt.Errorf("%s is %q; use %s", name, value, k.values)
+	return s.Set(trial, value)
+}
+
+// settings are all of a project, with their values.
+func settings(p *project.Project) [][2]string {
+	logo := [2]string{logoSetting, "none"}
+	if p.Logo != "" {
+		logo[1] = "in place"
 	}
-	return nil
-}
-
-// errValue says that a value is not one of a knob's.
-var errValue = fmt.Errorf("not a value of this setting")
-
-func knobs() []aKnob {
-	return []aKnob{
-		{"name", "what people read", func(p *project.Project) string { return p.Name }, func(p *project.Project, v string) error {
-			if strings.TrimSpace(v) == "" {
-				return errValue
-			}
-			p.Name = strings.TrimSpace(v)
-			return nil
-		}},
-		{"issuer", "an address such as https://auth.example.com", func(p *project.Project) string { return p.Issuer }, func(p *project.Project, v string) error {
-			p.Issuer = v
-			return project.CheckIssuer(v)
-		}},
-		{logoKnob, "a PNG, JPEG, GIF or WebP file of at most 256 KiB and 2048 by 2048 pixels, or none", func(p *project.Project) string {
-			if p.Logo != "" {
-				return "in place"
-			}
-			return "none"
-		}, func(_ *project.Project, v string) error {
-			file, err := readLogo(v)
-			if err != nil || v == "none" {
-				return err
-			}
-			_, err = picture.Logo(file)
-			return err
-		}},
-		either("dynamic-registration", "on", "off", func(s *project.Settings) *bool { return &s.DynamicRegistration }),
-		either("cimd", "on", "off", func(s *project.Settings) *bool { return &s.MetadataDocuments }),
-		either("cimd-copies", "on", "off", func(s *project.Settings) *bool { return &s.DocumentCopies }),
-		either("organization-creation", "on", "off", func(s *project.Settings) *bool { return &s.OrganizationCreation }),
-		either("unregistered-resources", "allow", "refuse", func(s *project.Settings) *bool { return &s.UnregisteredResources }),
-		{defaultResource, "the URL of a resource server, or none", func(p *project.Project) string {
-			if r, ok := p.DefaultResource(); ok {
-				return r.URI
-			}
-			return "none"
-		}, func(p *project.Project, v string) error {
-			chosen, ok := p.Resource(v)
-			if !ok && v != "none" {
-				return errValue
-			}
-			p.Resources = slices.Clone(p.Resources)
-			for i := range p.Resources {
-				p.Resources[i].Default = ok && p.Resources[i].URI == chosen.URI
-			}
-			return nil
-		}},
-		list("default-scopes", "scopes with commas between, where neither request nor resource names any", func(s *project.Settings) *[]string { return &s.DefaultScopes }),
-		list("private-use-schemes", "schemes that a redirect URI may have besides https, such as cursor,vscode", func(s *project.Settings) *[]string { return &s.PrivateUseSchemes }),
-		either("preselect", "read-only", "all", func(s *project.Settings) *bool { return &s.PreselectReadOnly }),
-		either("badge", "hide", "show", func(s *project.Settings) *bool { return &s.HideBadge }),
-		link("privacy-url", func(s *project.Settings) *string { return &s.PrivacyURL }),
-		link("help-url", func(s *project.Settings) *string { return &s.HelpURL }),
-		seconds("code-lifetime", func(l *project.Lifetimes) *int { return &l.Code }),
-		seconds("access-token-lifetime", func(l *project.Lifetimes) *int { return &l.AccessToken }),
-		seconds("lone-access-token-lifetime", func(l *project.Lifetimes) *int { return &l.LoneAccessToken }),
-		seconds("refresh-idle", func(l *project.Lifetimes) *int { return &l.RefreshIdle }),
-		seconds("refresh-absolute", func(l *project.Lifetimes) *int { return &l.RefreshAbsolute }),
-		seconds("replay-window", func(l *project.Lifetimes) *int { return &l.ReplayWindow }),
-		seconds("email-code-lifetime", func(l *project.Lifetimes) *int { return &l.EmailCode }),
-		seconds("session-idle", func(l *project.Lifetimes) *int { return &l.SessionIdle }),
-		seconds("session-absolute", func(l *project.Lifetimes) *int { return &l.SessionAbsolute }),
-	}
-}
-
-// either is a switch whose true is called yes and whose false is called no.
-func either(name, yes, no string, field func(*project.Settings) *bool) aKnob {
-	return aKnob{name, yes + " or " + no, func(p *project.Project) string {
-		if *field(&p.Settings) {
-			return yes
-		}
-		return no
-	}, func(p *project.Project, v string) error {
-		if v != yes && v != no {
-			return errValue
-		}
-		*field(&p.Settings) = v == yes
-		return nil
-	}}
-}
-
-func list(name, values string, field func(*project.Settings) *[]string) aKnob {
-	return aKnob{name, values, func(p *project.Project) string {
-		if l := *field(&p.Settings); len(l) > 0 {
-			return strings.Join(l, ",")
-		}
-		return "none"
-	}, func(p *project.Project, v string) error {
-		items := []string{}
-		for item := range strings.SplitSeq(v, ",") {
-			if item = strings.TrimSpace(item); item != "" && item != "none" {
-				items = append(items, item)
-			}
-		}
-		*field(&p.Settings) = items
-		return nil
-	}}
-}
-
-func link(name string, field func(*project.Settings) *string) aKnob {
-	return aKnob{name, "an https address, or none", func(p *project.Project) string {
-		if u := *field(&p.Settings); u != "" {
-			return u
-		}
-		return "none"
-	}, func(p *project.Project, v string) error {
-		switch {
-		case v == "none":
-			v = ""
-		case !strings.HasPrefix(v, "https://") || len(v) > 500:
-			return errValue
-		}
-		*field(&p.Settings) = v
-		return nil
-	}}
-}
-
-func seconds(name string, field func(*project.Lifetimes) *int) aKnob {
-	return aKnob{name, "a time such as 90s, 15m, 12h or 14d", func(p *project.Project) string {
-		return span(*field(&p.Settings.Lifetimes))
-	}, func(p *project.Project, v string) error {
-		n, err := parseSpan(v)
-		*field(&p.Settings.Lifetimes) = n
-		return err
-	}}
-}
-
-// span writes seconds in the largest unit that fits.
-func span(n int) string {
-	for _, u := range []struct {
-		size int
-		name string
-	}{{86400, "d"}, {3600, "h"}, {60, "m"}} {
-		if n >= u.size && n%u.size == 0 {
-			return strconv.Itoa(n/u.size) + u.name
+	var all [][2]string
+	for _, s := range project.AllSettings() {
+		all = append(all, [2]string{s.Name, s.Get(p)})
+		if s.Name == project.IssuerSetting {
+			all = append(all, logo)
 		}
 	}
-	return strconv.Itoa(n) + "s"
+	return all
 }
 
-func parseSpan(text string) (int, error) {
-	if days, ok := strings.CutSuffix(text, "d"); ok {
-		n, err := strconv.Atoi(days)
-		if err != nil || n < 0 || n > 100_000 {
-			return 0, errValue
-		}
-		return n * 86400, nil
-	}
-	d, err := time.ParseDuration(text)
-	if err != nil || d < 0 || d%time.Second != 0 {
-		return 0, errValue
-	}
-	return int(d / time.Second), nil
+func settingNow(p *project.Project, name string) string {
+	all := settings(p)
+	i := slices.IndexFunc(all, func(s [2]string) bool { return s[0] == name })
+	return all[i][1] // try found it
 }
 
 func projectFacts(p *project.Project) [][2]string {

@@ -2,12 +2,8 @@ package main
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
-	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,7 +16,7 @@ import (
 
 func (p *program) resourceCommand() *cobra.Command {
 	c := group("resource", "Register the MCP servers that trust a project",
-		p.resourceAdd(), p.resourceList(), p.resourceShow(), p.resourceMove(), p.resourceRemove())
+		p.resourceAdd(), p.resourceList(), p.resourceShow(), p.resourceMove(), p.resourceRotateSecret(), p.resourceRemove())
 	c.PersistentFlags().Bool("json", false, "print JSON")
 	c.PersistentFlags().String("project", "", "which project, by id or issuer; not needed when there is one")
 	return c
@@ -45,7 +41,7 @@ func (p *program) ofProject(do func(ctx context.Context, d *desk, one *project.P
 
 func (p *program) resourceAdd() *cobra.Command {
 	var name, profile, lifetime string
-	var reads, writes, details, defaults, aliases []string
+	var reads, writes, details, removed, defaults, aliases []string
 	var byDefault, introspect, offline bool
 	c := &cobra.Command{
 		Use:   "add URL",
@@ -74,13 +70,16 @@ answers; --scope and --write-scope add others and say what a person reads:
 				r = project.Resource{URI: args[0], Profile: project.RFC9068}
 			}
 			if known && introspect {
-				return wrong("postern resource remove "+r.URI, "%s is registered already; a secret is made only with it, so remove it first", r.URI)
+				return wrong("postern resource rotate-secret "+r.URI, "%s is registered already; it gets a new secret by a command of its own", r.URI)
 			}
 			r.Default = r.Default || byDefault
 			if name != "" {
 				r.Name = name
 			}
-			if len(defaults) > 0 {
+			switch {
+			case slices.Equal(defaults, []string{"all"}):
+				r.DefaultScopes = nil
+			case len(defaults) > 0:
 				r.DefaultScopes = defaults
 			}
 			switch {
@@ -96,10 +95,14 @@ answers; --scope and --write-scope add others and say what a person reads:
 			default:
 				return wrong("postern resource add --help", "the profile is %q; use rfc9068 or compatible", profile)
 			}
-			if lifetime != "" {
-				n, err := parseSpan(lifetime)
+			switch lifetime {
+			case "":
+			case "project":
+				r.AccessToken = 0
+			default:
+				n, err := project.ParseSpan(lifetime)
 				if err != nil || n < 60 || n > 86400 {
-					return wrong("postern resource add --help", "the access token lifetime is %q; use 1m to 1d", lifetime)
+					return wrong("postern resource add --help", "the access token lifetime is %q; use 1m to 1d, or project", lifetime)
 				}
 				r.AccessToken = n
 			}
@@ -109,12 +112,25 @@ answers; --scope and --write-scope add others and say what a person reads:
 					problems = append(problems, fmt.Sprintf("the scope %q has a character that a scope cannot have", s.Name))
 				}
 			}
+			for _, gone := range removed {
+				i := slices.Index(r.Scopes, gone)
+				if i < 0 {
+					problems = append(problems, fmt.Sprintf("%s has no scope %q to take away", r.URI, gone))
+					continue
+				}
+				r = r.WithoutScope(gone)
+			}
 			if len(problems) > 0 {
 				return &fault{problems: problems, next: "postern resource add --help"}
 			}
 			var told []string
 			if !offline {
-				told = d.discover(ctx, one, &r, &scopes)
+				client := metadataClient()
+				var answered bool
+				if told, answered = one.Discover(ctx, client, &r, &scopes); !answered {
+					told[0] += "; name its scopes with --scope, or run this again when it runs."
+				}
+				client.CloseIdleConnections()
 			}
 			if problems := addDetails(one, r, &scopes, details); len(problems) > 0 {
 				return &fault{problems: problems, next: "postern resource add --help"}
@@ -155,11 +171,12 @@ answers; --scope and --write-scope add others and say what a person reads:
 	f.StringArrayVar(&reads, "scope", nil, "a scope that only reads, as NAME or 'NAME=Sentence'; may repeat")
 	f.StringArrayVar(&writes, "write-scope", nil, "a scope that changes or deletes something, as NAME or 'NAME=Sentence'; may repeat")
 	f.StringArrayVar(&details, "scope-detail", nil, "what stands smaller below a scope's sentence, as 'NAME=Detail'; may repeat")
+	f.StringArrayVar(&removed, "remove-scope", nil, "a scope that the server has no longer; may repeat. With --offline, else its metadata may bring it back")
 	f.StringArrayVar(&aliases, "alias", nil, "another address of the same server, at the same host; may repeat; replaces those there are, none takes them away")
-	f.StringArrayVar(&defaults, "default-scope", nil, "a scope that a request without scopes gets; may repeat (default: all)")
+	f.StringArrayVar(&defaults, "default-scope", nil, "a scope that a request without scopes gets; may repeat; all is every one (the default)")
 	f.BoolVar(&byDefault, "default", false, "make it the resource of requests that name none")
 	f.StringVar(&profile, "profile", "", "access tokens as rfc9068 (the default) or compatible")
-	f.StringVar(&lifetime, "access-token-lifetime", "", "lifetime of access tokens for it, such as 10m (default: the project's)")
+	f.StringVar(&lifetime, "access-token-lifetime", "", "lifetime of access tokens for it, such as 10m; project is the project's own (the default)")
 	f.BoolVar(&introspect, "secret", false, "make a secret with which it may introspect tokens")
 	f.BoolVar(&offline, "offline", false, "do not ask the server for its metadata")
 	return c
@@ -208,124 +225,13 @@ func itself(r project.Resource, known bool, named string) error {
 	return nil
 }
 
-// resourceMetadata is what we read of an MCP server's protected-resource
-// metadata (RFC 9728 §2).
-type resourceMetadata struct {
-	Resource             string   `json:"resource"`
-	ResourceName         string   `json:"resource_name"`
-	AuthorizationServers []string `json:"authorization_servers"`
-	ScopesSupported      []string `json:"scopes_supported"`
-	// ScopeDetails is what package guard adds: the sentence of each scope, and
-	// whether it changes something.
-	ScopeDetails []struct {
-		Name        string `json:"name"`
-		Description string `json:"description"`
-		Write       bool   `json:"write"`
-	} `json:"scope_details"`
-}
-
-// scope is what the server says of one of its scopes. Where it says nothing but
-// the name, that is judged.
-func (m resourceMetadata) scope(name string) project.Scope {
-	for _, d := range m.ScopeDetails {
-		if d.Name == name && len(d.Description) <= 200 {
-			return project.Scope{Name: name, Description: printable(d.Description), ReadOnly: !d.Write}
-		}
-	}
-	return project.Scope{Name: name, ReadOnly: reads(name)}
-}
-
-// discover fills in what the MCP server says of itself and returns sentences
-// about what was found. Scopes that the project or the command line describes
-// keep their description.
-func (d *desk) discover(ctx context.Context, one *project.Project, r *project.Resource, scopes *[]project.Scope) []string {
-	m, where, err := fetchMetadata(ctx, r.URI)
-	if err != nil {
-		return []string{"Its metadata was not read (" + err.Error() + "); name its scopes with --scope, or run this again when it runs."}
-	}
-	if strings.TrimSuffix(m.Resource, "/") != strings.TrimSuffix(r.URI, "/") {
-		return []string{fmt.Sprintf("Its metadata calls it %q, so nothing was taken from there; register that address, or correct the server.", m.Resource)}
-	}
-	m.ScopesSupported = slices.DeleteFunc(m.ScopesSupported, func(name string) bool { return !project.ValidScope(name) })
-	told := []string{fmt.Sprintf("Read %d scopes from %s", len(m.ScopesSupported), where)}
-	if !slices.Contains(m.AuthorizationServers, one.Issuer) {
-		told = append(told, "Its metadata does not name "+one.Issuer+" as its authorization server yet; set that as its issuer.")
-	}
-	if r.Name == "" && len(m.ResourceName) <= 100 {
-		r.Name = printable(m.ResourceName)
-	}
-	for _, name := range m.ScopesSupported {
-		named := slices.ContainsFunc(*scopes, func(s project.Scope) bool { return s.Name == name })
-		_, described := one.Scope(name)
-		switch {
-		case named || slices.Contains(r.Scopes, name):
-		case described:
-			r.Scopes = append(r.Scopes, name)
-		default:
-			*scopes = append(*scopes, m.scope(name))
-		}
-	}
-	return told
-}
-
-// reads guesses from a scope's name whether it only reads. A wrong guess must
-// be the cautious one, so anything else counts as changing something.
-func reads(scope string) bool {
-	words := strings.FieldsFunc(strings.ToLower(scope), func(c rune) bool { return c < 'a' || c > 'z' })
-	only := slices.ContainsFunc(words, func(w string) bool { return w == "read" || w == "readonly" || w == "list" || w == "view" })
-	return only && !slices.ContainsFunc(words, func(w string) bool { return w == "write" || w == "admin" || w == "all" || w == "delete" })
-}
-
-// metadataLimit bounds what is read of a resource's metadata, in bytes.
-const metadataLimit = 64 << 10
-
-// fetchMetadata asks at the path form of the well-known address, then at the
-// root form (RFC 9728 §3.1).
-func fetchMetadata(ctx context.Context, resource string) (resourceMetadata, string, error) {
-	u, err := url.Parse(resource)
-	if err != nil {
-		return resourceMetadata{}, "", err
-	}
-	const wellKnown = "/.well-known/oauth-protected-resource"
-	origin := u.Scheme + "://" + u.Host
-	places := []string{origin + wellKnown + strings.TrimSuffix(u.EscapedPath(), "/"), origin + wellKnown}
-	client := &http.Client{
+// metadataClient asks MCP servers what they say of themselves: whoever types the
+// address may reach it from here anyway.
+func metadataClient() *http.Client {
+	return &http.Client{
 		Timeout:       5 * time.Second,
 		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 	}
-	defer client.CloseIdleConnections()
-	for _, place := range slices.Compact(places) {
-		var m resourceMetadata
-		if m, err = readMetadata(ctx, client, place); err == nil {
-			return m, place, nil
-		}
-	}
-	return resourceMetadata{}, "", err
-}
-
-func readMetadata(ctx context.Context, client *http.Client, place string) (resourceMetadata, error) {
-	var m resourceMetadata
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, place, nil)
-	if err != nil {
-		return m, err
-	}
-	request.Header.Set("Accept", "application/json")
-	response, err := client.Do(request)
-	var failed *url.Error
-	switch {
-	case errors.As(err, &failed) && failed.Timeout():
-		return m, errors.New("no answer in 5 seconds")
-	case err != nil:
-		return m, errors.New("it does not answer")
-	}
-	defer response.Body.Close()
-	if response.StatusCode != http.StatusOK {
-		return m, fmt.Errorf("it answers %d at %s", response.StatusCode, place)
-	}
-	if err := json.NewDecoder(io.LimitReader(response.Body, metadataLimit)).Decode(&m); err != nil {
-		return m, fmt.Errorf("what it answers at %s is not JSON metadata", place)
-	}
-	return m, nil
 }
 
 func (p *program) resourceList() *cobra.Command {
@@ -474,6 +380,30 @@ func describeMoved(i project.Impact, ended int) movedJSON {
 	return j
 }
 
+func (p *program) resourceRotateSecret() *cobra.Command {
+	return &cobra.Command{
+		Use:   "rotate-secret URL",
+		Short: "Make a new introspection secret; one that is there stops at once",
+		Args:  needs("the URL of the resource server"),
+		RunE: p.ofProject(func(ctx context.Context, d *desk, one *project.Project, args []string) error {
+			r, key, err := d.projects.RotateResourceSecret(ctx, one, args[0])
+			if err != nil {
+				return advise(err, "postern resource list")
+			}
+			if d.json {
+				j := describeResource(r)
+				j.Secret, j.SecretID = key.Text, key.ID
+				return d.out.json(j)
+			}
+			d.out.line("%s %s has a new secret", d.out.ok(), d.out.bright(r.URI))
+			d.out.line("")
+			d.out.facts([2]string{"Introspection id", r.ID}, [2]string{"Introspection secret", d.out.amber(key.Text)})
+			d.out.line("%s", d.out.dim("The secret is shown once; only its hash is kept."))
+			return nil
+		}),
+	}
+}
+
 func (p *program) resourceRemove() *cobra.Command {
 	return &cobra.Command{
 		Use:   "remove URL",
@@ -521,7 +451,7 @@ func (d *desk) resource(p *project.Project, r project.Resource) {
 	fallback, has := p.DefaultResource()
 	life := "the project's"
 	if r.AccessToken > 0 {
-		life = span(r.AccessToken)
+		life = project.Span(r.AccessToken)
 	}
 	introspection := "no secret"
 	if r.SecretID != "" {

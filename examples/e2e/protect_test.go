@@ -143,6 +143,7 @@ func TestProtectPages(t *testing.T) {
 	if os.Getenv("POSTERN_PROTECT") == "" {
 		t.Skip("POSTERN_PROTECT is not set: this test installs packages from npm and PyPI (make test does)")
 	}
+	w := newWorkshop(t)
 	port := freePort(t)
 	p := &postern{issuer: "http://localhost:" + port, dir: t.TempDir()}
 	p.env, p.codes = environment("POSTERN_PORT="+port), p.mailbox
@@ -160,7 +161,7 @@ func TestProtectPages(t *testing.T) {
 	}
 	minted := time.Now()
 
-	w := install(t)
+	w.install(t)
 	for _, r := range rooms {
 		t.Run(strings.TrimSuffix(r.page, ".md"), func(t *testing.T) {
 			t.Parallel()
@@ -181,29 +182,33 @@ func (p *postern) addNotes(t *testing.T) resource {
 }
 
 // workshop is where the pages' code is run.
-type workshop struct{ dir, node, python, sdk string }
+type workshop struct{ dir, node, npm, python string }
 
-// install gets what the pages name in their install commands.
-func install(t *testing.T) workshop {
+// newWorkshop finds what has to be there before anything can be installed.
+func newWorkshop(t *testing.T) workshop {
 	t.Helper()
 	w := workshop{dir: t.TempDir()}
-	unless := func(ok bool, sentence string) {
-		t.Helper()
-		switch {
-		case !ok && os.Getenv("CI") != "":
-			t.Fatal(sentence)
-		case !ok:
-			t.Skip(sentence)
+	for program, path := range map[string]*string{"node": &w.node, "npm": &w.npm, "python3": &w.python} {
+		var err error
+		if *path, err = exec.LookPath(program); err != nil {
+			lacks(t, program+" is not installed here: the pages need Node.js 20.9 with npm, and Python 3.10 with venv, or newer.")
 		}
 	}
-	var err error
-	w.node, err = exec.LookPath("node")
-	unless(err == nil, "Node.js is not installed here (20.9 or newer, with npm).")
-	_, err = exec.LookPath("npm")
-	unless(err == nil, "npm is not installed here.")
-	w.python, err = exec.LookPath("python3")
-	unless(err == nil, "Python is not installed here (3.10 or newer, with venv).")
+	return w
+}
 
+// lacks ends a test that this machine cannot run.
+func lacks(t *testing.T, sentence string) {
+	t.Helper()
+	if os.Getenv("CI") != "" {
+		t.Fatal(sentence)
+	}
+	t.Skip(sentence)
+}
+
+// install gets what the pages name in their install commands.
+func (w workshop) install(t *testing.T) {
+	t.Helper()
 	packages, python := map[string]bool{}, []string{filepath.Join(w.dir, "venv/bin/pip"), "install", "--quiet"}
 	for _, l := range lessons {
 		text, _ := l.read(t)
@@ -217,7 +222,7 @@ func install(t *testing.T) workshop {
 		}
 	}
 	w.write(t, "package.json", `{"private": true}`)
-	node := append([]string{"npm", "install", "--no-audit", "--no-fund", "--loglevel=error"}, slices.Sorted(maps.Keys(packages))...)
+	node := append([]string{w.npm, "install", "--no-audit", "--no-fund", "--loglevel=error"}, slices.Sorted(maps.Keys(packages))...)
 	done := make(chan string, 2)
 	run := func(commands ...[]string) {
 		for _, c := range commands {
@@ -232,9 +237,9 @@ func install(t *testing.T) workshop {
 	}
 	go run(node)
 	go run([]string{w.python, "-m", "venv", "venv"}, python)
-	one, two := <-done, <-done
-	unless(one+two == "", one+two)
-	return w
+	if failures := <-done + <-done; failures != "" {
+		lacks(t, failures)
+	}
 }
 
 // write makes a file, and its folder, and returns its path.
@@ -382,9 +387,18 @@ func (r classroom) question(t *testing.T, at, other resource) {
 		Issuers  []string `json:"authorization_servers"`
 		Scopes   []string `json:"scopes_supported"`
 	}
-	_, body, err := fetch(t.Context(), http.MethodGet, at.metadata(t), nil)
-	if err != nil || json.Unmarshal([]byte(body), &metadata) != nil {
-		t.Fatalf("metadata: %s, %v", body, err)
+	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, at.metadata(t), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	request.Header.Set("Origin", "https://client.example.test") // of a client that is a web page
+	var header http.Header
+	status, body, err := roundTrip(&http.Client{Transport: noting{&header}}, request)
+	if err != nil || status != http.StatusOK || json.Unmarshal([]byte(body), &metadata) != nil {
+		t.Fatalf("metadata: %d %s, %v", status, body, err)
+	}
+	if allowed := header.Get("Access-Control-Allow-Origin"); allowed != "*" {
+		t.Errorf("metadata: web pages of %q may read it, not of any origin", allowed)
 	}
 	if metadata.Resource != at.URI || !cmp.Equal(metadata.Issuers, []string{r.client.issuer}) || !cmp.Equal(metadata.Scopes, []string{readNotes, changeNotes}) {
 		t.Errorf("metadata: %s", body)
@@ -439,21 +453,21 @@ func (r resource) call(t *testing.T, token string) reply {
 	if token != "" {
 		request.Header.Set("Authorization", "Bearer "+token)
 	}
-	var got reply
-	client := &http.Client{Transport: noting{&got.challenge}}
-	if got.status, got.body, err = roundTrip(client, request); err != nil {
+	var header http.Header
+	status, body, err := roundTrip(&http.Client{Transport: noting{&header}}, request)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return got
+	return reply{status, header.Get("WWW-Authenticate"), body}
 }
 
-// noting keeps the challenge of an answer.
-type noting struct{ challenge *string }
+// noting keeps the header of an answer.
+type noting struct{ header *http.Header }
 
 func (n noting) RoundTrip(r *http.Request) (*http.Response, error) {
 	resp, err := http.DefaultTransport.RoundTrip(r)
 	if err == nil {
-		*n.challenge = resp.Header.Get("WWW-Authenticate")
+		*n.header = resp.Header
 	}
 	return resp, err
 }

@@ -140,7 +140,12 @@ func (d *Dashboard) enter(w http.ResponseWriter, r *http.Request) (v visit, ok b
 
 // form reads a form of this administrator's own pages.
 func (d *Dashboard) form(r *http.Request, v visit, repeatable ...string) (url.Values, error) {
-	values, err := wire.Form(r, web.BodyPage, repeatable...)
+	return d.formUpTo(r, v, web.BodyPage, repeatable...)
+}
+
+// formUpTo is form for one that may be longer than others.
+func (d *Dashboard) formUpTo(r *http.Request, v visit, most int64, repeatable ...string) (url.Values, error) {
+	values, err := wire.Form(r, most, repeatable...)
 	if err != nil {
 		return nil, err
 	}

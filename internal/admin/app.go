@@ -33,34 +33,32 @@ type appView struct {
 	App       appRow
 	Type      clientType
 	ByHand    bool // an operator registered it, and may change what it says
-	Tabs      []tab
+	Tabs      []appTab
 	Tab       string
 	Count     int         // of grants, as far as it was counted
 	Open      string      // the dangerous action whose form is open
-	Confirm   string      // what is typed to confirm one
 	Last      audit.Event // its last token, zero without one
-	Grants    []grantRow
-	Next      string // of the grants
-	First     string
+	Grants    []holderRow
+	Pager     pager    // of the grants
 	Scopes    []string // that the grants of the page hold
 	Attempts  attemptList
 	Addresses []addressRow
-	SignedOut []string // addresses after signing out
-	Add       string   // an address that was typed, or that a trace proposes
-	Name      string   // as it was typed
-	Secret    string   // a new one: shown once
-	Longest   string   // how long an access token lives at most
-	Commands  map[string]string
+	SignedOut []string          // addresses after signing out
+	Add       string            // an address that was typed, or that a trace proposes
+	Name      string            // as it was typed
+	Secret    string            // a new one: shown once
+	Commands  map[string]string // by action
+	Dangers   map[string]danger // by action
 }
 
-// tab is one page of a connected app.
-type tab struct {
+// appTab is one page of a connected app.
+type appTab struct {
 	Name, Path, Count string
 	Current           bool
 }
 
-// grantRow is what one person allows.
-type grantRow struct {
+// holderRow is what one person allows.
+type holderRow struct {
 	oauth.ClientGrant
 	Person string // address, "" of somebody who is gone
 	Path   string // of the person's page
@@ -73,7 +71,7 @@ type addressRow struct {
 }
 
 // Counted is how many people allow it something, as far as it was counted.
-func (a appView) Counted() string { return counted(a.Count, grantsCounted) }
+func (a appView) Counted() string { return upTo(a.Count, grantsCounted) }
 
 // People says how many lose something.
 func (a appView) People() string {
@@ -92,8 +90,8 @@ func (d *Dashboard) App(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return err
 	}
-	tab := r.PathValue("tab")
-	if !slices.Contains([]string{tabSummary, tabGrants, tabAttempts, tabAddresses, tabSettings}, tab) {
+	chosen := r.PathValue("tab")
+	if !slices.Contains([]string{tabSummary, tabGrants, tabAttempts, tabAddresses, tabSettings}, chosen) {
 		return &web.Error{Status: http.StatusNotFound}
 	}
 	c, err := d.Clients.Client(r.Context(), v.project, r.PathValue("app"))
@@ -106,7 +104,7 @@ func (d *Dashboard) App(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	view := appView{Tab: tab, Open: r.URL.Query().Get("open"), Add: r.URL.Query().Get("add"), Name: c.Name()}
+	view := appView{Tab: chosen, Open: r.URL.Query().Get("open"), Add: r.URL.Query().Get("add"), Name: c.Name()}
 	if r.Method != http.MethodPost {
 		return d.app(w, r, v, http.StatusOK, view, c)
 	}
@@ -115,13 +113,16 @@ func (d *Dashboard) App(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	f := appForm{
-		action: values.Get("action"), typed: values.Get("typed"), grant: values.Get("grant"),
+		action: values.Get("action"), confirmed: confirmed(values, confirmation(c)), grant: values.Get("grant"),
 		address: strings.TrimSpace(values.Get("address")), name: values.Get("name"), bypass: values.Get("bypass_consent") == "on",
 	}
 	done, err := d.changeApp(r.Context(), v, c, f)
 	switch {
 	case err == nil && done.secret != "":
 		d.Changed(r.Context())
+		if c, err = d.Clients.Client(r.Context(), v.project, c.ID); err != nil {
+			return err
+		}
 		view.Secret = done.secret
 		return d.app(w, r, v, http.StatusOK, view, c)
 	case err == nil && f.action == "delete":
@@ -130,7 +131,7 @@ func (d *Dashboard) App(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	case err == nil:
 		d.Changed(r.Context())
-		d.done(w, r, appPath(v.project, c.ID, tab), f.action, done.about)
+		d.done(w, r, appPath(v.project, c.ID, chosen), f.action, done.about)
 		return nil
 	case errors.Is(err, oauth.ErrNotFound):
 		return &web.Error{Status: http.StatusNotFound}
@@ -149,8 +150,8 @@ func (d *Dashboard) App(w http.ResponseWriter, r *http.Request) error {
 
 // appForm is what the forms of the page send.
 type appForm struct {
-	action, typed, grant, address, name string
-	bypass                              bool
+	action, grant, address, name string
+	bypass, confirmed            bool
 }
 
 // appDone is what a form did, besides its own name.
@@ -159,8 +160,8 @@ type appDone struct{ about, secret string }
 // changeApp carries a form out.
 func (d *Dashboard) changeApp(ctx context.Context, v visit, c oauth.Client, f appForm) (done appDone, err error) {
 	clients := d.Clients.By(v.origin)
-	if slices.Contains([]string{"rotate", "block", "delete", "revoke_all"}, f.action) && strings.TrimSpace(f.typed) != confirmation(c) {
-		return done, project.Problem("type “" + confirmation(c) + "” to confirm, exactly as it is shown")
+	if slices.Contains([]string{"rotate", "block", "delete", "revoke_all"}, f.action) && !f.confirmed {
+		return done, identity.Problems(unconfirmed(confirmation(c)))
 	}
 	edit := func(change func(m *oauth.Metadata)) error {
 		_, err := clients.ChangeClient(ctx, v.project, c.ID, func(c *oauth.Client) error {
@@ -224,19 +225,19 @@ func (d *Dashboard) app(w http.ResponseWriter, r *http.Request, v visit, status 
 	problems := view.Problems
 	view.frame = d.frame(r, v, "apps", c.Name(), v.command("client", "show", id)).in()
 	view.Problems = problems
-	view.App, view.Type, view.ByHand, view.Confirm = v.appRow(c), typeOf(c), c.Creation == oauth.Preregistered, confirmation(c)
+	view.App, view.Type, view.ByHand = v.appRow(c), typeOf(c), c.Creation == oauth.Preregistered
 	var err error
 	if view.Count, err = d.Clients.CountGrants(ctx, v.project, c.ID, grantsCounted+1); err != nil {
 		return err
 	}
-	for _, t := range []tab{
+	for _, t := range []appTab{
 		{"Summary", tabSummary, "", false},
 		{"Grants", tabGrants, view.Counted(), false},
 		{"Attempts", tabAttempts, "", false},
 		{"Return addresses", tabAddresses, strconv.Itoa(len(c.Metadata.RedirectURIs)), false},
 		{"Settings", tabSettings, "", false},
 	} {
-		view.Tabs = append(view.Tabs, tab{t.Name, appPath(v.project, c.ID, t.Path), t.Count, t.Path == view.Tab})
+		view.Tabs = append(view.Tabs, appTab{t.Name, appPath(v.project, c.ID, t.Path), t.Count, t.Path == view.Tab})
 	}
 	switch view.Tab {
 	case tabSummary:
@@ -255,15 +256,29 @@ func (d *Dashboard) app(w http.ResponseWriter, r *http.Request, v visit, status 
 	if err != nil {
 		return err
 	}
-	view.Longest = longest(v.project)
-	view.Commands = map[string]string{}
-	for action, words := range map[string][]string{
-		"change": {"client", "set", id, "--name", c.Name()}, "add": {"client", "set", id, "--redirect-uri", "URL"},
-		"add_signed_out": {"client", "set", id, "--post-logout-redirect-uri", "URL"}, "rotate": {"client", "rotate-secret", id},
-		"block": {"client", "block", id}, "unblock": {"client", "unblock", id}, "delete": {"client", "delete", id},
-		"revoke": {"grant", "revoke", "GRANT_ID"}, "revoke_all": {"client", "revoke-all", id},
+	view.Commands = map[string]string{
+		"change": v.command("client", "set", id, "--name", c.Name()), "revoke": v.command("grant", "revoke", "GRANT_ID"), "unblock": v.command("client", "unblock", id),
+		"add": v.command("client", "set", id, "--redirect-uri", "URL"), "add_signed_out": v.command("client", "set", id, "--post-logout-redirect-uri", "URL"),
+	}
+	tokens := view.People() + " Refresh and introspection refuse at once; a server that only checks signatures takes a token until it expires, after " + longest(v.project) + " at most."
+	view.Dangers = map[string]danger{}
+	for _, danger := range []danger{
+		{
+			Action: "revoke_all", Button: "Take back from everybody", Sure: "Take back from everybody", CLI: v.command("client", "revoke-all", id),
+			Stops: tokens + " It may ask people again afterwards; block it if it should not.",
+		},
+		{
+			Action: "rotate", Button: "New secret", Sure: "Make a new secret", CLI: v.command("client", "rotate-secret", id),
+			Stops: "The old secret stops at once: the program fetches no token before it has the new one. Nobody has to allow it again.",
+		},
+		{
+			Action: "block", Button: "Block " + confirmation(c), Sure: "Block it", CLI: v.command("client", "block", id),
+			Stops: tokens + " What has ended does not come back when you unblock it.",
+		},
+		{Action: "delete", Button: "Delete " + confirmation(c), Sure: "Delete it", CLI: v.command("client", "delete", id), Stops: tokens},
 	} {
-		view.Commands[action] = v.command(words...)
+		danger.Type, danger.Open = confirmation(c), view.Open == danger.Action
+		view.Dangers[danger.Action] = view.guard(danger)
 	}
 	return d.pages.Render(w, status, "app", view)
 }
@@ -305,22 +320,20 @@ func (d *Dashboard) appSummary(ctx context.Context, v visit, view *appView, c oa
 
 // appGrants lists who allows a connected app what.
 func (d *Dashboard) appGrants(r *http.Request, v visit, view *appView, c oauth.Client) error {
-	ctx, before := r.Context(), r.URL.Query().Get("before")
+	ctx := r.Context()
 	view.CLI = v.command("client", "grants", c.PublicID())
-	grants, err := d.Clients.Grants(ctx, v.project, c.ID, before, grantsPage+1)
+	grants, err := d.Clients.Grants(ctx, v.project, c.ID, r.URL.Query().Get("after"), grantsPage+1)
 	if err != nil {
 		return err
 	}
-	path := appPath(v.project, c.ID, tabGrants)
-	if before != "" {
-		view.First = path
-	}
+	next := ""
 	if len(grants) > grantsPage {
 		grants = grants[:grantsPage]
-		view.Next = path + "?before=" + grants[grantsPage-1].Grant.ID
+		next = grants[grantsPage-1].Grant.ID
 	}
+	view.Pager = turn(r, next)
 	for _, g := range grants {
-		row, err := d.grantRow(ctx, v, g)
+		row, err := d.holderRow(ctx, v, g)
 		if err != nil {
 			return err
 		}
@@ -329,9 +342,9 @@ func (d *Dashboard) appGrants(r *http.Request, v visit, view *appView, c oauth.C
 	return nil
 }
 
-// grantRow names the person of a grant.
-func (d *Dashboard) grantRow(ctx context.Context, v visit, g oauth.ClientGrant) (grantRow, error) {
-	row := grantRow{ClientGrant: g}
+// holderRow names the person of a grant.
+func (d *Dashboard) holderRow(ctx context.Context, v visit, g oauth.ClientGrant) (holderRow, error) {
+	row := holderRow{ClientGrant: g}
 	var err error
 	if v.project.Vertical == project.B2B {
 		var m identity.Member
@@ -347,4 +360,3 @@ func (d *Dashboard) grantRow(ctx context.Context, v visit, g oauth.ClientGrant) 
 	}
 	return row, err
 }
-

@@ -27,7 +27,7 @@ type appsView struct {
 	Query, Show   string
 	Shows         []showGroup
 	Rows          []appRow
-	Next, First   string
+	Pager         pager
 	New           oauth.NewClient // what was typed
 	Addresses     string          // of New, one a line
 	Types         []clientType
@@ -72,8 +72,8 @@ func came(c oauth.Client) string {
 	return "Registered itself"
 }
 
-// counted writes a number that was counted as far as limit.
-func counted(n, limit int) string {
+// upTo writes a number that was counted as far as limit.
+func upTo(n, limit int) string {
 	if n > limit {
 		return strconv.Itoa(limit) + "+"
 	}
@@ -235,27 +235,19 @@ func (d *Dashboard) appList(w http.ResponseWriter, r *http.Request, v visit, sta
 	if err != nil {
 		return err
 	}
-	keep := url.Values{}
-	for _, name := range []string{"q", "show"} {
-		if values.Get(name) != "" {
-			keep.Set(name, values.Get(name))
-		}
-	}
-	if q.After != "" {
-		view.First = view.Here + "?" + keep.Encode()
-	}
+	next := ""
 	if len(found) > appsPage {
 		found = found[:appsPage]
-		keep.Set("after", found[appsPage-1].ID)
-		view.Next = view.Here + "?" + keep.Encode()
+		next = found[appsPage-1].ID
 	}
+	view.Pager = turn(r, next)
 	for _, c := range found {
 		row := v.appRow(c)
 		n, err := d.Clients.CountGrants(ctx, v.project, c.ID, grantsCounted+1)
 		if err != nil {
 			return err
 		}
-		row.Grants = counted(n, grantsCounted)
+		row.Grants = upTo(n, grantsCounted)
 		view.Rows = append(view.Rows, row)
 	}
 	return d.pages.Render(w, status, "apps", view)
@@ -282,13 +274,13 @@ func (d *Dashboard) letIn(w http.ResponseWriter, r *http.Request, v visit, value
 // newClient reads the form that registers a client.
 func newClient(values url.Values) oauth.NewClient {
 	return oauth.NewClient{
-		Name: values.Get("name"), Type: oauth.ClientType(values.Get("type")), RedirectURIs: lines(values.Get("addresses")),
+		Name: values.Get("name"), Type: oauth.ClientType(values.Get("type")), RedirectURIs: addressLines(values.Get("addresses")),
 		AuthMethod: values.Get("auth_method"), BypassConsent: values.Get("bypass_consent") == "on",
 	}
 }
 
-// lines are the lines of a text that say something.
-func lines(text string) []string {
+// addressLines are the lines of a text that say something.
+func addressLines(text string) []string {
 	var all []string
 	for line := range strings.Lines(text) {
 		if line = strings.TrimSpace(line); line != "" {

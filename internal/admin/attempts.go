@@ -2,6 +2,7 @@ package admin
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"strings"
@@ -51,6 +52,7 @@ type attemptRow struct {
 type traceView struct {
 	audit.Trace
 	App   string // path of the connected app's page, "" where it is not known
+	Took  string
 	Steps []stepView
 }
 
@@ -167,7 +169,7 @@ func (d *Dashboard) trace(ctx context.Context, v visit, code string) (*traceView
 	if told[0].Attempt.ID == "" {
 		return nil, told, nil
 	}
-	view := &traceView{Trace: told[0]}
+	view := &traceView{Trace: told[0], Took: fmt.Sprintf("%.1f s", told[0].Took.Seconds())}
 	if strings.HasPrefix(view.Attempt.ClientID, "connected-app-") {
 		view.App = projectPath(v.project, "apps/"+url.PathEscape(view.Attempt.ClientID))
 	}

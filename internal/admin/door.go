@@ -51,6 +51,9 @@ type enrolView struct {
 // Wide is how wide the QR code is, with the quiet zone that readers need.
 func (v enrolView) Wide() int { return v.Enrolment.TOTP.Size + 8 }
 
+// Pixels is how wide it is drawn: a camera needs whole pixels.
+func (v enrolView) Pixels() int { return 4 * v.Wide() }
+
 // Setup takes a one-time link and makes its holder an administrator, or gives an
 // administrator a new way to sign in.
 func (d *Dashboard) Setup(w http.ResponseWriter, r *http.Request) error {

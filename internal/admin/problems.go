@@ -20,7 +20,7 @@ func sentences(err error) ([]string, error) {
 	switch {
 	case errors.As(err, &problem):
 		var all []string
-		for one := range strings.SplitSeq(string(problem), "; ") {
+		for one := range strings.SplitSeq(string(problem), "\n") {
 			all = append(all, sentence(one))
 		}
 		return all, nil

@@ -19,6 +19,7 @@ type Kind string
 const (
 	ProjectCreated   Kind = "project.created"
 	ProjectChanged   Kind = "project.changed"
+	ProjectRotated   Kind = "project.rotated"
 	ResourceAdded    Kind = "resource.added"
 	ResourceChanged  Kind = "resource.changed"
 	ResourceRemoved  Kind = "resource.removed"
@@ -88,21 +89,22 @@ const (
 	RefreshReused    Kind = "token.refresh_reused"
 )
 
-// Event is one row of the audit trail.
+// Event is one row of the audit trail. Its JSON is what exports and commands
+// write; the names are kept.
 type Event struct {
-	ID        string // when it was read; ascending with time
-	ProjectID string // "" for what happened to the deployment
-	At        time.Time
-	Kind      Kind
-	Actor     string // a subject, a client id, a workspace key, or Operator; "" when unknown
-	Subject   string // whom it concerns
-	ClientID  string
-	Object    string // id of what changed: grant, key, resource server
-	Address   string // the peer's address as the server trusts it
-	Refused   bool
-	Reason    string // for a refusal: a short fixed phrase, never input
-	TraceID   string // of the request
-	Attempt   string // code of the authorization attempt that it belongs to, "" for none
+	ID        string    `json:"id"` // when it was read; ascending with time
+	At        time.Time `json:"at"` // UTC when it was read
+	Kind      Kind      `json:"kind"`
+	ProjectID string    `json:"project_id"` // "" for what happened to the deployment
+	Actor     string    `json:"actor"`      // a subject, a client id, a workspace key, an administrator's address, or Operator; "" when unknown
+	Subject   string    `json:"subject"`    // whom it concerns
+	ClientID  string    `json:"client_id"`
+	Object    string    `json:"object"`  // id of what changed: grant, key, resource server
+	Address   string    `json:"address"` // the peer's address as the server trusts it
+	Refused   bool      `json:"refused"`
+	Reason    string    `json:"reason"`   // for a refusal: a short fixed phrase, never input
+	TraceID   string    `json:"trace_id"` // of the request
+	Attempt   string    `json:"attempt"`  // code of the authorization attempt that it belongs to, "" for none
 }
 
 // Operator is the actor of what is done with the command line, whoever sits

@@ -136,3 +136,57 @@ func TestTallies(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 }
+
+func (r *trail) EventsAfter(_ context.Context, projectID string, since time.Time, after string, limit int) (all []audit.Event, err error) {
+	slices.SortFunc(r.events, func(a, b audit.Event) int { return strings.Compare(a.ID, b.ID) })
+	for _, e := range r.events {
+		if e.ProjectID == projectID && e.ID > after && !e.At.Before(since) && len(all) < limit {
+			all = append(all, e)
+		}
+	}
+	return all, nil
+}
+
+// What appears behind events that were read is read all the same, and nothing
+// twice.
+func TestFollow(t *testing.T) {
+	began := time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)
+	r := &trail{}
+	happens := func(project string, at time.Duration) {
+		e := audit.Event{ProjectID: project, At: began.Add(at)}
+		e.ID = fmt.Sprintf("%020d %s", e.At.UnixMicro(), project)
+		r.events = append(r.events, e)
+	}
+	follower := audit.Follow(r, began)
+	next := func() (seconds []float64) {
+		t.Helper()
+		events, err := follower.Next(t.Context(), []string{"", "p"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, e := range events {
+			seconds = append(seconds, e.At.Sub(began).Seconds())
+		}
+		return seconds
+	}
+	happens("p", -time.Second)
+	happens("p", 10*time.Second)
+	happens("", 2*time.Second)
+	if got := next(); !slices.Equal(got, []float64{2, 10}) {
+		t.Error(got)
+	}
+	happens("p", 6*time.Second)
+	happens("", 3*time.Second)
+	if got := next(); !slices.Equal(got, []float64{3, 6}) {
+		t.Error(got)
+	}
+	for i := range 1200 {
+		happens("p", time.Hour+time.Duration(i)*time.Second)
+	}
+	if got := next(); len(got) != 1200 {
+		t.Error(len(got))
+	}
+	if got := next(); len(got) != 0 {
+		t.Error(got)
+	}
+}

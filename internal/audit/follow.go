@@ -19,15 +19,20 @@ const everyEvents = 500
 
 // Follower reads the events of projects as they come, each once.
 type Follower struct {
-	reader Reader
-	since  time.Time
-	newest map[string]time.Time // of each project
+	reader   Reader
+	since    time.Time
+	projects map[string]followed
+}
+
+// followed is where a project's events were followed to.
+type followed struct {
+	newest time.Time
 	told   map[string]time.Time // the newest events by id, with their time
 }
 
 // Follow returns a Follower of the events since a moment.
 func Follow(r Reader, since time.Time) *Follower {
-	return &Follower{reader: r, since: since, newest: map[string]time.Time{}, told: map[string]time.Time{}}
+	return &Follower{reader: r, since: since, projects: map[string]followed{}}
 }
 
 // Next returns the events of these projects that it has not returned before,
@@ -35,45 +40,47 @@ func Follow(r Reader, since time.Time) *Follower {
 func (f *Follower) Next(ctx context.Context, projectIDs []string) ([]Event, error) {
 	var news []Event
 	for _, id := range projectIDs {
-		since, after := f.since, ""
-		if at := f.newest[id].Add(-overlap); at.After(since) {
-			since = at
+		more, err := f.next(ctx, id)
+		if err != nil {
+			return nil, err
 		}
-		for {
-			page, err := f.reader.EventsAfter(ctx, id, since, after, everyEvents)
-			if err != nil {
-				return nil, err
-			}
-			for _, e := range page {
-				if _, ok := f.told[e.ID]; !ok {
-					news, f.told[e.ID] = append(news, e), e.At
-				}
-				if e.At.After(f.newest[id]) {
-					f.newest[id] = e.At
-				}
-				after = e.ID
-			}
-			if len(page) < everyEvents {
-				break
-			}
-		}
+		news = append(news, more...)
 	}
-	f.forget()
 	slices.SortFunc(news, func(a, b Event) int { return cmp.Compare(a.ID, b.ID) })
 	return news, nil
 }
 
-// forget drops the ids that no look back can meet again.
-func (f *Follower) forget() {
-	var oldest time.Time
-	for _, at := range f.newest {
-		if oldest.IsZero() || at.Before(oldest) {
-			oldest = at
+func (f *Follower) next(ctx context.Context, projectID string) ([]Event, error) {
+	was := f.projects[projectID]
+	is := followed{newest: was.newest, told: map[string]time.Time{}}
+	since := f.since
+	if back := was.newest.Add(-overlap); back.After(since) {
+		since = back
+	}
+	var news []Event
+	for after := ""; ; {
+		page, err := f.reader.EventsAfter(ctx, projectID, since, after, everyEvents)
+		if err != nil {
+			return nil, err
+		}
+		for _, e := range page {
+			if _, ok := was.told[e.ID]; !ok {
+				news = append(news, e)
+			}
+			is.told[e.ID], after = e.At, e.ID
+			if e.At.After(is.newest) {
+				is.newest = e.At
+			}
+		}
+		if len(page) < everyEvents {
+			break
 		}
 	}
-	for id, at := range f.told {
-		if at.Before(oldest.Add(-2 * overlap)) {
-			delete(f.told, id)
+	for id, at := range is.told {
+		if at.Before(is.newest.Add(-2 * overlap)) { // no look back meets it again
+			delete(is.told, id)
 		}
 	}
+	f.projects[projectID] = is
+	return news, nil
 }

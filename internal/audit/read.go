@@ -8,7 +8,7 @@ import (
 
 // MaxLooked is how many events one Query looks at, at most, for something that
 // no index knows of.
-const MaxLooked = 5_000
+const MaxLooked = 2_000
 
 // Query says which events to read. What is "" or zero is not asked for.
 //
@@ -83,7 +83,7 @@ type Reader interface {
 	// with this id, the oldest first; the zero time and "" are before the first.
 	EventsAfter(ctx context.Context, projectID string, since time.Time, after string, limit int) ([]Event, error)
 	// RefusalCauses groups the newest refusals of a project since a moment, at most
-	// MaxLooked, the most frequent cause first.
+	// 2,000, the most frequent cause first.
 	RefusalCauses(ctx context.Context, projectID string, since time.Time, limit int) ([]Cause, error)
 	// CountEvents counts what a measure is about in [since, until).
 	CountEvents(ctx context.Context, projectID string, m Measure, since, until time.Time) (int, error)

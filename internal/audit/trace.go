@@ -352,7 +352,7 @@ func (t teller) failed(s Stage) (Step, bool) {
 	}
 	switch why.compare {
 	case withRedirects:
-		step.Registered = t.known.RedirectURIs
+		step.Registered = nearest(t.attempt.Asked, t.known.RedirectURIs)
 	case withGranted:
 		step.Registered = []string{t.attempt.RedirectURI}
 	case withResources:

@@ -222,7 +222,7 @@ func (k *rigKeyRows) Keys(context.Context, string) ([]signing.Key, error) {
 	return append([]signing.Key(nil), k.rows...), nil
 }
 
-func (k *rigKeyRows) AddKey(_ context.Context, row signing.Key, _ time.Time) error {
+func (k *rigKeyRows) AddKey(_ context.Context, row signing.Key, _ time.Time, _ audit.Event) error {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.rows = append(k.rows, row)

@@ -150,11 +150,12 @@ func checkTyped(p *project.Project, c, before Client) error {
 	for _, list := range [][2][]string{{redirects, before.Metadata.RedirectURIs}, {signedOut, before.Metadata.PostLogoutRedirectURIs}} {
 		for i, uri := range list[0] {
 			if slices.Contains(list[0][:i], uri) {
-				return project.Problem(fmt.Sprintf("%s is there already", uri))
+				return project.Problem(fmt.Sprintf("the address %s is there already", uri))
 			}
 			var refusal *Error
 			if err := checkRedirectURI(p, uri); errors.As(err, &refusal) && !slices.Contains(list[1], uri) {
-				return project.Problem(fmt.Sprintf("%s: %s", uri, refusal.Description))
+				// A Problem's semicolon would begin another one.
+				return project.Problem(fmt.Sprintf("the address %s: %s", uri, strings.ReplaceAll(refusal.Description, "; ", ", ")))
 			}
 		}
 	}

@@ -32,7 +32,9 @@ func (s *Server) recordRefusal(ctx context.Context, e audit.Event) error {
 
 // KeepRefusal keeps the event of a refusal that somebody can cause at will, inside
 // the same limits.
-func (s *Server) KeepRefusal(ctx context.Context, e audit.Event) error { return s.recordRefusal(ctx, e) }
+func (s *Server) KeepRefusal(ctx context.Context, e audit.Event) error {
+	return s.recordRefusal(ctx, e)
+}
 
 // refuseAttempt keeps the refusal of an authorization request inside those limits.
 func (s *Server) refuseAttempt(ctx context.Context, a audit.Attempt, e audit.Event) error {

@@ -225,12 +225,6 @@ func TestTraceOfRefusal(t *testing.T) {
 				b.Submit(t, page, "code", url.Values{"code": {"000000"}})
 				return w.newest(t).Attempt.Code
 			}, "ok ok ok FAIL - - -", "Waiting at sign-in", "typed wrong", "", "", audit.PersonsTurn},
-			{"a link of another browser, decided", func(t *testing.T) string {
-				b := w.Browser(t)
-				page := b.SignIn(t, b.Authorize(t, request(w.public.ID)), "fay@example.test")
-				b.Submit(t, page, "action", url.Values{"action": {"deny"}})
-				return w.newest(t).Attempt.Code
-			}, "ok ok ok ok FAIL - -", "Person chose Deny", "Deny", "", "", ""},
 		} {
 			t.Run(row.name, func(t *testing.T) {
 				w.Clock.Advance(time.Minute)
@@ -254,8 +248,24 @@ func TestTraceOfRefusal(t *testing.T) {
 				}
 			})
 		}
+		// A page about an attempt has the attempt's code, not its own request's.
+		t.Run("a page that was decided elsewhere", func(t *testing.T) {
+			w.Clock.Advance(time.Minute)
+			b := w.Browser(t)
+			page := b.SignIn(t, b.Authorize(t, request(w.public.ID)), "fay@example.test")
+			begun := w.newest(t).Attempt.Code
+			w.Clock.Advance(time.Second)
+			b.Allow(t, b.Authorize(t, request(w.public.ID)))
+			if code := codeOn(t, b.Submit(t, page, "action", url.Values{"action": {"allow"}})); code != begun {
+				t.Errorf("the page has the code %s, the attempt %s", code, begun)
+			}
+			if tr := w.trace(t, begun); marks(tr) != "ok ok ok ok - - -" {
+				t.Errorf("%s: %+v", marks(tr), tr.Steps)
+			}
+		})
 		// Tokens that come after all end the story well.
 		t.Run("a verifier, then the right one", func(t *testing.T) {
+			w.Clock.Advance(time.Minute)
 			code := allowed(t)
 			w.token(t, w.public, redeem(code, "code_verifier", strings.Repeat("x", 43)))
 			w.Clock.Advance(time.Second)

@@ -13,7 +13,7 @@ import (
 
 // An address stands in every token that names it, and in the memory of every
 // client, so the access that was given under it ends with it. What people
-// decided stays: docs/decisions/0010.
+// decided stays: docs/decisions/0014.
 
 // Impact is what a new address ends, before it is done: Access counts it, Apps
 // names those that have to be connected again.

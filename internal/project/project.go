@@ -127,19 +127,19 @@ func (s Settings) Check() []string {
 	var problems []string
 	bound := func(name string, v, low, high int) {
 		if v < low || v > high {
-			problems = append(problems, fmt.Sprintf("%s is %d seconds; choose %d to %d", name, v, low, high))
+			problems = append(problems, fmt.Sprintf("%s is %s; choose %s to %s", name, Span(v), Span(low), Span(high)))
 		}
 	}
 	l := s.Lifetimes
-	bound("lifetimes.code", l.Code, 10, 600)
-	bound("lifetimes.access_token", l.AccessToken, 60, 86400)
-	bound("lifetimes.lone_access_token", l.LoneAccessToken, 60, 86400)
-	bound("lifetimes.refresh_idle", l.RefreshIdle, 300, 365*86400)
-	bound("lifetimes.refresh_absolute", l.RefreshAbsolute, 300, 730*86400)
-	bound("lifetimes.replay_window", l.ReplayWindow, 0, 300)
-	bound("lifetimes.email_code", l.EmailCode, 60, 1800)
-	bound("lifetimes.session_idle", l.SessionIdle, 300, 30*86400)
-	bound("lifetimes.session_absolute", l.SessionAbsolute, 300, 90*86400)
+	bound("code-lifetime", l.Code, 10, 600)
+	bound("access-token-lifetime", l.AccessToken, 60, 86400)
+	bound("lone-access-token-lifetime", l.LoneAccessToken, 60, 86400)
+	bound("refresh-idle", l.RefreshIdle, 300, 365*86400)
+	bound("refresh-absolute", l.RefreshAbsolute, 300, 730*86400)
+	bound("replay-window", l.ReplayWindow, 0, 300)
+	bound("email-code-lifetime", l.EmailCode, 60, 1800)
+	bound("session-idle", l.SessionIdle, 300, 30*86400)
+	bound("session-absolute", l.SessionAbsolute, 300, 90*86400)
 	for _, port := range s.DocumentPorts {
 		if port < 1 || port > 65535 {
 			problems = append(problems, fmt.Sprintf("document_ports has %d; choose 1 to 65535", port))
@@ -147,7 +147,7 @@ func (s Settings) Check() []string {
 	}
 	for _, scheme := range s.PrivateUseSchemes {
 		if !privateScheme(scheme) {
-			problems = append(problems, fmt.Sprintf("private_use_schemes has %q; use a lower-case scheme of letters, digits, '.', '+' and '-', other than http, https, javascript, data and file", scheme))
+			problems = append(problems, fmt.Sprintf("private-use-schemes has %q; use a lower-case scheme of letters, digits, '.', '+' and '-', other than http, https, javascript, data and file", scheme))
 		}
 	}
 	return problems
@@ -226,6 +226,14 @@ func ResourceKey(uri string) string { return strings.TrimSuffix(uri, "/") }
 func (r Resource) Is(uri string) bool {
 	key := ResourceKey(uri)
 	return ResourceKey(r.URI) == key || slices.ContainsFunc(r.Aliases, func(a string) bool { return ResourceKey(a) == key })
+}
+
+// WithoutScope is r without one of its scopes.
+func (r Resource) WithoutScope(name string) Resource {
+	is := func(s string) bool { return s == name }
+	r.Scopes = slices.DeleteFunc(slices.Clone(r.Scopes), is)
+	r.DefaultScopes = slices.DeleteFunc(slices.Clone(r.DefaultScopes), is)
+	return r
 }
 
 // URIs are the resource's own URI and, behind it, its aliases.

@@ -154,9 +154,9 @@ func TestSettingsCheck(t *testing.T) {
 	if !strings.Contains(problems, "document_ports has 0;") || !strings.Contains(problems, "document_ports has 65561;") || strings.Contains(problems, "8443") {
 		t.Errorf("ports in:\n%s", problems)
 	}
-	for _, name := range []string{"code", "access_token", "lone_access_token", "refresh_idle", "refresh_absolute", "replay_window", "email_code", "session_idle", "session_absolute"} {
-		if !strings.Contains(problems, "lifetimes."+name+" is ") {
-			t.Errorf("lifetimes.%s is not named in:\n%s", name, problems)
+	for _, name := range []string{"code-lifetime", "access-token-lifetime", "lone-access-token-lifetime", "refresh-idle", "refresh-absolute", "replay-window", "email-code-lifetime", "session-idle", "session-absolute"} {
+		if !strings.Contains("\n"+problems, "\n"+name+" is ") {
+			t.Errorf("%s is not named in:\n%s", name, problems)
 		}
 	}
 	for _, scheme := range []string{"Cursor", "javascript", "data", "https", "1password", "", "a b", "blob"} {

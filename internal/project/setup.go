@@ -13,8 +13,8 @@ import (
 	"github.com/postern-id/postern/internal/secret"
 )
 
-// Problem is what an operator asked for and cannot have: one sentence, which
-// begins in the middle and has no full stop.
+// Problem is what an operator asked for and cannot have: one sentence, or one a
+// line, which begins in the middle and has no full stop.
 type Problem string
 
 func (p Problem) Error() string { return string(p) }
@@ -30,6 +30,8 @@ type SetupStore interface {
 	// SaveSettings replaces name and settings of a project if its change counter
 	// still is change, or returns ErrConflict.
 	SaveSettings(ctx context.Context, projectID string, change int64, name string, s Settings, e audit.Event) error
+	// SetProjectSecret replaces the secret of a project.
+	SetProjectSecret(ctx context.Context, projectID, secretID string, hash []byte, e audit.Event) error
 	// SaveLogo keeps a project's logo, a PNG; nil takes it away.
 	SaveLogo(ctx context.Context, projectID string, png []byte, e audit.Event) error
 	// AddResource keeps a resource server, or replaces the one with the same URI,
@@ -77,6 +79,9 @@ func (s *Setup) Create(ctx context.Context, n New) (*Project, secret.Secret, err
 	if strings.TrimSpace(n.Name) == "" {
 		return nil, secret.Secret{}, Problem("a project needs a name")
 	}
+	if checkName(strings.TrimSpace(n.Name)) != nil {
+		return nil, secret.Secret{}, Problem(fmt.Sprintf("the name of a project has at most %d characters, which can be read, on one line", maxName))
+	}
 	if err := CheckIssuer(n.Issuer); err != nil {
 		return nil, secret.Secret{}, Problem(err.Error())
 	}
@@ -91,7 +96,7 @@ func (s *Setup) Create(ctx context.Context, n New) (*Project, secret.Secret, err
 		settings = *n.Settings
 	}
 	if problems := settings.Check(); len(problems) > 0 {
-		return nil, secret.Secret{}, Problem(strings.Join(problems, "; "))
+		return nil, secret.Secret{}, Problem(strings.Join(problems, "\n"))
 	}
 	now, env := s.now(), string(n.Environment)
 	key := secret.New(secret.ProjectSecret, now)
@@ -145,7 +150,7 @@ func (s *Setup) Change(ctx context.Context, id string, edit func(p *Project) err
 			return nil, err
 		}
 		if problems := p.Settings.Check(); len(problems) > 0 {
-			return nil, Problem(strings.Join(problems, "; "))
+			return nil, Problem(strings.Join(problems, "\n"))
 		}
 		err = s.store.SaveSettings(ctx, p.ID, p.Change, p.Name, p.Settings, s.event(p.ID, audit.ProjectChanged, p.ID))
 		if !errors.Is(err, ErrConflict) {
@@ -153,6 +158,27 @@ func (s *Setup) Change(ctx context.Context, id string, edit func(p *Project) err
 		}
 	}
 	return nil, ErrConflict
+}
+
+// RotateSecret gives a project a new secret, which is returned once. The old one
+// stops at once.
+func (s *Setup) RotateSecret(ctx context.Context, p *Project) (secret.Secret, error) {
+	key := secret.New(secret.ProjectSecret, s.now())
+	return key, s.store.SetProjectSecret(ctx, p.ID, key.ID, key.Hash[:], s.event(p.ID, audit.ProjectRotated, p.ID))
+}
+
+// RotateResourceSecret gives a resource server a secret with which it may
+// introspect tokens for it, returned once. One that it had stops at once.
+func (s *Setup) RotateResourceSecret(ctx context.Context, p *Project, uri string) (Resource, secret.Secret, error) {
+	r, err := p.movable(uri)
+	if err != nil {
+		return Resource{}, secret.Secret{}, err
+	}
+	r, key, err := s.AddResource(ctx, p, r, nil, true)
+	if err != nil {
+		return Resource{}, secret.Secret{}, err
+	}
+	return r, *key, nil
 }
 
 // SetLogo gives a project the logo of a picture file, drawn anew within the
@@ -179,6 +205,9 @@ func (s *Setup) AddResource(ctx context.Context, p *Project, r Resource, scopes 
 		return Resource{}, nil, Problem(err.Error())
 	}
 	for _, sc := range scopes {
+		if !plain(sc.Description, maxSentence) || !plain(sc.Detail, maxSentence) {
+			return Resource{}, nil, Problem(fmt.Sprintf("the sentence and the detail of the scope %q have at most %d characters each, which can be read, on one line", sc.Name, maxSentence))
+		}
 		if !ValidScope(sc.Name) {
 			return Resource{}, nil, Problem(fmt.Sprintf("scope %q must be printable ASCII without space, quote or backslash", sc.Name))
 		}
@@ -194,6 +223,15 @@ func (s *Setup) AddResource(ctx context.Context, p *Project, r Resource, scopes 
 	}
 	if r.Name == "" {
 		r.Name = IssuerHost(r.URI)
+	}
+	if checkName(r.Name) != nil {
+		return Resource{}, nil, Problem(fmt.Sprintf("the name of a resource server has at most %d characters, which can be read, on one line", maxName))
+	}
+	if r.AccessToken != 0 && (r.AccessToken < 60 || r.AccessToken > 86400) {
+		return Resource{}, nil, Problem(fmt.Sprintf("the access token lifetime is %s; choose 1m to 1d", Span(r.AccessToken)))
+	}
+	if r.Profile != RFC9068 && r.Profile != Compatible {
+		return Resource{}, nil, Problem(fmt.Sprintf("the profile is %q; use %s or %s", r.Profile, RFC9068, Compatible))
 	}
 	for _, sc := range scopes {
 		if !slices.Contains(r.Scopes, sc.Name) {

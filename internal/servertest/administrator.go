@@ -3,8 +3,12 @@ package servertest
 import (
 	"net/http"
 	"net/url"
+	"regexp"
+	"strings"
 	"testing"
 	"time"
+
+	"github.com/pquerna/otp/totp"
 
 	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/identity"
@@ -57,4 +61,42 @@ func (s *Server) Administrator(t testing.TB) *Browser {
 	// The name that package admin gives it on plain http.
 	b.Client.Jar.SetCookies(deployment, []*http.Cookie{{Name: "postern-dashboard", Value: cookie.Text, Path: "/"}})
 	return b
+}
+
+// AdministratorPassword is the password that Claim gives.
+const AdministratorPassword = "correct horse battery"
+
+var totpSecret = regexp.MustCompile(`id="totp-secret">([A-Z2-7 ]+)<`)
+
+// TOTPSecret is the secret that a page of the dashboard tells the authenticator
+// app.
+func (p Page) TOTPSecret(t testing.TB) string {
+	t.Helper()
+	m := totpSecret.FindStringSubmatch(p.Body)
+	if m == nil {
+		t.Fatalf("the page %s (%d) shows no secret:\n%s", p.URL, p.Status, p.Body)
+	}
+	return strings.ReplaceAll(m[1], " ", "")
+}
+
+// Claim goes through the pages of a one-time link, given by its secret, with a
+// password and an authenticator app whose clock shows at. It returns the
+// authenticator's secret.
+func (b *Browser) Claim(t testing.TB, link, email string, at time.Time) string {
+	t.Helper()
+	p := b.Submit(t, b.Get(t, "/dashboard/setup"), "link", url.Values{"link": {link}})
+	key := p.TOTPSecret(t)
+	code, err := totp.GenerateCode(key, at)
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer := url.Values{"password": {AdministratorPassword}, "code": {code}}
+	if strings.Contains(p.Body, `name="email"`) { // an invitation has it already
+		answer.Set("email", email)
+	}
+	p = b.Submit(t, p, "password", answer)
+	if p.Status != http.StatusOK || strings.HasPrefix(p.URL.Path, "/dashboard/setup") {
+		t.Fatalf("after the one-time link: %d at %s\n%s", p.Status, p.URL, p.Body)
+	}
+	return key
 }

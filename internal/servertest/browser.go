@@ -161,6 +161,27 @@ func (p Page) Answer(t testing.TB) *url.URL {
 	return u
 }
 
+// Text is what the page says, without its markup.
+func (p Page) Text() string {
+	return html.UnescapeString(anyTag.ReplaceAllString(p.Body, ""))
+}
+
+// Link is the address of the first link that says words.
+func (p Page) Link(t testing.TB, words string) string {
+	t.Helper()
+	for _, m := range linkTag.FindAllStringSubmatch(p.Body, -1) {
+		if strings.TrimSpace(anyTag.ReplaceAllString(m[2], "")) == words {
+			to, err := p.URL.Parse(html.UnescapeString(m[1]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return to.String()
+		}
+	}
+	t.Fatalf("the page %s (%d) has no link %q:\n%s", p.URL, p.Status, words, p.Body)
+	return ""
+}
+
 // aForm is one form of a page.
 type aForm struct {
 	action string
@@ -169,6 +190,8 @@ type aForm struct {
 }
 
 var (
+	anyTag    = regexp.MustCompile(`<[^>]+>`)
+	linkTag   = regexp.MustCompile(`(?s)<a [^>]*href="([^"]*)"[^>]*>(.*?)</a>`)
 	formTag   = regexp.MustCompile(`(?s)<form([^>]*)>(.*?)</form>`)
 	inputTag  = regexp.MustCompile(`(?s)<input([^>]*)>`)
 	attribute = regexp.MustCompile(`([a-z-]+)(?:="([^"]*)")?`)

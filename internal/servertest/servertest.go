@@ -47,6 +47,7 @@ type Config struct {
 	Proxies  []netip.Prefix
 	Dev      *server.Dev
 	Poll     time.Duration // as in server.Config
+	Empty    bool          // no project yet
 	Beside   *Server       // another server on PostgreSQL, whose database and clock this one shares
 }
 
@@ -115,7 +116,7 @@ func New(t testing.TB, c Config) *Server {
 	}
 	if c.Beside != nil {
 		s.Project, s.Secret = c.Beside.Project, c.Beside.Secret
-	} else {
+	} else if !c.Empty {
 		s.create(ctx, t, c)
 	}
 	s.Server, err = server.Open(ctx, server.Config{

@@ -51,7 +51,7 @@ func newTOTP(key, deployment, email string) (TOTP, error) {
 		t.Secret += key[i:min(i+4, len(key))] + " "
 	}
 	t.Secret = strings.TrimSpace(t.Secret)
-	code, err := qr.Encode(t.URI, qr.M, qr.Auto)
+	code, err := qr.Encode(t.URI, qr.L, qr.Auto)
 	if err != nil {
 		return TOTP{}, fmt.Errorf("signin: draw QR code: %w", err)
 	}

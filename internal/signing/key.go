@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/go-jose/go-jose/v4"
+
+	"github.com/postern-id/postern/internal/audit"
 )
 
 // Algorithm is a JWS algorithm (RFC 7518 §3.1). A key has one and is used for
@@ -57,8 +59,8 @@ type Store interface {
 	// algorithm and generation exists, change nothing and return ErrConflict.
 	// Set RetireAt of the earlier generations to previousRetireAt where it is
 	// zero or later. Delete keys of the project whose RetireAt is set and not
-	// after k.CreatedAt. Raise the project's change counter.
-	AddKey(ctx context.Context, k Key, previousRetireAt time.Time) error
+	// after k.CreatedAt. Raise the project's change counter. Keep the event.
+	AddKey(ctx context.Context, k Key, previousRetireAt time.Time, e audit.Event) error
 }
 
 // newKey makes the key of one generation. An RSA key takes a good part of a

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"github.com/postern-id/postern/internal/audit"
 )
 
 // KeySetMaxAge is how long others may keep a key set before they ask again. A
@@ -110,7 +112,7 @@ func (k *Keys) Ensure(ctx context.Context, projectID string, alg Algorithm) erro
 		if err != nil {
 			return err
 		}
-		err = k.config.Store.AddKey(ctx, first, now)
+		err = k.config.Store.AddKey(ctx, first, now, audit.Origin{}.Event(projectID, now, audit.KeyCreated, first.ID))
 		if err != nil && !errors.Is(err, ErrConflict) {
 			return fmt.Errorf("signing: add key: %w", err)
 		}
@@ -118,12 +120,13 @@ func (k *Keys) Ensure(ctx context.Context, projectID string, alg Algorithm) erro
 	return k.Reload(ctx, projectID)
 }
 
-// Rotate makes the next key of a project and algorithm. It is published at
-// once and signs after lead, or after Config.Lead where lead is zero; lead is
-// at least KeySetMaxAge. The keys before it stay published until the last
-// token signed with them has ended. ErrConflict means that somebody else
-// rotated at the same moment, ErrNoKey that there is no first key yet.
-func (k *Keys) Rotate(ctx context.Context, projectID string, alg Algorithm, lead time.Duration) (Key, error) {
+// Rotate makes the next key of a project and algorithm for by, who asked for it;
+// the zero Origin is the server itself. The key is published at once and signs
+// after lead, or after Config.Lead where lead is zero; lead is at least
+// KeySetMaxAge. The keys before it stay published until the last token signed
+// with them has ended. ErrConflict means that somebody else rotated at the same
+// moment, ErrNoKey that there is no first key yet.
+func (k *Keys) Rotate(ctx context.Context, by audit.Origin, projectID string, alg Algorithm, lead time.Duration) (Key, error) {
 	if lead == 0 {
 		lead = k.config.Lead
 	}
@@ -144,7 +147,7 @@ func (k *Keys) Rotate(ctx context.Context, projectID string, alg Algorithm, lead
 	}
 	// A server whose clock is behind signs with the old key a little longer.
 	retireAt := next.NotBefore.Add(k.config.MaxTokenLife + KeySetMaxAge)
-	if err := k.config.Store.AddKey(ctx, next, retireAt); err != nil {
+	if err := k.config.Store.AddKey(ctx, next, retireAt, by.Event(projectID, now, audit.KeyRotated, next.ID)); err != nil {
 		return Key{}, fmt.Errorf("signing: add key: %w", err)
 	}
 	return next, k.Reload(ctx, projectID)
@@ -163,7 +166,7 @@ func (k *Keys) RotateDue(ctx context.Context, projectID string) error {
 		if last.Generation == 0 || k.config.Now().Before(due) {
 			continue
 		}
-		if _, err := k.Rotate(ctx, projectID, alg, 0); err != nil && !errors.Is(err, ErrConflict) {
+		if _, err := k.Rotate(ctx, audit.Origin{}, projectID, alg, 0); err != nil && !errors.Is(err, ErrConflict) {
 			return err
 		}
 	}

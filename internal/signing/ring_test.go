@@ -23,6 +23,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/signing"
 )
 
@@ -44,7 +45,7 @@ func (m *memory) Keys(_ context.Context, projectID string) ([]signing.Key, error
 	return out, nil
 }
 
-func (m *memory) AddKey(_ context.Context, k signing.Key, previousRetireAt time.Time) error {
+func (m *memory) AddKey(_ context.Context, k signing.Key, previousRetireAt time.Time, _ audit.Event) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for i, old := range m.keys {
@@ -444,7 +445,7 @@ func TestRotationRefusesNoToken(t *testing.T) {
 	for minute := range 60 * 72 {
 		b.now = b.now.Add(time.Minute)
 		if minute%(60*6) == 0 {
-			if _, err := b.Rotate(t.Context(), project, signing.ES256, signing.KeySetMaxAge); err != nil {
+			if _, err := b.Rotate(t.Context(), audit.Origin{}, project, signing.ES256, signing.KeySetMaxAge); err != nil {
 				t.Fatal(err)
 			}
 		} else if minute%(60*6) == 1 {
@@ -494,7 +495,7 @@ func TestRotationRefusesNoToken(t *testing.T) {
 	if got := kids(t, ring); len(got) != 1 {
 		t.Errorf("%d keys published after all but the last retired, want 1", len(got))
 	}
-	if _, err := b.Rotate(t.Context(), project, signing.ES256, 0); err != nil {
+	if _, err := b.Rotate(t.Context(), audit.Origin{}, project, signing.ES256, 0); err != nil {
 		t.Fatal(err)
 	}
 	if len(b.store.keys) != 2 {
@@ -504,7 +505,7 @@ func TestRotationRefusesNoToken(t *testing.T) {
 
 func TestTheSetWithoutARetiredKeyHasAnotherTag(t *testing.T) {
 	b := newBench(t, signing.ES256)
-	if _, err := b.Rotate(t.Context(), project, signing.ES256, 0); err != nil {
+	if _, err := b.Rotate(t.Context(), audit.Origin{}, project, signing.ES256, 0); err != nil {
 		t.Fatal(err)
 	}
 	ring := b.ring(t)
@@ -518,7 +519,7 @@ func TestTheSetWithoutARetiredKeyHasAnotherTag(t *testing.T) {
 func TestNextKeyIsPublishedBeforeItSigns(t *testing.T) {
 	b := newBench(t, signing.ES256)
 	ring := b.ring(t)
-	next, err := b.Rotate(t.Context(), project, signing.ES256, 0)
+	next, err := b.Rotate(t.Context(), audit.Origin{}, project, signing.ES256, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -544,11 +545,11 @@ func TestNextKeyIsPublishedBeforeItSigns(t *testing.T) {
 
 func TestAHurriedRotationOvertakesAWaitingOne(t *testing.T) {
 	b := newBench(t, signing.ES256)
-	waiting, err := b.Rotate(t.Context(), project, signing.ES256, 0)
+	waiting, err := b.Rotate(t.Context(), audit.Origin{}, project, signing.ES256, 0)
 	if err != nil {
 		t.Fatal(err)
 	}
-	hurried, err := b.Rotate(t.Context(), project, signing.ES256, signing.KeySetMaxAge)
+	hurried, err := b.Rotate(t.Context(), audit.Origin{}, project, signing.ES256, signing.KeySetMaxAge)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -563,13 +564,13 @@ func TestAHurriedRotationOvertakesAWaitingOne(t *testing.T) {
 
 func TestRotateRefuses(t *testing.T) {
 	b := newBench(t)
-	if _, err := b.Rotate(t.Context(), project, signing.ES256, 0); !errors.Is(err, signing.ErrNoKey) {
+	if _, err := b.Rotate(t.Context(), audit.Origin{}, project, signing.ES256, 0); !errors.Is(err, signing.ErrNoKey) {
 		t.Errorf("without a first key: %v, want ErrNoKey", err)
 	}
 	if err := b.Ensure(t.Context(), project, signing.ES256); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := b.Rotate(t.Context(), project, signing.ES256, signing.KeySetMaxAge-1); err == nil {
+	if _, err := b.Rotate(t.Context(), audit.Origin{}, project, signing.ES256, signing.KeySetMaxAge-1); err == nil {
 		t.Error("a key may sign before others can have seen it")
 	}
 	if err := b.Ensure(t.Context(), project, "HS256"); err == nil {

@@ -283,8 +283,8 @@ func TestCeremonyIsTakenOnce(t *testing.T) {
 	})
 }
 
-// A reset ends sessions and ways; its link gives the same administrator new
-// ones. Who was removed is signed out.
+// A reset ends sessions and ways; its link gives the same administrator a new
+// one, once. Who was removed is signed out.
 func TestResetAndRemoveSignOut(t *testing.T) {
 	t.Parallel()
 	eachBackend(t, func(t *testing.T, db *store.DB) {
@@ -311,7 +311,11 @@ func TestResetAndRemoveSignOut(t *testing.T) {
 		if open() != 0 || found.Passkeys != 0 || found.Password {
 			t.Errorf("after a reset: %d sessions, %+v", open(), found)
 		}
-		must(t, o.acceptAs(reset.ID, who))
+		var all []func() error
+		for range 20 {
+			all = append(all, func() error { return o.acceptAs(reset.ID, who) })
+		}
+		together(t, identity.ErrNotFound, all...)
 		if found, err = o.by.Find(ctx, "ada@example.test"); err != nil || found.ID != who.ID || found.Passkeys != 1 || open() != 1 || o.count() != 1 {
 			t.Errorf("after its link: %+v, %v, %d sessions", found, err, open())
 		}

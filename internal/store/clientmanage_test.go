@@ -153,7 +153,10 @@ func TestBlockClient(t *testing.T) {
 			}
 		}
 		for name, err := range map[string]error{
-			"block":   func() error { _, err := db.BlockClient(t.Context(), w.project.ID, "x", w.event(audit.ClientBlocked)); return err }(),
+			"block": func() error {
+				_, err := db.BlockClient(t.Context(), w.project.ID, "x", w.event(audit.ClientBlocked))
+				return err
+			}(),
 			"unblock": db.UnblockClient(t.Context(), w.project.ID, "x", w.event(audit.ClientUnblocked)),
 		} {
 			if !errors.Is(err, oauth.ErrNotFound) {

@@ -54,10 +54,10 @@ const afterAll = "~"
 
 // An index holds some of a project's events in order.
 type index struct {
+	// events reads, of the newest in bounds, those that a query asks for.
+	events func(looked, limit int32) ([]db.Event, error)
 	// lookBack returns the id of the event that many before the newest in bounds.
 	lookBack func(looked int32) (string, error)
-	// events reads those in bounds that a query asks for, the newest first.
-	events func(oldest string, limit int32) ([]db.Event, error)
 	// asks says that the query has a condition that the index does not know of.
 	asks bool
 }
@@ -65,7 +65,7 @@ type index struct {
 // looked is what a look through an index found.
 type looked struct {
 	events []db.Event // one more than were asked for, where there are more
-	oldest string     // where it stopped, "" at the index's end
+	oldest string     // where it stopped, "" when it did not
 }
 
 // Events reads a page of the trail; see audit.Query.
@@ -84,7 +84,7 @@ func (d *DB) Events(ctx context.Context, q audit.Query) (audit.Page, error) {
 	var looks []looked
 	indexes := d.indexes(ctx, q, before, oldest)
 	for _, i := range indexes {
-		l, err := i.look(oldest, limit, audit.MaxLooked/len(indexes))
+		l, err := i.look(limit, audit.MaxLooked/len(indexes))
 		switch {
 		case impossibleText(err):
 			return audit.Page{}, nil // of no event
@@ -97,21 +97,20 @@ func (d *DB) Events(ctx context.Context, q audit.Query) (audit.Page, error) {
 }
 
 // look reads one event more than limit, so that the caller knows whether there
-// are more.
-func (i index) look(oldest string, limit, most int) (looked, error) {
-	var l looked
-	if i.asks {
-		stop, err := i.lookBack(int32(most - 1))
-		switch {
-		case err == nil:
-			l.oldest, oldest = stop, stop
-		case !errors.Is(err, sql.ErrNoRows):
-			return l, err
-		}
+// are more, and looks at no more than most for them.
+func (i index) look(limit, most int) (looked, error) {
+	if !i.asks {
+		most = limit + 1
 	}
-	var err error
-	l.events, err = i.events(oldest, int32(limit)+1)
-	return l, err
+	events, err := i.events(int32(most), int32(limit)+1)
+	if err != nil || !i.asks || len(events) > limit {
+		return looked{events: events}, err
+	}
+	stop, err := i.lookBack(int32(most - 1))
+	if errors.Is(err, sql.ErrNoRows) {
+		return looked{events: events}, nil
+	}
+	return looked{events, stop}, err
 }
 
 // indexes are those that hold the events of a query together, the narrowest
@@ -127,9 +126,9 @@ func (d *DB) indexes(ctx context.Context, q audit.Query, before, oldest string) 
 			lookBack: func(n int32) (string, error) {
 				return d.read.LookBackBySubject(ctx, db.LookBackBySubjectParams{ProjectID: id, Subject: q.Subject, Before: before, Oldest: oldest, Looked: n})
 			},
-			events: func(oldest string, limit int32) ([]db.Event, error) {
+			events: func(n, limit int32) ([]db.Event, error) {
 				return d.read.EventsBySubject(ctx, db.EventsBySubjectParams{
-					ProjectID: id, Subject: q.Subject, Before: before, Oldest: oldest, MaxRows: limit,
+					ProjectID: id, Subject: q.Subject, Before: before, Oldest: oldest, Looked: n, MaxRows: limit,
 					Kinds: kinds(q), ClientID: q.ClientID, Actor: q.Actor, Object: q.Object, RefusedOnly: q.RefusedOnly,
 				})
 			},
@@ -140,9 +139,9 @@ func (d *DB) indexes(ctx context.Context, q audit.Query, before, oldest string) 
 			lookBack: func(n int32) (string, error) {
 				return d.read.LookBackByRefused(ctx, db.LookBackByRefusedParams{ProjectID: id, Before: before, Oldest: oldest, Looked: n})
 			},
-			events: func(oldest string, limit int32) ([]db.Event, error) {
+			events: func(n, limit int32) ([]db.Event, error) {
 				return d.read.EventsByRefused(ctx, db.EventsByRefusedParams{
-					ProjectID: id, Before: before, Oldest: oldest, MaxRows: limit,
+					ProjectID: id, Before: before, Oldest: oldest, Looked: n, MaxRows: limit,
 					Kinds: kinds(q), ClientID: q.ClientID, Actor: q.Actor, Object: q.Object,
 				})
 			},
@@ -153,9 +152,9 @@ func (d *DB) indexes(ctx context.Context, q audit.Query, before, oldest string) 
 			lookBack: func(n int32) (string, error) {
 				return d.read.LookBackByClient(ctx, db.LookBackByClientParams{ProjectID: id, ClientID: q.ClientID, Before: before, Oldest: oldest, Looked: n})
 			},
-			events: func(oldest string, limit int32) ([]db.Event, error) {
+			events: func(n, limit int32) ([]db.Event, error) {
 				return d.read.EventsByClient(ctx, db.EventsByClientParams{
-					ProjectID: id, ClientID: q.ClientID, Before: before, Oldest: oldest, MaxRows: limit,
+					ProjectID: id, ClientID: q.ClientID, Before: before, Oldest: oldest, Looked: n, MaxRows: limit,
 					Kinds: kinds(q), Actor: q.Actor, Object: q.Object,
 				})
 			},
@@ -168,9 +167,9 @@ func (d *DB) indexes(ctx context.Context, q audit.Query, before, oldest string) 
 				lookBack: func(n int32) (string, error) {
 					return d.read.LookBackByKind(ctx, db.LookBackByKindParams{ProjectID: id, Kind: string(kind), Before: before, Oldest: oldest, Looked: n})
 				},
-				events: func(oldest string, limit int32) ([]db.Event, error) {
+				events: func(n, limit int32) ([]db.Event, error) {
 					return d.read.EventsByKind(ctx, db.EventsByKindParams{
-						ProjectID: id, Kind: string(kind), Before: before, Oldest: oldest, MaxRows: limit,
+						ProjectID: id, Kind: string(kind), Before: before, Oldest: oldest, Looked: n, MaxRows: limit,
 						Actor: q.Actor, Object: q.Object,
 					})
 				},
@@ -183,9 +182,9 @@ func (d *DB) indexes(ctx context.Context, q audit.Query, before, oldest string) 
 		lookBack: func(n int32) (string, error) {
 			return d.read.LookBackByProject(ctx, db.LookBackByProjectParams{ProjectID: id, Before: before, Oldest: oldest, Looked: n})
 		},
-		events: func(oldest string, limit int32) ([]db.Event, error) {
+		events: func(n, limit int32) ([]db.Event, error) {
 			return d.read.EventsByProject(ctx, db.EventsByProjectParams{
-				ProjectID: id, Before: before, Oldest: oldest, MaxRows: limit, Actor: q.Actor, Object: q.Object,
+				ProjectID: id, Before: before, Oldest: oldest, Looked: n, MaxRows: limit, Actor: q.Actor, Object: q.Object,
 			})
 		},
 	}}
@@ -252,10 +251,14 @@ func (d *DB) CountEvents(ctx context.Context, projectID string, m audit.Measure,
 	return total, nil
 }
 
+// refusalsLooked is how many refusals RefusalCauses looks at. They lie apart
+// among the other events, so each is a page to read.
+const refusalsLooked = 2_000
+
 // RefusalCauses groups refusals by what they have in common; see audit.Reader.
 func (d *DB) RefusalCauses(ctx context.Context, projectID string, since time.Time, limit int) ([]audit.Cause, error) {
 	rows, err := d.read.RefusalCauses(ctx, db.RefusalCausesParams{
-		ProjectID: projectID, Since: secret.FirstUUID(since), Looked: audit.MaxLooked, MaxRows: int32(limit),
+		ProjectID: projectID, Since: secret.FirstUUID(since), Looked: refusalsLooked, MaxRows: int32(limit),
 	})
 	if err != nil {
 		return nil, wrap("read refusals", err)

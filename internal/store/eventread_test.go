@@ -184,7 +184,7 @@ func TestEventsAreReadByIndex(t *testing.T) {
 		"EventsBySubject": "event_subject (project_id=? AND (subject,id)>(?,?) AND (subject,id)<(?,?))", "LookBackBySubject": "event_subject (project_id=? AND (subject,id)>(?,?) AND (subject,id)<(?,?))",
 		"RefusalCauses": "event_refused (project_id=? AND id>?)",
 		"EventsAfter":   "sqlite_autoindex_event_1 (project_id=? AND id>?)",
-		"CountEvents": "event_kind (project_id=? AND kind=? AND id>? AND id<?)", "CountRefusals": "event_refused (project_id=? AND id>? AND id<?)",
+		"CountEvents":   "event_kind (project_id=? AND kind=? AND id>? AND id<?)", "CountRefusals": "event_refused (project_id=? AND id>? AND id<?)",
 	} {
 		text := texts[name]
 		plan := strings.Join(rows(t, db, "EXPLAIN QUERY PLAN "+text, make([]any, strings.Count(text, "$"))...), "\n")

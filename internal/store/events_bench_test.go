@@ -30,19 +30,14 @@ func BenchmarkEvents(b *testing.B) {
 	}
 	for _, name := range []string{"SQLite", "PostgreSQL"} {
 		b.Run(name, func(b *testing.B) {
-			c, driver, source := store.Config{Now: time.Now}, "pgx", ""
+			c := store.Config{Now: time.Now}
 			if name == "SQLite" {
 				c.Path = sqliteCopy(b)
-				driver, source = "sqlite", "file:"+c.Path+"?_pragma=busy_timeout(60000)"
 			} else {
 				c.URL = postgresCopy(b)
-				source = c.URL
 			}
 			w := newWorld(b, open(b, c), "auth.example.com")
-			raw, err := sql.Open(driver, source)
-			must(b, err)
-			defer raw.Close()
-			pour(b, raw, w.project.ID, n, driver == "sqlite")
+			pour(b, openRaw(b, c), w.project.ID, n, name == "SQLite")
 			benchEvents(b, w, n)
 		})
 	}

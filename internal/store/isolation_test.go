@@ -27,7 +27,7 @@ func TestProjectsAreApart(t *testing.T) {
 		a, b := newWorld(t, db, "a.example.com"), newWorld(t, db, "b.example.com")
 		session := a.signIn("ada@example.test").Session
 		must(t, db.AddResource(t.Context(), a.project.ID, a.resource(notes), nil, a.event(audit.ResourceAdded)))
-		must(t, db.AddKey(t.Context(), signing.Key{ID: "key", ProjectID: a.project.ID, Algorithm: signing.ES256, Generation: 1, Public: []byte("{}"), Private: []byte{1}, CreatedAt: now}, now))
+		must(t, db.AddKey(t.Context(), signing.Key{ID: "key", ProjectID: a.project.ID, Algorithm: signing.ES256, Generation: 1, Public: []byte("{}"), Private: []byte{1}, CreatedAt: now}, now, a.event(audit.KeyCreated)))
 		document := a.newClient("document")
 		document.URL, document.Creation = "https://app.example.com/client.json", oauth.Document
 		_, err := db.SaveDocumentClient(t.Context(), document, []byte("a logo"), a.event(audit.ClientRegistered))
@@ -38,6 +38,8 @@ func TestProjectsAreApart(t *testing.T) {
 		flow := a.flow(now)
 		mail := a.emailCode(flow, "zoe@example.test", "123456", now)
 		must(t, db.CreateEmailCode(t.Context(), mail, generous, a.event(audit.CodeSent)))
+
+		a.begin(a.attempt("AAA-BBB-CCC", now))
 
 		look := func() []string { return everything(t, db, a.project.ID) }
 		before := look()
@@ -102,6 +104,14 @@ func TestProjectsAreApart(t *testing.T) {
 		must(t, db.ClearFlowEmail(ctx, id, flow.ID))
 		must(t, db.RevokeFamily(ctx, id, family.ID, now, other))
 		must(t, db.RevokeToken(ctx, id, "jti", now.Add(day), other))
+		must(t, db.CallAttempt(ctx, id, "AAA-BBB-CCC", now))
+		refused := other
+		refused.Attempt, refused.Refused = "AAA-BBB-CCC", true
+		must(t, db.RefuseToken(ctx, "", refused, nil))
+		b.begin(b.attempt("AAA-BBB-CCC", now.Add(time.Minute))) // the same code by chance
+		if all, _, err := db.FindAttempts(ctx, id, "AAA-BBB-CCC"); err != nil || len(all) != 1 || all[0].ClientID != b.client.ID {
+			t.Errorf("FindAttempts: %+v, %v", all, err)
+		}
 		if n, err := db.EndSessions(ctx, id, a.user.ID, other); n != 0 || err != nil {
 			t.Errorf("EndSessions: %d, %v", n, err)
 		}

@@ -167,6 +167,16 @@ func (d *DB) SaveSettings(ctx context.Context, projectID string, change int64, n
 	})
 }
 
+// SetProjectSecret replaces the secret of a project.
+func (d *DB) SetProjectSecret(ctx context.Context, projectID, secretID string, hash []byte, e audit.Event) error {
+	return d.changeProject(ctx, projectID, func(q *db.Queries) error {
+		if err := q.SetProjectSecret(ctx, db.SetProjectSecretParams{SecretID: secretID, SecretHash: hash, ProjectID: projectID}); err != nil {
+			return wrap("set project secret", err)
+		}
+		return record(ctx, q, e)
+	})
+}
+
 // AddResource keeps a resource server and what the policy document says of its
 // scopes. One that has the same URI keeps its id and its secret.
 func (d *DB) AddResource(ctx context.Context, projectID string, r project.Resource, scopes []project.Scope, e audit.Event) error {

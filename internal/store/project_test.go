@@ -335,7 +335,11 @@ func TestSigningKeys(t *testing.T) {
 		}
 		add := func(k signing.Key, previous time.Time) {
 			t.Helper()
-			must(t, db.AddKey(t.Context(), k, previous))
+			kind := audit.KeyRotated
+			if k.Generation == 1 {
+				kind = audit.KeyCreated
+			}
+			must(t, db.AddKey(t.Context(), k, previous, w.event(kind)))
 		}
 		if len(list()) != 0 {
 			t.Fatal("keys before the first")
@@ -347,10 +351,10 @@ func TestSigningKeys(t *testing.T) {
 		if diff := cmp.Diff(map[string]signing.Key{first.ID: first, other.ID: other}, list()); diff != "" {
 			t.Error(diff)
 		}
-		if err := db.AddKey(t.Context(), key(signing.ES256, 1, now), now); !errors.Is(err, signing.ErrConflict) {
+		if err := db.AddKey(t.Context(), key(signing.ES256, 1, now), now, w.event(audit.KeyCreated)); !errors.Is(err, signing.ErrConflict) {
 			t.Errorf("the same generation again: %v", err)
 		}
-		if err := db.AddKey(t.Context(), signing.Key{ProjectID: "project-test-x"}, now); err == nil {
+		if err := db.AddKey(t.Context(), signing.Key{ProjectID: "project-test-x"}, now, w.event(audit.KeyCreated)); err == nil {
 			t.Error("a key of no project")
 		}
 		if change := find(t, db, w.project.ID).Change; change != before+2 {
@@ -388,7 +392,7 @@ func TestOneFirstKey(t *testing.T) {
 				ID: fmt.Sprint("key", i), ProjectID: w.project.ID, Algorithm: signing.ES256, Generation: 1,
 				Public: []byte("{}"), Private: []byte{1}, CreatedAt: now, NotBefore: now,
 			}
-			if err := db.AddKey(t.Context(), k, time.Time{}); err == nil {
+			if err := db.AddKey(t.Context(), k, time.Time{}, w.event(audit.KeyCreated)); err == nil {
 				made.Add(1)
 			} else if !errors.Is(err, signing.ErrConflict) {
 				t.Error(err)

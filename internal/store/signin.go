@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"database/sql"
 	"errors"
@@ -79,6 +80,7 @@ func (d *DB) CreateEmailCode(ctx context.Context, c signin.EmailCode, limit sign
 		if err != nil {
 			return wrap("create code", err)
 		}
+		e.Object = c.ID
 		return record(ctx, q, e)
 	})
 }
@@ -142,9 +144,12 @@ func (d *DB) RedeemEmailCode(ctx context.Context, r signin.Redemption, e audit.E
 		done := e
 		if !out.Right {
 			done.Kind, done.Refused, done.Reason = audit.SignInRefused, true, reason
+			if done.Subject, err = userOfCode(ctx, q, r); err != nil {
+				return err
+			}
 			return record(ctx, q, done)
 		}
-		done.Subject = out.User.ID
+		done.Actor, done.Subject, done.Object = out.User.ID, out.User.ID, cmp.Or(out.Session.ID, out.Visitor.ID)
 		if out.Created {
 			made := done
 			made.Kind, made.Object = audit.UserCreated, out.User.ID
@@ -158,6 +163,23 @@ func (d *DB) RedeemEmailCode(ctx context.Context, r signin.Redemption, e audit.E
 		return signin.Outcome{}, err
 	}
 	return out, nil
+}
+
+// userOfCode is the id of the user to whose address a code was sent, "" where
+// there is none yet, and in a B2B project, where an address is several members'.
+func userOfCode(ctx context.Context, q *db.Queries, r signin.Redemption) (string, error) {
+	address, err := q.EmailCodeAddress(ctx, db.EmailCodeAddressParams{ProjectID: r.ProjectID, ID: r.MethodID, FlowID: r.FlowID})
+	if err == nil {
+		var user db.User
+		user, err = q.UserByEmail(ctx, r.ProjectID, address)
+		if err == nil {
+			return user.ID, nil
+		}
+	}
+	if errors.Is(err, sql.ErrNoRows) {
+		return "", nil
+	}
+	return "", wrap("read user", err)
 }
 
 func tryEmailCode(ctx context.Context, q *db.Queries, r signin.Redemption) (out signin.Outcome, reason string, err error) {

@@ -27,7 +27,7 @@ func (d *DB) Keys(ctx context.Context, projectID string) ([]signing.Key, error) 
 }
 
 // AddKey keeps the next generation of a key, or returns signing.ErrConflict.
-func (d *DB) AddKey(ctx context.Context, k signing.Key, previousRetireAt time.Time) error {
+func (d *DB) AddKey(ctx context.Context, k signing.Key, previousRetireAt time.Time, e audit.Event) error {
 	return d.changeProject(ctx, k.ProjectID, func(q *db.Queries) error {
 		n, err := q.CreateSigningKey(ctx, db.CreateSigningKeyParams{
 			ProjectID: k.ProjectID, ID: k.ID, Algorithm: string(k.Algorithm), Generation: k.Generation,
@@ -48,10 +48,6 @@ func (d *DB) AddKey(ctx context.Context, k signing.Key, previousRetireAt time.Ti
 		}
 		if err := q.DeleteRetiredSigningKeys(ctx, k.ProjectID, micros(k.CreatedAt)); err != nil {
 			return wrap("delete signing keys", err)
-		}
-		e := audit.Event{ProjectID: k.ProjectID, At: k.CreatedAt, Kind: audit.KeyRotated, Object: k.ID}
-		if k.Generation == 1 {
-			e.Kind = audit.KeyCreated
 		}
 		return record(ctx, q, e)
 	})

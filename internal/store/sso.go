@@ -131,7 +131,7 @@ func (d *DB) EnterBySSO(ctx context.Context, n identity.Entry, connectionID, sub
 			return err
 		}
 		in := e
-		in.Kind, in.Subject, in.Object = audit.SignedIn, row.ID, connectionID
+		in.Kind, in.Actor, in.Subject, in.Object = audit.SignedIn, row.ID, row.ID, connectionID
 		if err := record(ctx, q, in); err != nil {
 			return err
 		}

@@ -83,7 +83,7 @@ func (s *suite) stages(ctx context.Context) error {
 		s.goTest(ctx, both, rest...)
 	}
 	s.title("pages for other languages")
-	s.goTest(ctx, append(os.Environ(), protectVariable+"=1"), "-run=^TestProtectPages$", module+"/examples/e2e")
+	s.goTest(ctx, append(os.Environ(), protectVariable+"=1"), "-run=^TestProtectPage(s|OnWorkers)$", module+"/examples/e2e")
 	s.browser(ctx)
 	return nil
 }

@@ -169,13 +169,15 @@ func (q *Queries) EventsAfter(ctx context.Context, arg EventsAfterParams) ([]Eve
 }
 
 const eventsByClient = `-- name: EventsByClient :many
-SELECT project_id, id, occurred_at, kind, actor, subject, client_id, object, address, refused, reason, trace_id, attempt
-FROM event
-WHERE project_id = $1 AND client_id <> '' AND (client_id, id) < ($2, $3) AND (client_id, id) >= ($2, $4)
-  AND (CAST($5 AS text) = '' OR replace($5, ' ' || kind || ' ', '') <> $5)
-  AND (CAST($6 AS text) = '' OR actor = $6)
-  AND (CAST($7 AS text) = '' OR object = $7)
-ORDER BY client_id DESC, id DESC LIMIT $8
+SELECT e.project_id, e.id, e.occurred_at, e.kind, e.actor, e.subject, e.client_id, e.object, e.address, e.refused, e.reason, e.trace_id, e.attempt
+FROM (SELECT project_id, id, occurred_at, kind, actor, subject, client_id, object, address, refused, reason, trace_id, attempt
+      FROM event
+      WHERE project_id = $1 AND client_id <> '' AND (client_id, id) < ($2, $3) AND (client_id, id) >= ($2, $4)
+      ORDER BY client_id DESC, id DESC LIMIT $5) AS e
+WHERE (CAST($6 AS text) = '' OR replace($6, ' ' || e.kind || ' ', '') <> $6)
+  AND (CAST($7 AS text) = '' OR e.actor = $7)
+  AND (CAST($8 AS text) = '' OR e.object = $8)
+ORDER BY e.id DESC LIMIT $9
 `
 
 type EventsByClientParams struct {
@@ -183,6 +185,7 @@ type EventsByClientParams struct {
 	ClientID  string
 	Before    string
 	Oldest    string
+	Looked    int32
 	Kinds     string
 	Actor     string
 	Object    string
@@ -195,6 +198,7 @@ func (q *Queries) EventsByClient(ctx context.Context, arg EventsByClientParams) 
 		arg.ClientID,
 		arg.Before,
 		arg.Oldest,
+		arg.Looked,
 		arg.Kinds,
 		arg.Actor,
 		arg.Object,
@@ -236,12 +240,14 @@ func (q *Queries) EventsByClient(ctx context.Context, arg EventsByClientParams) 
 }
 
 const eventsByKind = `-- name: EventsByKind :many
-SELECT project_id, id, occurred_at, kind, actor, subject, client_id, object, address, refused, reason, trace_id, attempt
-FROM event
-WHERE project_id = $1 AND (kind, id) < ($2, $3) AND (kind, id) >= ($2, $4)
-  AND (CAST($5 AS text) = '' OR actor = $5)
-  AND (CAST($6 AS text) = '' OR object = $6)
-ORDER BY kind DESC, id DESC LIMIT $7
+SELECT e.project_id, e.id, e.occurred_at, e.kind, e.actor, e.subject, e.client_id, e.object, e.address, e.refused, e.reason, e.trace_id, e.attempt
+FROM (SELECT project_id, id, occurred_at, kind, actor, subject, client_id, object, address, refused, reason, trace_id, attempt
+      FROM event
+      WHERE project_id = $1 AND (kind, id) < ($2, $3) AND (kind, id) >= ($2, $4)
+      ORDER BY kind DESC, id DESC LIMIT $5) AS e
+WHERE (CAST($6 AS text) = '' OR e.actor = $6)
+  AND (CAST($7 AS text) = '' OR e.object = $7)
+ORDER BY e.id DESC LIMIT $8
 `
 
 type EventsByKindParams struct {
@@ -249,6 +255,7 @@ type EventsByKindParams struct {
 	Kind      string
 	Before    string
 	Oldest    string
+	Looked    int32
 	Actor     string
 	Object    string
 	MaxRows   int32
@@ -260,6 +267,7 @@ func (q *Queries) EventsByKind(ctx context.Context, arg EventsByKindParams) ([]E
 		arg.Kind,
 		arg.Before,
 		arg.Oldest,
+		arg.Looked,
 		arg.Actor,
 		arg.Object,
 		arg.MaxRows,
@@ -301,33 +309,37 @@ func (q *Queries) EventsByKind(ctx context.Context, arg EventsByKindParams) ([]E
 
 const eventsByProject = `-- name: EventsByProject :many
 
-SELECT project_id, id, occurred_at, kind, actor, subject, client_id, object, address, refused, reason, trace_id, attempt
-FROM event
-WHERE project_id = $1 AND id < $2 AND id >= $3
-  AND (CAST($4 AS text) = '' OR actor = $4)
-  AND (CAST($5 AS text) = '' OR object = $5)
-ORDER BY id DESC LIMIT $6
+SELECT e.project_id, e.id, e.occurred_at, e.kind, e.actor, e.subject, e.client_id, e.object, e.address, e.refused, e.reason, e.trace_id, e.attempt
+FROM (SELECT project_id, id, occurred_at, kind, actor, subject, client_id, object, address, refused, reason, trace_id, attempt
+      FROM event
+      WHERE project_id = $1 AND id < $2 AND id >= $3
+      ORDER BY id DESC LIMIT $4) AS e
+WHERE (CAST($5 AS text) = '' OR e.actor = $5)
+  AND (CAST($6 AS text) = '' OR e.object = $6)
+ORDER BY e.id DESC LIMIT $7
 `
 
 type EventsByProjectParams struct {
 	ProjectID string
 	Before    string
 	Oldest    string
+	Looked    int32
 	Actor     string
 	Object    string
 	MaxRows   int32
 }
 
-// The events of a page come from one index, newest first, and what that index
-// does not know is asked of each row. The limits of an index on a column are
-// written as one pair with the id, and ordered by: with column = value instead,
-// PostgreSQL walks back through all events of the project when it takes the
-// value for a common one.
+// The events of a page come from one index, newest first, no more than looked of
+// them, and what the index does not know of is asked of these. The limits of an
+// index on a column are written as one pair with the id, and ordered by: with
+// column = value instead, PostgreSQL walks back through all events of the
+// project when it takes the value for a common one.
 func (q *Queries) EventsByProject(ctx context.Context, arg EventsByProjectParams) ([]Event, error) {
 	rows, err := q.db.QueryContext(ctx, eventsByProject,
 		arg.ProjectID,
 		arg.Before,
 		arg.Oldest,
+		arg.Looked,
 		arg.Actor,
 		arg.Object,
 		arg.MaxRows,
@@ -368,20 +380,23 @@ func (q *Queries) EventsByProject(ctx context.Context, arg EventsByProjectParams
 }
 
 const eventsByRefused = `-- name: EventsByRefused :many
-SELECT project_id, id, occurred_at, kind, actor, subject, client_id, object, address, refused, reason, trace_id, attempt
-FROM event
-WHERE project_id = $1 AND refused AND id < $2 AND id >= $3
-  AND (CAST($4 AS text) = '' OR replace($4, ' ' || kind || ' ', '') <> $4)
-  AND (CAST($5 AS text) = '' OR client_id = $5)
-  AND (CAST($6 AS text) = '' OR actor = $6)
-  AND (CAST($7 AS text) = '' OR object = $7)
-ORDER BY id DESC LIMIT $8
+SELECT e.project_id, e.id, e.occurred_at, e.kind, e.actor, e.subject, e.client_id, e.object, e.address, e.refused, e.reason, e.trace_id, e.attempt
+FROM (SELECT project_id, id, occurred_at, kind, actor, subject, client_id, object, address, refused, reason, trace_id, attempt
+      FROM event
+      WHERE project_id = $1 AND refused AND id < $2 AND id >= $3
+      ORDER BY id DESC LIMIT $4) AS e
+WHERE (CAST($5 AS text) = '' OR replace($5, ' ' || e.kind || ' ', '') <> $5)
+  AND (CAST($6 AS text) = '' OR e.client_id = $6)
+  AND (CAST($7 AS text) = '' OR e.actor = $7)
+  AND (CAST($8 AS text) = '' OR e.object = $8)
+ORDER BY e.id DESC LIMIT $9
 `
 
 type EventsByRefusedParams struct {
 	ProjectID string
 	Before    string
 	Oldest    string
+	Looked    int32
 	Kinds     string
 	ClientID  string
 	Actor     string
@@ -394,6 +409,7 @@ func (q *Queries) EventsByRefused(ctx context.Context, arg EventsByRefusedParams
 		arg.ProjectID,
 		arg.Before,
 		arg.Oldest,
+		arg.Looked,
 		arg.Kinds,
 		arg.ClientID,
 		arg.Actor,
@@ -436,15 +452,17 @@ func (q *Queries) EventsByRefused(ctx context.Context, arg EventsByRefusedParams
 }
 
 const eventsBySubject = `-- name: EventsBySubject :many
-SELECT project_id, id, occurred_at, kind, actor, subject, client_id, object, address, refused, reason, trace_id, attempt
-FROM event
-WHERE project_id = $1 AND subject <> '' AND (subject, id) < ($2, $3) AND (subject, id) >= ($2, $4)
-  AND (CAST($5 AS text) = '' OR replace($5, ' ' || kind || ' ', '') <> $5)
-  AND (CAST($6 AS text) = '' OR client_id = $6)
-  AND (CAST($7 AS text) = '' OR actor = $7)
-  AND (CAST($8 AS text) = '' OR object = $8)
-  AND (NOT CAST($9 AS boolean) OR refused)
-ORDER BY subject DESC, id DESC LIMIT $10
+SELECT e.project_id, e.id, e.occurred_at, e.kind, e.actor, e.subject, e.client_id, e.object, e.address, e.refused, e.reason, e.trace_id, e.attempt
+FROM (SELECT project_id, id, occurred_at, kind, actor, subject, client_id, object, address, refused, reason, trace_id, attempt
+      FROM event
+      WHERE project_id = $1 AND subject <> '' AND (subject, id) < ($2, $3) AND (subject, id) >= ($2, $4)
+      ORDER BY subject DESC, id DESC LIMIT $5) AS e
+WHERE (CAST($6 AS text) = '' OR replace($6, ' ' || e.kind || ' ', '') <> $6)
+  AND (CAST($7 AS text) = '' OR e.client_id = $7)
+  AND (CAST($8 AS text) = '' OR e.actor = $8)
+  AND (CAST($9 AS text) = '' OR e.object = $9)
+  AND (NOT CAST($10 AS boolean) OR e.refused)
+ORDER BY e.id DESC LIMIT $11
 `
 
 type EventsBySubjectParams struct {
@@ -452,6 +470,7 @@ type EventsBySubjectParams struct {
 	Subject     string
 	Before      string
 	Oldest      string
+	Looked      int32
 	Kinds       string
 	ClientID    string
 	Actor       string
@@ -466,6 +485,7 @@ func (q *Queries) EventsBySubject(ctx context.Context, arg EventsBySubjectParams
 		arg.Subject,
 		arg.Before,
 		arg.Oldest,
+		arg.Looked,
 		arg.Kinds,
 		arg.ClientID,
 		arg.Actor,
@@ -647,12 +667,12 @@ func (q *Queries) LookBackBySubject(ctx context.Context, arg LookBackBySubjectPa
 }
 
 const refusalCauses = `-- name: RefusalCauses :many
-SELECT r.kind, r.reason, r.client_id, count(*) AS refusals, CAST(min(r.id) AS text) AS first, CAST(max(r.id) AS text) AS newest
+SELECT e.kind, e.reason, e.client_id, count(*) AS refusals, CAST(min(e.id) AS text) AS first, CAST(max(e.id) AS text) AS newest
 FROM (SELECT event.kind, event.reason, event.client_id, event.id
       FROM event
       WHERE event.project_id = $1 AND event.refused AND event.id >= $2
-      ORDER BY event.id DESC LIMIT $3) AS r
-GROUP BY r.kind, r.reason, r.client_id
+      ORDER BY event.id DESC LIMIT $3) AS e
+GROUP BY e.kind, e.reason, e.client_id
 ORDER BY refusals DESC, newest DESC LIMIT $4
 `
 

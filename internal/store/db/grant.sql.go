@@ -97,26 +97,6 @@ func (q *Queries) ConnectedApps(ctx context.Context, arg ConnectedAppsParams) ([
 	return items, nil
 }
 
-const countLiveGrantsOfClient = `-- name: CountLiveGrantsOfClient :one
-SELECT count(*) FROM (
-    SELECT g.id FROM "grant" g
-    WHERE g.project_id = $1 AND g.client_id = $2 AND g.revoked_at = 0 LIMIT $3) AS counted
-`
-
-type CountLiveGrantsOfClientParams struct {
-	ProjectID string
-	ClientID  string
-	MaxRows   int32
-}
-
-// CountLiveGrantsOfClient stops at max_rows.
-func (q *Queries) CountLiveGrantsOfClient(ctx context.Context, arg CountLiveGrantsOfClientParams) (int64, error) {
-	row := q.db.QueryRowContext(ctx, countLiveGrantsOfClient, arg.ProjectID, arg.ClientID, arg.MaxRows)
-	var count int64
-	err := row.Scan(&count)
-	return count, err
-}
-
 const createGrant = `-- name: CreateGrant :execrows
 INSERT INTO "grant" (project_id, id, subject, organization, client_id, created_at, last_used_at, revoked_at)
 VALUES ($1, $2, $3, $4, $5, $6, 0, 0)
@@ -659,6 +639,41 @@ func (q *Queries) SaveGrantScope(ctx context.Context, arg SaveGrantScopeParams) 
 		arg.DecidedAt,
 	)
 	return err
+}
+
+const someLiveGrantsOfClient = `-- name: SomeLiveGrantsOfClient :many
+SELECT id FROM "grant"
+WHERE project_id = $1 AND client_id = $2 AND revoked_at = 0 LIMIT $3
+`
+
+type SomeLiveGrantsOfClientParams struct {
+	ProjectID string
+	ClientID  string
+	MaxRows   int32
+}
+
+// SomeLiveGrantsOfClient are counted in Go: as many as are asked for, in no order.
+func (q *Queries) SomeLiveGrantsOfClient(ctx context.Context, arg SomeLiveGrantsOfClientParams) ([]string, error) {
+	rows, err := q.db.QueryContext(ctx, someLiveGrantsOfClient, arg.ProjectID, arg.ClientID, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const subjectsGrant = `-- name: SubjectsGrant :one

@@ -461,3 +461,18 @@ func (q *Queries) SetIssuer(ctx context.Context, arg SetIssuerParams) (int64, er
 	}
 	return result.RowsAffected()
 }
+
+const setProjectSecret = `-- name: SetProjectSecret :exec
+UPDATE project SET secret_id = $1, secret_hash = $2 WHERE project_id = $3
+`
+
+type SetProjectSecretParams struct {
+	SecretID   string
+	SecretHash []byte
+	ProjectID  string
+}
+
+func (q *Queries) SetProjectSecret(ctx context.Context, arg SetProjectSecretParams) error {
+	_, err := q.db.ExecContext(ctx, setProjectSecret, arg.SecretID, arg.SecretHash, arg.ProjectID)
+	return err
+}

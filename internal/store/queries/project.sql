@@ -19,6 +19,9 @@ UPDATE project_counter SET change = change + 1 WHERE project_id = @project_id AN
 -- name: SaveSettings :exec
 UPDATE project SET name = @name, settings = @settings WHERE project_id = @project_id;
 
+-- name: SetProjectSecret :exec
+UPDATE project SET secret_id = @secret_id, secret_hash = @secret_hash WHERE project_id = @project_id;
+
 -- name: Policy :one
 SELECT document FROM policy WHERE project_id = @project_id ORDER BY version DESC LIMIT 1;
 

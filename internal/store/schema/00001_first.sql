@@ -631,7 +631,7 @@ CREATE TABLE event (
     attempt     TEXT NOT NULL, -- of the authorization attempt that it belongs to, '' for none
     PRIMARY KEY (project_id, id)
 );
-CREATE INDEX event_attempt ON event (project_id, attempt) WHERE attempt <> '';
+CREATE INDEX event_attempt ON event (project_id, attempt, id) WHERE attempt <> '';
 CREATE INDEX event_trace ON event (project_id, trace_id) WHERE refused;
 -- Every event pays for these, a refresh too: what has none is looked for among
 -- the newest events only.

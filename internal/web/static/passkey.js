@@ -16,6 +16,8 @@
   addEventListener("hashchange", takeSecret);
   takeSecret();
 
+  for (const note of document.querySelectorAll("[data-no-script]")) note.hidden = true;
+
   // A form with a passkey: the browser answers the options, and the answer is sent
   // in a hidden field.
   for (const form of document.querySelectorAll("form[data-passkey]")) {

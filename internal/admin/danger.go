@@ -1,0 +1,72 @@
+package admin
+
+import (
+	"net/http"
+	"net/url"
+
+	"github.com/postern-id/postern/internal/web"
+)
+
+// danger is something to do that takes access away from people: the page says
+// what stops and for how many, and asks for a name to be typed. The template
+// "danger" draws it, confirmed reads it.
+type danger struct {
+	Here, CSRF string // of the page, from guard
+	Action     string // of the form
+	Button     string // what opens it, such as "Delete ada@example.test"
+	Stops      string // what stops, and for how many
+	Type       string // what has to be typed
+	Sure       string // what does it, such as "Delete it"
+	CLI        string // the command that does the same
+	Open       bool   // it was sent with something else typed
+}
+
+// guard makes a danger one of this page.
+func (f frame) guard(d danger) danger {
+	d.Here, d.CSRF = f.Here, f.CSRF
+	return d
+}
+
+// confirmed reports whether the name that a danger asks for was typed.
+func confirmed(values url.Values, name string) bool { return values.Get("confirm") == name }
+
+// confirmationOf is a name as a danger shows it: on one line and not too long.
+func confirmationOf(name string) string { return web.ClientText(name) }
+
+// unconfirmed is the sentence for a danger where something else was typed.
+func unconfirmed(name string) []string {
+	return []string{"Type " + name + " as it stands here to confirm."}
+}
+
+// pager leads to other pages of a list: First is "" on the first one, Next on
+// the last.
+type pager struct{ First, Next string }
+
+// turn makes the pager of a list whose cursor is "after". next is the cursor of
+// the page that follows, "" for none. Filters stay in the address.
+func turn(r *http.Request, next string) pager {
+	query := r.URL.Query()
+	address := func(after string) string {
+		q := url.Values{}
+		for name, values := range query {
+			if name != "after" && name != "done" && name != "about" {
+				q[name] = values
+			}
+		}
+		if after != "" {
+			q.Set("after", after)
+		}
+		if len(q) == 0 {
+			return r.URL.Path
+		}
+		return r.URL.Path + "?" + q.Encode()
+	}
+	var p pager
+	if query.Get("after") != "" {
+		p.First = address("")
+	}
+	if next != "" {
+		p.Next = address(next)
+	}
+	return p
+}
