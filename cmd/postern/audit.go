@@ -136,11 +136,7 @@ func (p *program) auditList() *cobra.Command {
 			case err != nil:
 				return err
 			case d.json:
-				list := []audit.Event{}
-				for _, e := range events {
-					list = append(list, e)
-				}
-				return d.out.json(list)
+				return d.out.json(append([]audit.Event{}, events...)) // never null
 			case len(events) == 0:
 				d.out.line("No such event.")
 				return nil

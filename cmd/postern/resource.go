@@ -335,7 +335,7 @@ func (d *desk) impact(what string, i project.Impact) {
 		d.out.line("")
 		return
 	}
-	d.out.line("%s ends. To be connected again:", what)
+	d.out.line("%s will end. To be connected again:", what)
 	d.out.line("")
 	var rows [][]string
 	for _, app := range i.Apps {

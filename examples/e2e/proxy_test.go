@@ -292,7 +292,7 @@ func TestBehindProxy(t *testing.T) {
 		}
 	})
 
-	t.Run("the log has the peer that the proxy saw", func(t *testing.T) {
+	t.Run("log and audit trail have the peer that the proxy saw", func(t *testing.T) {
 		routes := map[string]bool{}
 		for line := range strings.Lines(s.out.String()) {
 			var entry struct{ Msg, Method, Route, IP, Agent string }
@@ -307,6 +307,18 @@ func TestBehindProxy(t *testing.T) {
 		}
 		if out := s.out.String(); strings.Contains(out, liedPeer) || strings.Contains(out, liedHost) {
 			t.Error("what the client forged is in the log")
+		}
+		var events []struct{ Kind, Address string }
+		s.run(t, &events, "audit", "list", "--limit", "1000")
+		issued := false
+		for _, e := range events {
+			issued = issued || e.Kind == "token.issued" && e.Address == peerOfAll
+			if e.Address == liedPeer {
+				t.Errorf("%s is said to come from what the client forged", e.Kind)
+			}
+		}
+		if !issued {
+			t.Errorf("no token.issued from %s in the audit trail: %v", peerOfAll, events)
 		}
 	})
 }

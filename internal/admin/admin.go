@@ -45,7 +45,7 @@ const (
 	projectsPath = Path + "/projects"
 )
 
-// Config is what New needs. All of it is required.
+// Config is what New needs. All of it is required, but for FixedIssuers.
 type Config struct {
 	URL            string // the deployment's own
 	Version        string
@@ -55,6 +55,7 @@ type Config struct {
 	People         *identity.People
 	Administrators *signin.Administrators
 	Keys           *signing.Keys
+	Workspace      *project.WorkspaceKeys
 	Events         audit.Reader
 	Tallies        *audit.Tallies
 	Traces         audit.TraceReader
@@ -62,6 +63,11 @@ type Config struct {
 	Now            func() time.Time
 	// Changed makes the server take in at once what was changed in the database.
 	Changed func(ctx context.Context)
+	// Ask is the client that asks an MCP server what it says of itself.
+	Ask func(p *project.Project) *http.Client
+	// FixedIssuers says that the addresses of the projects are not the
+	// administrators' to choose: postern dev makes them of its ports.
+	FixedIssuers bool
 	// Unfit names why a project with this name and issuer must not be served.
 	Unfit func(name, issuer string) []string
 }
@@ -78,7 +84,7 @@ var templates embed.FS
 // New parses the templates and returns a Dashboard.
 func New(c Config) (*Dashboard, error) {
 	if c.URL == "" || c.Version == "" || c.Database == "" || c.Projects == nil || c.Clients == nil || c.People == nil ||
-		c.Administrators == nil || c.Keys == nil || c.Events == nil || c.Tallies == nil || c.Traces == nil || c.CSRF.Key == [32]byte{} || c.Now == nil || c.Changed == nil || c.Unfit == nil {
+		c.Administrators == nil || c.Keys == nil || c.Workspace == nil || c.Ask == nil || c.Events == nil || c.Tallies == nil || c.Traces == nil || c.CSRF.Key == [32]byte{} || c.Now == nil || c.Changed == nil || c.Unfit == nil {
 		return nil, errors.New("admin: every field of Config is required")
 	}
 	pages, err := web.NewPages(templates)

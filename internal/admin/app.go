@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"net/url"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,6 +43,8 @@ type appView struct {
 	Pager     pager    // of the grants
 	Scopes    []string // that the grants of the page hold
 	Attempts  attemptList
+	Trace     *traceView // the attempt that is open, nil for none
+	Missing   string     // where the return address that was refused can be added, "" for nowhere
 	Addresses []addressRow
 	SignedOut []string          // addresses after signing out
 	Add       string            // an address that was typed, or that a trace proposes
@@ -245,8 +248,7 @@ func (d *Dashboard) app(w http.ResponseWriter, r *http.Request, v visit, status 
 	case tabGrants:
 		err = d.appGrants(r, v, &view, c)
 	case tabAttempts:
-		view.CLI = v.command("trace")
-		view.Attempts, err = d.attemptList(r, v, appPath(v.project, c.ID, tabAttempts), c.ID, "")
+		err = d.appAttempts(r, v, &view, c)
 	case tabAddresses:
 		for _, uri := range c.Metadata.RedirectURIs {
 			view.Addresses = append(view.Addresses, addressRow{uri, oauth.DestinationOf(uri)})
@@ -316,6 +318,37 @@ func (d *Dashboard) appSummary(ctx context.Context, v visit, view *appView, c oa
 	}
 	slices.Sort(view.Scopes)
 	return err
+}
+
+// appAttempts lists the attempts of a connected app; one may be open.
+func (d *Dashboard) appAttempts(r *http.Request, v visit, view *appView, c oauth.Client) (err error) {
+	path, code := appPath(v.project, c.ID, tabAttempts), r.URL.Query().Get("code")
+	view.CLI = v.command("trace")
+	if view.Attempts, err = d.attemptList(r, v, path, c.ID, code); err != nil {
+		return err
+	}
+	for i, row := range view.Attempts.Rows {
+		query := r.URL.Query()
+		query.Set("code", row.Code)
+		view.Attempts.Rows[i].Path = path + "?" + query.Encode()
+	}
+	if code == "" {
+		return nil
+	}
+	view.CLI = v.command("trace", code)
+	view.Trace, _, err = d.trace(r.Context(), v, code)
+	if err != nil || view.Trace == nil {
+		return err
+	}
+	if view.Trace.Attempt.ClientID != c.ID { // another one's
+		view.Trace = nil
+		return nil
+	}
+	step, refused := view.Trace.Refusal()
+	if refused && view.ByHand && len(step.Registered) > 0 && step.Asked == view.Trace.Attempt.RedirectURI {
+		view.Missing = appPath(v.project, c.ID, tabAddresses) + "?" + url.Values{"add": {step.Asked}}.Encode()
+	}
+	return nil
 }
 
 // appGrants lists who allows a connected app what.

@@ -236,7 +236,7 @@ func TestChangeApp(t *testing.T) {
 		its := d.b.Get(t, d.page("apps/"+self.ID+"/settings"))
 		shows(t, its, http.StatusOK, "It chose its name itself")
 		refused := d.send(t, its, "action", "add", "address", "https://evil.example.test/cb")
-		shows(t, refused, http.StatusUnprocessableEntity, "Only one that was registered by hand can be changed.")
+		shows(t, refused, http.StatusUnprocessableEntity, "only one that was registered by hand can be changed.")
 	})
 }
 
@@ -344,6 +344,36 @@ func TestRotateAndDeleteApp(t *testing.T) {
 		d.by(t, d.Project.ID, audit.ClientDeleted)
 		if p := d.Browser(t).Get(t, path); p.URL.Path != "/dashboard/sign-in" {
 			t.Errorf("a stranger is at %s", p.URL)
+		}
+	})
+}
+
+// The attempts of a connected app are told on its page, and what was wrong can be
+// put right from there.
+func TestAppAttempts(t *testing.T) {
+	each(t, servertest.Config{}, func(t *testing.T, d desk) {
+		c, _ := d.addApp(t, "Robot", oauth.ThirdPartyPublic)
+		other, _ := d.addApp(t, "Other", oauth.ThirdPartyPublic)
+		path := d.page("apps/" + c.ID + "/attempts")
+		shows(t, d.b.Get(t, path), http.StatusOK, "Nobody tried in the last 24 hours.")
+		wrong := "https://client.example.test/wrong"
+		d.Browser(t).Authorize(t, url.Values{"response_type": {"code"}, "client_id": {c.ID}, "redirect_uri": {wrong}})
+		found, err := d.Store.Attempts(t.Context(), d.Project.ID, audit.AttemptFilter{ClientID: c.ID}, "", 5)
+		if err != nil || len(found) != 1 {
+			t.Fatalf("attempts: %v, %v", found, err)
+		}
+		list := d.b.Get(t, path)
+		shows(t, list, http.StatusOK, "Refused at authorize", "Choose an attempt", "postern trace")
+		told := d.b.Get(t, path+"?code="+found[0].Code)
+		shows(t, told, http.StatusOK, found[0].Code, "Registered", "Add this return address", "postern trace "+found[0].Code)
+		add := d.b.Get(t, told.Link(t, "Add this return address"))
+		if !strings.Contains(add.Body, `value="`+wrong+`"`) {
+			t.Error("the address is not in the form")
+		}
+		theirs := d.b.Get(t, d.page("apps/"+other.ID+"/attempts?code="+found[0].Code))
+		shows(t, theirs, http.StatusOK, "Choose an attempt")
+		if strings.Contains(theirs.Text(), "Add this return address") {
+			t.Error("another app's attempt is told")
 		}
 	})
 }

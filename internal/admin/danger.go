@@ -13,6 +13,7 @@ import (
 type danger struct {
 	Here, CSRF string // of the page, from guard
 	Action     string // of the form
+	About      string // sent with it, where a page has several with this action
 	Button     string // what opens it, such as "Delete ada@example.test"
 	Stops      string // what stops, and for how many
 	Type       string // what has to be typed

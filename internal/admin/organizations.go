@@ -175,7 +175,7 @@ func (d *Dashboard) Organization(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return err
 	}
-	status, problems, tried, form := http.StatusOK, []string(nil), "", formOf(o)
+	status, problems, tried, form := http.StatusOK, []string(nil), "", organizationFormOf(o)
 	if r.Method == http.MethodPost {
 		var values url.Values
 		var file []byte
@@ -232,8 +232,8 @@ func (d *Dashboard) Organization(w http.ResponseWriter, r *http.Request) error {
 // manyMembers is how far members are counted.
 const manyMembers = 100
 
-// formOf fills the fields with an organization as it stands.
-func formOf(o identity.Organization) organizationForm {
+// organizationFormOf fills the fields with an organization as it stands.
+func organizationFormOf(o identity.Organization) organizationForm {
 	s := o.Settings
 	f := organizationForm{
 		Name: o.Name, Slug: o.Slug, ExternalID: o.ExternalID,
@@ -490,7 +490,7 @@ func (d *Dashboard) OrganizationApps(w http.ResponseWriter, r *http.Request) err
 		if err != nil {
 			return err
 		}
-		tried = values.Get("client")
+		tried = values.Get("about")
 		client, err := d.Clients.Client(ctx, v.project, tried)
 		if err != nil {
 			return gone(err, "This project has no such connected app.")
@@ -520,7 +520,7 @@ func (d *Dashboard) OrganizationApps(w http.ResponseWriter, r *http.Request) err
 			view.Apps = append(view.Apps, organizationApp{
 				Door: doorOf(app.Client), ID: app.Client.ID, Path: projectPath(v.project, "apps/"+url.PathEscape(app.Client.ID)),
 				Danger: view.guard(danger{
-					Action: doRevoke, Button: "Take back from everybody", Type: app.Client.ID, Sure: "Take back from everybody", Open: tried == app.Client.ID,
+					Action: doRevoke, About: app.Client.ID, Button: "Take back from everybody", Type: app.Client.ID, Sure: "Take back from everybody", Open: tried == app.Client.ID,
 					Stops: "Every member of " + o.Name + " who allowed " + app.Client.Name() + " loses it within seconds. They can allow it again, unless the settings say otherwise.",
 					CLI:   v.command("organization", "revoke", o.Slug, app.Client.PublicID()),
 				}),

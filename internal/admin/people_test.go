@@ -392,12 +392,12 @@ func TestOrganizationAppsPage(t *testing.T) {
 		path := d.page("organizations/" + o.ID + "/apps")
 		page := d.b.Get(t, path)
 		shows(t, page, http.StatusOK, "Terminal", "ada@example.test", "read:notes", "postern organization revoke fennel "+app.ID)
-		shows(t, d.send(t, page, "action", "revoke", "client", app.ID, "confirm", "x"), http.StatusUnprocessableEntity, "as it stands here")
-		shows(t, d.send(t, page, "action", "revoke", "client", app.ID, "confirm", app.ID, "csrf", "x"), http.StatusForbidden)
+		shows(t, d.b.Submit(t, page, "confirm", url.Values{"action": {"revoke"}, "confirm": {"x"}}), http.StatusUnprocessableEntity, "as it stands here")
+		shows(t, d.b.Submit(t, page, "confirm", url.Values{"action": {"revoke"}, "confirm": {app.ID}, "csrf": {"x"}}), http.StatusForbidden)
 		if all := d.events(t, d.Project.ID, audit.GrantRevoked); len(all) != 0 {
 			t.Errorf("taken back already: %v", all)
 		}
-		shows(t, d.send(t, page, "action", "revoke", "client", app.ID, "confirm", app.ID), http.StatusOK, "Access of Terminal is taken back", "No connected app")
+		shows(t, d.b.Submit(t, page, "confirm", url.Values{"action": {"revoke"}, "confirm": {app.ID}}), http.StatusOK, "Access of Terminal is taken back", "No connected app")
 		d.by(t, d.Project.ID, audit.GrantRevoked)
 		if _, _, err := d.Store.Grant(t.Context(), d.Project.ID, ada.ID, o.ID, app.ID, ""); !errors.Is(err, oauth.ErrNotFound) {
 			t.Errorf("the grant lives: %v", err)

@@ -110,6 +110,9 @@ type Listed struct {
 	Attempt
 	Email    string // of who decided, "" before
 	SignedIn bool   // a person proved who they are for it
+	// HasTokens says that tokens were given; an attempt's Stage says only whether
+	// it got to its first call.
+	HasTokens bool
 }
 
 // AttemptFilter says which attempts a list has; empty fields take all.
@@ -185,14 +188,16 @@ func (l Listed) Got(now time.Time) string {
 		return "Person chose Deny"
 	case Allowed:
 		switch {
+		case l.Stage == AtConsent && l.HasTokens && l.StepUp:
+			return "Step-up allowed"
+		case l.Stage == AtConsent && l.HasTokens:
+			return "Token, no call seen"
 		case l.Stage == AtConsent && now.Before(l.StartedAt.Add(attemptOpen)):
 			return "Allowed, no token yet"
 		case l.Stage == AtConsent:
 			return "Allowed, tokens never fetched"
 		case l.StepUp:
 			return "Step-up allowed"
-		case l.Stage == AtToken:
-			return "Token, no call seen"
 		}
 		return "First call"
 	}
@@ -267,6 +272,10 @@ type Known struct {
 // of the attempt, oldest first.
 func Tell(a Attempt, events []Event, k Known, now time.Time) Trace {
 	t := teller{attempt: a, events: events, known: k, now: now}
+	if _, issued := t.last(TokenIssued); issued && a.Stage == AtConsent && a.State == Allowed {
+		a.Stage = AtToken
+		t.attempt = a
+	}
 	steps := []Step{t.discovery(), t.registration(), t.authorize(), t.signIn(), t.consent(), t.token(), t.call()}
 	trace := Trace{Attempt: a, Steps: steps, Begun: a.StartedAt}
 	last := a.StartedAt

@@ -149,7 +149,7 @@ func (l *Pages) ask(w http.ResponseWriter, r *http.Request, st *step) (oauth.Con
 		if err != nil {
 			return oauth.Consent{}, false, err
 		}
-		err = l.methods.Pin(ctx, st.flow, pinned)
+		err = l.methods.Pin(ctx, st.flow, pinned, l.oauth.Attempt(ctx, st.project, pending, audit.AtConsent))
 		if errors.Is(err, signin.ErrNotFound) { // decided in between
 			return oauth.Consent{}, false, l.failIn(w, r, *st, "consent", linkTooOld(pending.Client.Name()))
 		}

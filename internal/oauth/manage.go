@@ -154,8 +154,7 @@ func checkTyped(p *project.Project, c, before Client) error {
 			}
 			var refusal *Error
 			if err := checkRedirectURI(p, uri); errors.As(err, &refusal) && !slices.Contains(list[1], uri) {
-				// A Problem's semicolon would begin another one.
-				return project.Problem(fmt.Sprintf("the address %s: %s", uri, strings.ReplaceAll(refusal.Description, "; ", ", ")))
+				return project.Problem(fmt.Sprintf("the address %s: %s", uri, refusal.Description))
 			}
 		}
 	}

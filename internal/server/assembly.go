@@ -59,7 +59,7 @@ type assembly struct {
 	pages    http.Handler
 	machine  http.Handler
 	desk     http.Handler // the dashboard
-	fetchers sync.Map // with credentials or not, allowed ports -> *http.Client
+	fetchers sync.Map     // with credentials or not, allowed ports -> *http.Client
 }
 
 // maxTokenLife is the ceiling of every lifetime that project.Settings allows
@@ -175,7 +175,7 @@ func (a *assembly) dashboard(c Config, people *identity.People) error {
 	a.admin, err = admin.New(admin.Config{
 		URL: c.URL, Version: c.Version, Database: database,
 		Projects: project.NewSetup(a.db, c.Now), Clients: oauth.NewSetup(a.db, c.Now), People: people, Administrators: administrators,
-		Keys: a.keys, Events: a.db, Tallies: audit.NewTallies(a.db, c.Now), Traces: a.db,
+		Keys: a.keys, Workspace: project.NewWorkspaceKeys(a.db, c.Now), Events: a.db, Tallies: audit.NewTallies(a.db, c.Now), Traces: a.db,
 		CSRF: web.CSRF{Key: c.Storage.Sealer.Derive(signing.CSRF)}, Now: c.Now,
 		Changed: func(ctx context.Context) {
 			if err := a.follow(ctx); err != nil {
@@ -183,6 +183,7 @@ func (a *assembly) dashboard(c Config, people *identity.People) error {
 			}
 		},
 		Unfit: func(name, issuer string) []string { return Unfit(name, issuer, a.console) },
+		Ask:   a.asker, FixedIssuers: a.dev != nil,
 	})
 	return err
 }
@@ -308,6 +309,18 @@ func adminSecret(id string) signing.Place {
 
 // fetcher is the client for a project's metadata documents.
 func (a *assembly) fetcher(p *project.Project) *http.Client { return a.fetch(p, false) }
+
+// asker is the client that asks an MCP server what it says of itself. In
+// development the server is on this computer, with plain http.
+func (a *assembly) asker(p *project.Project) *http.Client {
+	if a.dev == nil {
+		return a.fetcher(p)
+	}
+	return &http.Client{
+		Timeout:       5 * time.Second,
+		CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+	}
+}
 
 // upstreamFetcher is the client for the sign-in services of a project's
 // organizations: they get the secrets that are theirs.

@@ -165,6 +165,12 @@ func (a *assembly) administrators(assets http.Handler) []Route {
 		{one + "/organizations/{organization}/apps", d.OrganizationApps},
 		{one + "/organizations/{organization}/sso", d.OrganizationSSO},
 		{one + "/roles", d.Roles},
+		{one + "/resources", d.Resources},
+		{one + "/resources/{resource}", d.Resource},
+		{one + "/resources/{resource}/{page}", d.Resource},
+		{one + "/keys", d.SigningKeys},
+		{one + "/settings", d.Settings},
+		{one + "/settings/issuer", d.Issuer},
 	} {
 		routes = append(routes,
 			Route{"GET", p.path, Administrator, false, page(p.handle)},

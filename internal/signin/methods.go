@@ -72,9 +72,10 @@ func (m *Methods) Open(ctx context.Context, p *project.Project, id, cookie, mark
 	return f, nil
 }
 
-// Pin replaces the waiting request of an undecided flow.
-func (m *Methods) Pin(ctx context.Context, f Flow, request []byte) error {
-	return m.store.SetFlowRequest(ctx, f.ProjectID, f.ID, request)
+// Pin replaces the waiting request of an undecided flow. a is the attempt that it
+// is, with what is known of its client now.
+func (m *Methods) Pin(ctx context.Context, f Flow, request []byte, a audit.Attempt) error {
+	return m.store.SetFlowRequest(ctx, f.ProjectID, f.ID, request, a)
 }
 
 // Forget takes address and code out of a flow, so that it starts again with

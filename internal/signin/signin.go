@@ -3,6 +3,10 @@
 // mail; Upstream signs members of an organization in through the organization's
 // own OpenID provider.
 //
+// Administrators is apart from both: it signs those who look after the
+// deployment in to the dashboard, with a passkey or with password and
+// authenticator app.
+//
 // A Flow belongs to the browser that started it: a cookie with its secret is
 // needed at every step (RFC 9700 §4.7). It may carry an authorization request
 // that waits for the person; the request's form is package oauth's, here it is
@@ -110,9 +114,9 @@ type Store interface {
 	CreateFlow(ctx context.Context, f Flow, a audit.Attempt) error
 	// Flow returns a flow that has not run out, decided or not, or ErrNotFound.
 	Flow(ctx context.Context, projectID, id string, now time.Time) (Flow, error)
-	// SetFlowRequest replaces the waiting request of an undecided flow, or
-	// returns ErrNotFound.
-	SetFlowRequest(ctx context.Context, projectID, id string, request []byte) error
+	// SetFlowRequest replaces the waiting request of an undecided flow and keeps what
+	// is known of its attempt by now, or returns ErrNotFound.
+	SetFlowRequest(ctx context.Context, projectID, id string, request []byte, a audit.Attempt) error
 	// ClearFlowEmail forgets the address and code of a flow ("use a different
 	// address", "not you").
 	ClearFlowEmail(ctx context.Context, projectID, id string) error

@@ -32,13 +32,33 @@ func saveAttempt(ctx context.Context, q *db.Queries, a audit.Attempt) error {
 	}))
 }
 
-// moveAttempt says what an attempt came to at the token endpoint.
-func moveAttempt(ctx context.Context, q *db.Queries, projectID, code string, state audit.State) error {
+// decideAttempt keeps that a person allowed an attempt. Where nobody was asked it
+// begins with the decision.
+func decideAttempt(ctx context.Context, q *db.Queries, flowID string, a audit.Attempt) error {
+	if flowID == "" {
+		return saveAttempt(ctx, q, a)
+	}
+	return wrap("decide attempt", q.DecideAttempt(ctx, db.DecideAttemptParams{
+		ProjectID: a.ProjectID, Code: a.Code, State: string(a.State), Step: string(a.Stage), Subject: a.Subject, StepUp: a.StepUp,
+	}))
+}
+
+// recoverAttempt says that an attempt ended well after a refusal at the token
+// endpoint.
+func recoverAttempt(ctx context.Context, q *db.Queries, projectID, code string) error {
 	if code == "" {
 		return nil
 	}
-	return wrap("move attempt", q.MoveAttempt(ctx, db.MoveAttemptParams{
-		ProjectID: projectID, Code: code, State: string(state), Step: string(audit.AtToken),
+	return wrap("recover attempt", q.RecoverAttempt(ctx, db.RecoverAttemptParams{
+		ProjectID: projectID, Code: code, State: string(audit.Allowed), Step: string(audit.AtConsent),
+	}))
+}
+
+// failAttempt says that an attempt was refused at the token endpoint.
+func failAttempt(ctx context.Context, q *db.Queries, projectID, code, asked string) error {
+	return wrap("fail attempt", q.FailAttempt(ctx, db.FailAttemptParams{
+		ProjectID: projectID, Code: code, State: string(audit.Refused), Step: string(audit.AtToken),
+		Asked: storable(audit.Attempt{Asked: asked}.Bound().Asked),
 	}))
 }
 
@@ -78,13 +98,14 @@ func (d *DB) RefuseToken(ctx context.Context, asked string, e audit.Event, limit
 			}
 			e.Attempt = code
 		}
-		if e.Attempt != "" {
-			err := q.FailAttempt(ctx, db.FailAttemptParams{
-				ProjectID: e.ProjectID, Code: e.Attempt, State: string(audit.Refused), Step: string(audit.AtToken),
-				Asked: storable(audit.Attempt{Asked: asked}.Bound().Asked), Given: string(audit.Allowed), Decided: string(audit.AtConsent),
-			})
-			if err != nil {
-				return wrap("fail attempt", err)
+		// What is refused after tokens were given does not count.
+		given, err := q.CountTokensOfAttempt(ctx, e.ProjectID, e.Attempt)
+		if err != nil {
+			return wrap("find attempt", err)
+		}
+		if given == 0 {
+			if err := failAttempt(ctx, q, e.ProjectID, e.Attempt, asked); err != nil {
+				return err
 			}
 		}
 		return record(ctx, q, e)
@@ -163,6 +184,7 @@ func (d *DB) AttemptEvents(ctx context.Context, projectID, code string) ([]audit
 func (d *DB) Attempts(ctx context.Context, projectID string, f audit.AttemptFilter, before string, limit int) ([]audit.Listed, error) {
 	before = cmp.Or(before, afterAll)
 	client, state, max := f.ClientID, string(f.State), int32(limit)
+	failed := f.State == audit.Refused || f.State == audit.Denied
 	code, email, address := f.Search()
 	switch {
 	case code != "":
@@ -175,16 +197,18 @@ func (d *DB) Attempts(ctx context.Context, projectID string, f audit.AttemptFilt
 		}))
 	case f.Query != "":
 		return nil, nil // nothing that an attempt is found by
-	case client != "" && state != "":
-		return toListed(d.read.AttemptsOfClientInState(ctx, db.AttemptsOfClientInStateParams{
+	case client != "" && failed:
+		return toListed(d.read.AttemptsOfClientFailed(ctx, db.AttemptsOfClientFailedParams{
 			ProjectID: projectID, ClientID: client, State: state, Before: before, MaxRows: max,
 		}))
 	case client != "":
-		return toListed(d.read.AttemptsOfClient(ctx, db.AttemptsOfClientParams{ProjectID: projectID, ClientID: client, Before: before, MaxRows: max}))
-	case state != "":
-		return toListed(d.read.AttemptsInState(ctx, db.AttemptsInStateParams{ProjectID: projectID, State: state, Before: before, MaxRows: max}))
+		return toListed(d.read.AttemptsOfClient(ctx, db.AttemptsOfClientParams{
+			ProjectID: projectID, ClientID: client, State: state, Before: before, MaxRows: max,
+		}))
+	case failed:
+		return toListed(d.read.AttemptsFailed(ctx, db.AttemptsFailedParams{ProjectID: projectID, State: state, Before: before, MaxRows: max}))
 	}
-	return toListed(d.read.Attempts(ctx, db.AttemptsParams{ProjectID: projectID, Before: before, MaxRows: max}))
+	return toListed(d.read.Attempts(ctx, db.AttemptsParams{ProjectID: projectID, State: state, Before: before, MaxRows: max}))
 }
 
 // attemptsOfCode lists the few attempts that a code finds.
@@ -237,14 +261,14 @@ func (d *DB) CountAttempts(ctx context.Context, projectID, clientID string) (map
 }
 
 // toListed turns the rows of any of the lists into attempts.
-func toListed[R db.AttemptsRow | db.AttemptsInStateRow | db.AttemptsOfClientRow | db.AttemptsOfClientInStateRow | db.AttemptsFromRow | db.AttemptsOfPersonRow](rows []R, err error) ([]audit.Listed, error) {
+func toListed[R db.AttemptsRow | db.AttemptsFailedRow | db.AttemptsOfClientRow | db.AttemptsOfClientFailedRow | db.AttemptsFromRow | db.AttemptsOfPersonRow](rows []R, err error) ([]audit.Listed, error) {
 	if err != nil {
 		return nil, wrap("list attempts", err)
 	}
 	list := make([]audit.Listed, len(rows))
 	for i, row := range rows {
 		r := db.AttemptsRow(row)
-		list[i] = audit.Listed{Attempt: toAttempt(r.Attempt), Email: r.Email, SignedIn: r.SignedIn}
+		list[i] = audit.Listed{Attempt: toAttempt(r.Attempt), Email: r.Email, SignedIn: r.SignedIn, HasTokens: r.HasTokens}
 	}
 	return list, nil
 }

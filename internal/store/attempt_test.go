@@ -107,7 +107,7 @@ func TestAttempt(t *testing.T) {
 		done := w.event(audit.TokenIssued)
 		done.Attempt = code
 		must(t, db.RedeemCode(t.Context(), w.project.ID, r, done, w.event(audit.CodeReused)))
-		a.State, a.Stage, a.Asked = audit.Allowed, audit.AtToken, ""
+		a.State, a.Stage, a.Asked = audit.Allowed, audit.AtConsent, ""
 		if diff := cmp.Diff(a, w.found(code)); diff != "" {
 			t.Errorf("token: %s", diff)
 		}
@@ -244,6 +244,11 @@ func TestAttemptLists(t *testing.T) {
 			a := w.attempt(fmt.Sprintf("AA%d-BBB-CCC", i+1), now.Add(time.Duration(i)*time.Second))
 			a.ClientID, a.Address, a.Subject, a.State = row.client, row.address, row.subject, row.state
 			w.begin(a)
+			if row.subject != "" {
+				e := w.eventAt(audit.GrantAllowed, now.Add(time.Minute))
+				e.Subject, e.Attempt = row.subject, a.Code
+				must(t, db.Record(t.Context(), e))
+			}
 		}
 		foreign := other.attempt("AA1-BBB-CCC", now)
 		other.begin(foreign)

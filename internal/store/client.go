@@ -42,13 +42,15 @@ func (d *DB) Clients(ctx context.Context, projectID, after string, limit int) ([
 // go on after is gone.
 func (d *DB) FindClients(ctx context.Context, projectID string, q oauth.ClientQuery) ([]oauth.Client, error) {
 	from := oauth.FoldName(q.Text)
-	params := db.ClientsByNameParams{ProjectID: projectID, FromText: from, BelowText: from + "\U0010FFFF", MaxRows: int32(q.Limit)}
+	params := db.ClientsByNameParams{ProjectID: projectID, AfterName: from, BelowText: from + "\U0010FFFF", MaxRows: int32(q.Limit)}
 	if q.After != "" {
 		last, err := d.read.Client(ctx, projectID, q.After)
 		if err != nil {
 			return nil, found("read client", err, oauth.ErrNotFound)
 		}
-		params.AfterName, params.After = last.NameFolded, last.ID
+		if last.NameFolded >= from {
+			params.AfterName, params.After = last.NameFolded, last.ID
+		}
 	}
 	var rows []db.Client
 	var err error
@@ -58,12 +60,12 @@ func (d *DB) FindClients(ctx context.Context, projectID string, q oauth.ClientQu
 	case q.Creation != "":
 		rows, err = d.read.ClientsOfCreation(ctx, db.ClientsOfCreationParams{
 			ProjectID: projectID, Creation: string(q.Creation), AfterName: params.AfterName, After: params.After,
-			FromText: params.FromText, BelowText: params.BelowText, MaxRows: params.MaxRows,
+			BelowText: params.BelowText, MaxRows: params.MaxRows,
 		})
 	case q.Type != "":
 		rows, err = d.read.ClientsOfType(ctx, db.ClientsOfTypeParams{
 			ProjectID: projectID, Type: string(q.Type), AfterName: params.AfterName, After: params.After,
-			FromText: params.FromText, BelowText: params.BelowText, MaxRows: params.MaxRows,
+			BelowText: params.BelowText, MaxRows: params.MaxRows,
 		})
 	default:
 		rows, err = d.read.ClientsByName(ctx, params)
@@ -283,10 +285,24 @@ func (d *DB) ClientGrants(ctx context.Context, projectID, clientID, before strin
 	if err != nil {
 		return nil, wrap("list grants", err)
 	}
-	return each(rows, func(row db.Grant) (oauth.ClientGrant, error) {
-		scopes, err := d.read.AllowedScopes(ctx, projectID, row.ID)
-		return oauth.ClientGrant{Grant: toGrant(row), Scopes: scopes}, wrap("list grants", err)
+	if len(rows) == 0 {
+		return nil, nil
+	}
+	scopes, err := d.read.AllowedScopesOfClient(ctx, db.AllowedScopesOfClientParams{
+		ProjectID: projectID, ClientID: clientID, First: rows[len(rows)-1].ID, Last: rows[0].ID,
 	})
+	if err != nil {
+		return nil, wrap("list grants", err)
+	}
+	byGrant := map[string][]string{}
+	for _, s := range scopes {
+		byGrant[s.GrantID] = append(byGrant[s.GrantID], s.Scope)
+	}
+	grants := make([]oauth.ClientGrant, len(rows))
+	for i, row := range rows {
+		grants[i] = oauth.ClientGrant{Grant: toGrant(row), Scopes: byGrant[row.ID]}
+	}
+	return grants, nil
 }
 
 // CountClientGrants counts the live grants of a client as far as limit.

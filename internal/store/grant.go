@@ -76,7 +76,7 @@ func (d *DB) Decide(ctx context.Context, decision oauth.Decision, e audit.Event)
 		if err != nil {
 			return wrap("create code", err)
 		}
-		if err := saveAttempt(ctx, q, decision.Attempt); err != nil {
+		if err := decideAttempt(ctx, q, decision.FlowID, decision.Attempt); err != nil {
 			return err
 		}
 		e.Object = grantID

@@ -80,7 +80,7 @@ func TestProjectsAreApart(t *testing.T) {
 		_, missing["RotateRefresh"] = db.RotateRefresh(ctx, rotate, other, other)
 		_, missing["Live"] = db.Live(ctx, id, family.ID, "jti")
 		_, missing["Flow"] = db.Flow(ctx, id, flow.ID, now)
-		missing["SetFlowRequest"] = db.SetFlowRequest(ctx, id, flow.ID, nil)
+		missing["SetFlowRequest"] = db.SetFlowRequest(ctx, id, flow.ID, nil, audit.Attempt{})
 		missing["Deny"] = db.Deny(ctx, id, flow.ID, now, audit.Attempt{}, other)
 		foreign := b.decision(now, "read:notes")
 		foreign.Grant.ClientID = a.client.ID

@@ -40,14 +40,18 @@ func (d *DB) Flow(ctx context.Context, projectID, id string, now time.Time) (sig
 	}, nil
 }
 
-// SetFlowRequest replaces the waiting request of an undecided flow.
-func (d *DB) SetFlowRequest(ctx context.Context, projectID, id string, request []byte) error {
+// SetFlowRequest replaces the waiting request of an undecided flow, with what is
+// known of its attempt by now.
+func (d *DB) SetFlowRequest(ctx context.Context, projectID, id string, request []byte, a audit.Attempt) error {
 	return d.write(ctx, func(q *db.Queries) error {
 		n, err := q.SetFlowRequest(ctx, db.SetFlowRequestParams{Request: request, ProjectID: projectID, ID: id})
 		if err == nil && n == 0 {
 			return signin.ErrNotFound
 		}
-		return wrap("set request", err)
+		if err != nil {
+			return wrap("set request", err)
+		}
+		return saveAttempt(ctx, q, a)
 	})
 }
 

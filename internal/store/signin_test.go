@@ -36,7 +36,7 @@ func TestFlow(t *testing.T) {
 			t.Errorf("unknown: %v", err)
 		}
 
-		must(t, db.SetFlowRequest(t.Context(), w.project.ID, f.ID, []byte("pinned")))
+		must(t, db.SetFlowRequest(t.Context(), w.project.ID, f.ID, []byte("pinned"), audit.Attempt{}))
 		if got := read(); string(got.Request) != "pinned" {
 			t.Errorf("request %q", got.Request)
 		}
@@ -45,7 +45,7 @@ func TestFlow(t *testing.T) {
 			t.Error("not decided")
 		}
 		for _, id := range []string{f.ID, "x"} {
-			if err := db.SetFlowRequest(t.Context(), w.project.ID, id, []byte("late")); !errors.Is(err, signin.ErrNotFound) {
+			if err := db.SetFlowRequest(t.Context(), w.project.ID, id, []byte("late"), audit.Attempt{}); !errors.Is(err, signin.ErrNotFound) {
 				t.Errorf("request of %s: %v", id, err)
 			}
 		}

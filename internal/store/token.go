@@ -65,7 +65,7 @@ func (d *DB) RedeemCode(ctx context.Context, projectID string, r oauth.Redeem, d
 		if err := createFamily(ctx, q, projectID, f, r.Refresh); err != nil {
 			return err
 		}
-		if err := moveAttempt(ctx, q, projectID, f.Attempt, audit.Allowed); err != nil {
+		if err := recoverAttempt(ctx, q, projectID, f.Attempt); err != nil {
 			return err
 		}
 		for _, oldest := range tooMany {
@@ -94,7 +94,7 @@ func refuseCode(ctx context.Context, q *db.Queries, projectID string, r oauth.Re
 		return err
 	}
 	if ended {
-		if err := moveAttempt(ctx, q, projectID, c.Attempt, audit.Refused); err != nil {
+		if err := failAttempt(ctx, q, projectID, c.Attempt, ""); err != nil {
 			return err
 		}
 	}

@@ -92,30 +92,39 @@ func (q *Queries) AttemptWithoutToken(ctx context.Context, arg AttemptWithoutTok
 const attempts = `-- name: Attempts :many
 
 SELECT a.project_id, a.id, a.code, a.client_id, a.client_name, a.creation, a.redirect_uri, a.resource, a.scopes, a.address, a.subject, a.state, a.step, a.step_up, a.detail, a.asked, a.discovered_at, a.registered_at, a.started_at, a.called_at, COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'token.issued') AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
-WHERE a.project_id = $1 AND a.id < $2
-ORDER BY a.id DESC LIMIT $3
+WHERE a.project_id = $1 AND a.id < $2 AND (a.state = $3 OR CAST($3 AS text) = '')
+ORDER BY a.id DESC LIMIT $4
 `
 
 type AttemptsParams struct {
 	ProjectID string
 	Before    string
+	State     string
 	MaxRows   int32
 }
 
 type AttemptsRow struct {
-	Attempt  Attempt
-	Email    string
-	SignedIn bool
+	Attempt   Attempt
+	Email     string
+	SignedIn  bool
+	HasTokens bool
 }
 
-// The lists of attempts, newest first, one for each index. signed_in is for those
-// that wait: whether a person signed in by now.
+// The lists of attempts, newest first, one for each index. state may be ”, but in
+// those of failures. What a success leaves to its events is asked of them:
+// signed_in and has_tokens.
 func (q *Queries) Attempts(ctx context.Context, arg AttemptsParams) ([]AttemptsRow, error) {
-	rows, err := q.db.QueryContext(ctx, attempts, arg.ProjectID, arg.Before, arg.MaxRows)
+	rows, err := q.db.QueryContext(ctx, attempts,
+		arg.ProjectID,
+		arg.Before,
+		arg.State,
+		arg.MaxRows,
+	)
 	if err != nil {
 		return nil, err
 	}
@@ -146,6 +155,7 @@ func (q *Queries) Attempts(ctx context.Context, arg AttemptsParams) ([]AttemptsR
 			&i.Attempt.CalledAt,
 			&i.Email,
 			&i.SignedIn,
+			&i.HasTokens,
 		); err != nil {
 			return nil, err
 		}
@@ -227,9 +237,87 @@ func (q *Queries) AttemptsByCode(ctx context.Context, arg AttemptsByCodeParams) 
 	return items, nil
 }
 
+const attemptsFailed = `-- name: AttemptsFailed :many
+SELECT a.project_id, a.id, a.code, a.client_id, a.client_name, a.creation, a.redirect_uri, a.resource, a.scopes, a.address, a.subject, a.state, a.step, a.step_up, a.detail, a.asked, a.discovered_at, a.registered_at, a.started_at, a.called_at, COALESCE(u.email, m.email, '') AS email,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'token.issued') AS has_tokens
+FROM attempt a
+LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
+LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
+WHERE a.project_id = $1 AND a.state = $2 AND a.state IN ('refused', 'denied') AND a.id < $3
+ORDER BY a.id DESC LIMIT $4
+`
+
+type AttemptsFailedParams struct {
+	ProjectID string
+	State     string
+	Before    string
+	MaxRows   int32
+}
+
+type AttemptsFailedRow struct {
+	Attempt   Attempt
+	Email     string
+	SignedIn  bool
+	HasTokens bool
+}
+
+func (q *Queries) AttemptsFailed(ctx context.Context, arg AttemptsFailedParams) ([]AttemptsFailedRow, error) {
+	rows, err := q.db.QueryContext(ctx, attemptsFailed,
+		arg.ProjectID,
+		arg.State,
+		arg.Before,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []AttemptsFailedRow
+	for rows.Next() {
+		var i AttemptsFailedRow
+		if err := rows.Scan(
+			&i.Attempt.ProjectID,
+			&i.Attempt.ID,
+			&i.Attempt.Code,
+			&i.Attempt.ClientID,
+			&i.Attempt.ClientName,
+			&i.Attempt.Creation,
+			&i.Attempt.RedirectURI,
+			&i.Attempt.Resource,
+			&i.Attempt.Scopes,
+			&i.Attempt.Address,
+			&i.Attempt.Subject,
+			&i.Attempt.State,
+			&i.Attempt.Step,
+			&i.Attempt.StepUp,
+			&i.Attempt.Detail,
+			&i.Attempt.Asked,
+			&i.Attempt.DiscoveredAt,
+			&i.Attempt.RegisteredAt,
+			&i.Attempt.StartedAt,
+			&i.Attempt.CalledAt,
+			&i.Email,
+			&i.SignedIn,
+			&i.HasTokens,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const attemptsFrom = `-- name: AttemptsFrom :many
 SELECT a.project_id, a.id, a.code, a.client_id, a.client_name, a.creation, a.redirect_uri, a.resource, a.scopes, a.address, a.subject, a.state, a.step, a.step_up, a.detail, a.asked, a.discovered_at, a.registered_at, a.started_at, a.called_at, COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'token.issued') AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
@@ -248,12 +336,13 @@ type AttemptsFromParams struct {
 }
 
 type AttemptsFromRow struct {
-	Attempt  Attempt
-	Email    string
-	SignedIn bool
+	Attempt   Attempt
+	Email     string
+	SignedIn  bool
+	HasTokens bool
 }
 
-// AttemptsFrom are those of an address; client and state may be ”.
+// AttemptsFrom are those of an address, looked for among all of the day.
 func (q *Queries) AttemptsFrom(ctx context.Context, arg AttemptsFromParams) ([]AttemptsFromRow, error) {
 	rows, err := q.db.QueryContext(ctx, attemptsFrom,
 		arg.ProjectID,
@@ -293,80 +382,7 @@ func (q *Queries) AttemptsFrom(ctx context.Context, arg AttemptsFromParams) ([]A
 			&i.Attempt.CalledAt,
 			&i.Email,
 			&i.SignedIn,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Close(); err != nil {
-		return nil, err
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
-const attemptsInState = `-- name: AttemptsInState :many
-SELECT a.project_id, a.id, a.code, a.client_id, a.client_name, a.creation, a.redirect_uri, a.resource, a.scopes, a.address, a.subject, a.state, a.step, a.step_up, a.detail, a.asked, a.discovered_at, a.registered_at, a.started_at, a.called_at, COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in
-FROM attempt a
-LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
-LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
-WHERE a.project_id = $1 AND a.state = $2 AND a.id < $3
-ORDER BY a.id DESC LIMIT $4
-`
-
-type AttemptsInStateParams struct {
-	ProjectID string
-	State     string
-	Before    string
-	MaxRows   int32
-}
-
-type AttemptsInStateRow struct {
-	Attempt  Attempt
-	Email    string
-	SignedIn bool
-}
-
-func (q *Queries) AttemptsInState(ctx context.Context, arg AttemptsInStateParams) ([]AttemptsInStateRow, error) {
-	rows, err := q.db.QueryContext(ctx, attemptsInState,
-		arg.ProjectID,
-		arg.State,
-		arg.Before,
-		arg.MaxRows,
-	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []AttemptsInStateRow
-	for rows.Next() {
-		var i AttemptsInStateRow
-		if err := rows.Scan(
-			&i.Attempt.ProjectID,
-			&i.Attempt.ID,
-			&i.Attempt.Code,
-			&i.Attempt.ClientID,
-			&i.Attempt.ClientName,
-			&i.Attempt.Creation,
-			&i.Attempt.RedirectURI,
-			&i.Attempt.Resource,
-			&i.Attempt.Scopes,
-			&i.Attempt.Address,
-			&i.Attempt.Subject,
-			&i.Attempt.State,
-			&i.Attempt.Step,
-			&i.Attempt.StepUp,
-			&i.Attempt.Detail,
-			&i.Attempt.Asked,
-			&i.Attempt.DiscoveredAt,
-			&i.Attempt.RegisteredAt,
-			&i.Attempt.StartedAt,
-			&i.Attempt.CalledAt,
-			&i.Email,
-			&i.SignedIn,
+			&i.HasTokens,
 		); err != nil {
 			return nil, err
 		}
@@ -383,25 +399,28 @@ func (q *Queries) AttemptsInState(ctx context.Context, arg AttemptsInStateParams
 
 const attemptsOfClient = `-- name: AttemptsOfClient :many
 SELECT a.project_id, a.id, a.code, a.client_id, a.client_name, a.creation, a.redirect_uri, a.resource, a.scopes, a.address, a.subject, a.state, a.step, a.step_up, a.detail, a.asked, a.discovered_at, a.registered_at, a.started_at, a.called_at, COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'token.issued') AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
-WHERE a.project_id = $1 AND a.client_id = $2 AND a.id < $3
-ORDER BY a.id DESC LIMIT $4
+WHERE a.project_id = $1 AND a.client_id = $2 AND a.id < $3 AND (a.state = $4 OR CAST($4 AS text) = '')
+ORDER BY a.id DESC LIMIT $5
 `
 
 type AttemptsOfClientParams struct {
 	ProjectID string
 	ClientID  string
 	Before    string
+	State     string
 	MaxRows   int32
 }
 
 type AttemptsOfClientRow struct {
-	Attempt  Attempt
-	Email    string
-	SignedIn bool
+	Attempt   Attempt
+	Email     string
+	SignedIn  bool
+	HasTokens bool
 }
 
 func (q *Queries) AttemptsOfClient(ctx context.Context, arg AttemptsOfClientParams) ([]AttemptsOfClientRow, error) {
@@ -409,6 +428,7 @@ func (q *Queries) AttemptsOfClient(ctx context.Context, arg AttemptsOfClientPara
 		arg.ProjectID,
 		arg.ClientID,
 		arg.Before,
+		arg.State,
 		arg.MaxRows,
 	)
 	if err != nil {
@@ -441,6 +461,7 @@ func (q *Queries) AttemptsOfClient(ctx context.Context, arg AttemptsOfClientPara
 			&i.Attempt.CalledAt,
 			&i.Email,
 			&i.SignedIn,
+			&i.HasTokens,
 		); err != nil {
 			return nil, err
 		}
@@ -455,17 +476,18 @@ func (q *Queries) AttemptsOfClient(ctx context.Context, arg AttemptsOfClientPara
 	return items, nil
 }
 
-const attemptsOfClientInState = `-- name: AttemptsOfClientInState :many
+const attemptsOfClientFailed = `-- name: AttemptsOfClientFailed :many
 SELECT a.project_id, a.id, a.code, a.client_id, a.client_name, a.creation, a.redirect_uri, a.resource, a.scopes, a.address, a.subject, a.state, a.step, a.step_up, a.detail, a.asked, a.discovered_at, a.registered_at, a.started_at, a.called_at, COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'token.issued') AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
-WHERE a.project_id = $1 AND a.client_id = $2 AND a.state = $3 AND a.id < $4
+WHERE a.project_id = $1 AND a.client_id = $2 AND a.state = $3 AND a.state IN ('refused', 'denied') AND a.id < $4
 ORDER BY a.id DESC LIMIT $5
 `
 
-type AttemptsOfClientInStateParams struct {
+type AttemptsOfClientFailedParams struct {
 	ProjectID string
 	ClientID  string
 	State     string
@@ -473,14 +495,15 @@ type AttemptsOfClientInStateParams struct {
 	MaxRows   int32
 }
 
-type AttemptsOfClientInStateRow struct {
-	Attempt  Attempt
-	Email    string
-	SignedIn bool
+type AttemptsOfClientFailedRow struct {
+	Attempt   Attempt
+	Email     string
+	SignedIn  bool
+	HasTokens bool
 }
 
-func (q *Queries) AttemptsOfClientInState(ctx context.Context, arg AttemptsOfClientInStateParams) ([]AttemptsOfClientInStateRow, error) {
-	rows, err := q.db.QueryContext(ctx, attemptsOfClientInState,
+func (q *Queries) AttemptsOfClientFailed(ctx context.Context, arg AttemptsOfClientFailedParams) ([]AttemptsOfClientFailedRow, error) {
+	rows, err := q.db.QueryContext(ctx, attemptsOfClientFailed,
 		arg.ProjectID,
 		arg.ClientID,
 		arg.State,
@@ -491,9 +514,9 @@ func (q *Queries) AttemptsOfClientInState(ctx context.Context, arg AttemptsOfCli
 		return nil, err
 	}
 	defer rows.Close()
-	var items []AttemptsOfClientInStateRow
+	var items []AttemptsOfClientFailedRow
 	for rows.Next() {
-		var i AttemptsOfClientInStateRow
+		var i AttemptsOfClientFailedRow
 		if err := rows.Scan(
 			&i.Attempt.ProjectID,
 			&i.Attempt.ID,
@@ -517,6 +540,7 @@ func (q *Queries) AttemptsOfClientInState(ctx context.Context, arg AttemptsOfCli
 			&i.Attempt.CalledAt,
 			&i.Email,
 			&i.SignedIn,
+			&i.HasTokens,
 		); err != nil {
 			return nil, err
 		}
@@ -533,11 +557,14 @@ func (q *Queries) AttemptsOfClientInState(ctx context.Context, arg AttemptsOfCli
 
 const attemptsOfPerson = `-- name: AttemptsOfPerson :many
 SELECT a.project_id, a.id, a.code, a.client_id, a.client_name, a.creation, a.redirect_uri, a.resource, a.scopes, a.address, a.subject, a.state, a.step, a.step_up, a.detail, a.asked, a.discovered_at, a.registered_at, a.started_at, a.called_at, COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'token.issued') AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
-WHERE a.project_id = $1 AND a.subject = $2 AND a.subject <> '' AND a.id < $3
+WHERE a.project_id = $1 AND a.subject = $2 AND a.id < $3 AND a.code IN (
+    SELECT e.attempt FROM event e WHERE e.project_id = $1 AND e.subject = $2 AND e.subject <> '' AND e.attempt <> ''
+      AND e.id >= (SELECT min(o.id) FROM attempt o WHERE o.project_id = $1))
   AND (a.client_id = $4 OR CAST($4 AS text) = '') AND (a.state = $5 OR CAST($5 AS text) = '')
 ORDER BY a.id DESC LIMIT $6
 `
@@ -552,12 +579,14 @@ type AttemptsOfPersonParams struct {
 }
 
 type AttemptsOfPersonRow struct {
-	Attempt  Attempt
-	Email    string
-	SignedIn bool
+	Attempt   Attempt
+	Email     string
+	SignedIn  bool
+	HasTokens bool
 }
 
-// AttemptsOfPerson are those of a user, or of a member; client and state may be ”.
+// AttemptsOfPerson are those that a user or a member decided, found by the
+// events since the oldest attempt.
 func (q *Queries) AttemptsOfPerson(ctx context.Context, arg AttemptsOfPersonParams) ([]AttemptsOfPersonRow, error) {
 	rows, err := q.db.QueryContext(ctx, attemptsOfPerson,
 		arg.ProjectID,
@@ -597,6 +626,7 @@ func (q *Queries) AttemptsOfPerson(ctx context.Context, arg AttemptsOfPersonPara
 			&i.Attempt.CalledAt,
 			&i.Email,
 			&i.SignedIn,
+			&i.HasTokens,
 		); err != nil {
 			return nil, err
 		}
@@ -664,9 +694,47 @@ func (q *Queries) CountAttempts(ctx context.Context, projectID string, clientID 
 	return items, nil
 }
 
+const countTokensOfAttempt = `-- name: CountTokensOfAttempt :one
+SELECT COUNT(*) FROM event WHERE project_id = $1 AND attempt = $2 AND attempt <> '' AND kind = 'token.issued'
+`
+
+func (q *Queries) CountTokensOfAttempt(ctx context.Context, projectID string, attempt string) (int64, error) {
+	row := q.db.QueryRowContext(ctx, countTokensOfAttempt, projectID, attempt)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
+const decideAttempt = `-- name: DecideAttempt :exec
+UPDATE attempt SET state = $1, step = $2, subject = $3, step_up = $4
+WHERE project_id = $5 AND code = $6
+`
+
+type DecideAttemptParams struct {
+	State     string
+	Step      string
+	Subject   string
+	StepUp    bool
+	ProjectID string
+	Code      string
+}
+
+// DecideAttempt keeps that a person allowed it.
+func (q *Queries) DecideAttempt(ctx context.Context, arg DecideAttemptParams) error {
+	_, err := q.db.ExecContext(ctx, decideAttempt,
+		arg.State,
+		arg.Step,
+		arg.Subject,
+		arg.StepUp,
+		arg.ProjectID,
+		arg.Code,
+	)
+	return err
+}
+
 const failAttempt = `-- name: FailAttempt :exec
 UPDATE attempt SET state = $1, step = $2, detail = '', asked = $3
-WHERE project_id = $4 AND code = $5 AND NOT (state = $6 AND step <> $7)
+WHERE project_id = $4 AND code = $5
 `
 
 type FailAttemptParams struct {
@@ -675,12 +743,8 @@ type FailAttemptParams struct {
 	Asked     string
 	ProjectID string
 	Code      string
-	Given     string
-	Decided   string
 }
 
-// FailAttempt keeps a refusal at the token endpoint. Where tokens were given,
-// what is refused later does not count.
 func (q *Queries) FailAttempt(ctx context.Context, arg FailAttemptParams) error {
 	_, err := q.db.ExecContext(ctx, failAttempt,
 		arg.State,
@@ -688,27 +752,26 @@ func (q *Queries) FailAttempt(ctx context.Context, arg FailAttemptParams) error 
 		arg.Asked,
 		arg.ProjectID,
 		arg.Code,
-		arg.Given,
-		arg.Decided,
 	)
 	return err
 }
 
-const moveAttempt = `-- name: MoveAttempt :exec
+const recoverAttempt = `-- name: RecoverAttempt :exec
 UPDATE attempt SET state = $1, step = $2, detail = '', asked = ''
-WHERE project_id = $3 AND code = $4
+WHERE project_id = $3 AND code = $4 AND state <> $1
 `
 
-type MoveAttemptParams struct {
+type RecoverAttemptParams struct {
 	State     string
 	Step      string
 	ProjectID string
 	Code      string
 }
 
-// MoveAttempt says how far an attempt got at the token endpoint.
-func (q *Queries) MoveAttempt(ctx context.Context, arg MoveAttemptParams) error {
-	_, err := q.db.ExecContext(ctx, moveAttempt,
+// RecoverAttempt: tokens were given after a refusal. A success at once changes
+// nothing: its event tells of it.
+func (q *Queries) RecoverAttempt(ctx context.Context, arg RecoverAttemptParams) error {
+	_, err := q.db.ExecContext(ctx, recoverAttempt,
 		arg.State,
 		arg.Step,
 		arg.ProjectID,

@@ -12,15 +12,14 @@ import (
 const blockedClients = `-- name: BlockedClients :many
 SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
 FROM client WHERE project_id = $1 AND blocked
-  AND (name_folded, id) > ($2, $3) AND name_folded >= $4 AND name_folded < $5
-ORDER BY name_folded, id LIMIT $6
+  AND (name_folded, id) > ($2, $3) AND name_folded < $4
+ORDER BY name_folded, id LIMIT $5
 `
 
 type BlockedClientsParams struct {
 	ProjectID string
 	AfterName string
 	After     string
-	FromText  string
 	BelowText string
 	MaxRows   int32
 }
@@ -30,7 +29,6 @@ func (q *Queries) BlockedClients(ctx context.Context, arg BlockedClientsParams) 
 		arg.ProjectID,
 		arg.AfterName,
 		arg.After,
-		arg.FromText,
 		arg.BelowText,
 		arg.MaxRows,
 	)
@@ -246,15 +244,14 @@ func (q *Queries) Clients(ctx context.Context, arg ClientsParams) ([]Client, err
 const clientsByName = `-- name: ClientsByName :many
 SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
 FROM client WHERE project_id = $1
-  AND (name_folded, id) > ($2, $3) AND name_folded >= $4 AND name_folded < $5
-ORDER BY name_folded, id LIMIT $6
+  AND (name_folded, id) > ($2, $3) AND name_folded < $4
+ORDER BY name_folded, id LIMIT $5
 `
 
 type ClientsByNameParams struct {
 	ProjectID string
 	AfterName string
 	After     string
-	FromText  string
 	BelowText string
 	MaxRows   int32
 }
@@ -266,7 +263,6 @@ func (q *Queries) ClientsByName(ctx context.Context, arg ClientsByNameParams) ([
 		arg.ProjectID,
 		arg.AfterName,
 		arg.After,
-		arg.FromText,
 		arg.BelowText,
 		arg.MaxRows,
 	)
@@ -315,8 +311,8 @@ func (q *Queries) ClientsByName(ctx context.Context, arg ClientsByNameParams) ([
 const clientsOfCreation = `-- name: ClientsOfCreation :many
 SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
 FROM client WHERE project_id = $1 AND creation = $2
-  AND (name_folded, id) > ($3, $4) AND name_folded >= $5 AND name_folded < $6
-ORDER BY name_folded, id LIMIT $7
+  AND (name_folded, id) > ($3, $4) AND name_folded < $5
+ORDER BY name_folded, id LIMIT $6
 `
 
 type ClientsOfCreationParams struct {
@@ -324,7 +320,6 @@ type ClientsOfCreationParams struct {
 	Creation  string
 	AfterName string
 	After     string
-	FromText  string
 	BelowText string
 	MaxRows   int32
 }
@@ -335,7 +330,6 @@ func (q *Queries) ClientsOfCreation(ctx context.Context, arg ClientsOfCreationPa
 		arg.Creation,
 		arg.AfterName,
 		arg.After,
-		arg.FromText,
 		arg.BelowText,
 		arg.MaxRows,
 	)
@@ -384,8 +378,8 @@ func (q *Queries) ClientsOfCreation(ctx context.Context, arg ClientsOfCreationPa
 const clientsOfType = `-- name: ClientsOfType :many
 SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
 FROM client WHERE project_id = $1 AND type = $2
-  AND (name_folded, id) > ($3, $4) AND name_folded >= $5 AND name_folded < $6
-ORDER BY name_folded, id LIMIT $7
+  AND (name_folded, id) > ($3, $4) AND name_folded < $5
+ORDER BY name_folded, id LIMIT $6
 `
 
 type ClientsOfTypeParams struct {
@@ -393,7 +387,6 @@ type ClientsOfTypeParams struct {
 	Type      string
 	AfterName string
 	After     string
-	FromText  string
 	BelowText string
 	MaxRows   int32
 }
@@ -404,7 +397,6 @@ func (q *Queries) ClientsOfType(ctx context.Context, arg ClientsOfTypeParams) ([
 		arg.Type,
 		arg.AfterName,
 		arg.After,
-		arg.FromText,
 		arg.BelowText,
 		arg.MaxRows,
 	)

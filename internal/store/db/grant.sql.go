@@ -9,6 +9,55 @@ import (
 	"context"
 )
 
+const allowedScopesOfClient = `-- name: AllowedScopesOfClient :many
+SELECT DISTINCT s.grant_id, s.scope
+FROM "grant" g CROSS JOIN grant_scope s
+WHERE g.project_id = $1 AND g.client_id = $2 AND g.revoked_at = 0 AND g.id >= $3 AND g.id <= $4
+  AND s.project_id = g.project_id AND s.grant_id = g.id AND s.allowed
+ORDER BY s.grant_id, s.scope
+`
+
+type AllowedScopesOfClientParams struct {
+	ProjectID string
+	ClientID  string
+	First     string
+	Last      string
+}
+
+type AllowedScopesOfClientRow struct {
+	GrantID string
+	Scope   string
+}
+
+// AllowedScopesOfClient are those of the live grants from one id to another.
+func (q *Queries) AllowedScopesOfClient(ctx context.Context, arg AllowedScopesOfClientParams) ([]AllowedScopesOfClientRow, error) {
+	rows, err := q.db.QueryContext(ctx, allowedScopesOfClient,
+		arg.ProjectID,
+		arg.ClientID,
+		arg.First,
+		arg.Last,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []AllowedScopesOfClientRow
+	for rows.Next() {
+		var i AllowedScopesOfClientRow
+		if err := rows.Scan(&i.GrantID, &i.Scope); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const connectedApps = `-- name: ConnectedApps :many
 SELECT g.project_id, g.id, g.subject, g.organization, g.client_id, g.created_at, g.last_used_at, g.revoked_at, c.project_id, c.id, c.url, c.type, c.creation, c.metadata, c.metadata_hash, c.merged, c.secret_id, c.secret_hash, c.secret_last4, c.bypass_consent, c.blocked, c.created_at, c.last_registered_at, c.fetched_at, c.fresh_until, c.copied_at, c.logo, c.name_folded,
     CAST(COALESCE((SELECT max(f.expires_at + 0) FROM family f
@@ -643,7 +692,7 @@ func (q *Queries) SaveGrantScope(ctx context.Context, arg SaveGrantScopeParams) 
 
 const someLiveGrantsOfClient = `-- name: SomeLiveGrantsOfClient :many
 SELECT id FROM "grant"
-WHERE project_id = $1 AND client_id = $2 AND revoked_at = 0 LIMIT $3
+WHERE project_id = $1 AND client_id = $2 AND revoked_at = 0 ORDER BY id LIMIT $3
 `
 
 type SomeLiveGrantsOfClientParams struct {
@@ -652,7 +701,8 @@ type SomeLiveGrantsOfClientParams struct {
 	MaxRows   int32
 }
 
-// SomeLiveGrantsOfClient are counted in Go: as many as are asked for, in no order.
+// SomeLiveGrantsOfClient are counted in Go. The order keeps PostgreSQL to the
+// index: for any few rows it would rather read the table.
 func (q *Queries) SomeLiveGrantsOfClient(ctx context.Context, arg SomeLiveGrantsOfClientParams) ([]string, error) {
 	rows, err := q.db.QueryContext(ctx, someLiveGrantsOfClient, arg.ProjectID, arg.ClientID, arg.MaxRows)
 	if err != nil {

@@ -9,16 +9,20 @@ ON CONFLICT (project_id, code) DO UPDATE SET
     subject = excluded.subject, state = excluded.state, step = excluded.step, step_up = excluded.step_up,
     detail = excluded.detail, asked = excluded.asked, registered_at = excluded.registered_at;
 
--- MoveAttempt says how far an attempt got at the token endpoint.
--- name: MoveAttempt :exec
-UPDATE attempt SET state = @state, step = @step, detail = '', asked = ''
+-- DecideAttempt keeps that a person allowed it.
+-- name: DecideAttempt :exec
+UPDATE attempt SET state = @state, step = @step, subject = @subject, step_up = @step_up
 WHERE project_id = @project_id AND code = @code;
 
--- FailAttempt keeps a refusal at the token endpoint. Where tokens were given,
--- what is refused later does not count.
+-- RecoverAttempt: tokens were given after a refusal. A success at once changes
+-- nothing: its event tells of it.
+-- name: RecoverAttempt :exec
+UPDATE attempt SET state = @state, step = @step, detail = '', asked = ''
+WHERE project_id = @project_id AND code = @code AND state <> @state;
+
 -- name: FailAttempt :exec
 UPDATE attempt SET state = @state, step = @step, detail = '', asked = @asked
-WHERE project_id = @project_id AND code = @code AND NOT (state = @given AND step <> @decided);
+WHERE project_id = @project_id AND code = @code;
 
 -- name: CallAttempt :exec
 UPDATE attempt SET called_at = @now, step = @step WHERE project_id = @project_id AND code = @code AND called_at = 0;
@@ -30,6 +34,9 @@ SELECT code FROM attempt
 WHERE project_id = @project_id AND client_id = @client_id AND state = @state AND step = @step AND address = @address
   AND id > @after
 ORDER BY id DESC LIMIT 1;
+
+-- name: CountTokensOfAttempt :one
+SELECT COUNT(*) FROM event WHERE project_id = @project_id AND attempt = @attempt AND attempt <> '' AND kind = 'token.issued';
 
 -- AttemptsByCode finds attempts whose code lies between two texts: one, or all
 -- that begin with the same letters.
@@ -45,49 +52,55 @@ WHERE project_id = @project_id AND attempt = @attempt AND attempt <> '' ORDER BY
 SELECT project_id, id, occurred_at, kind, actor, subject, client_id, object, address, refused, reason, trace_id, attempt FROM event
 WHERE project_id = @project_id AND trace_id >= @first AND trace_id <= @last AND refused ORDER BY trace_id, id LIMIT @max_rows;
 
--- The lists of attempts, newest first, one for each index. signed_in is for those
--- that wait: whether a person signed in by now.
+-- The lists of attempts, newest first, one for each index. state may be '', but in
+-- those of failures. What a success leaves to its events is asked of them:
+-- signed_in and has_tokens.
 
 -- name: Attempts :many
 SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'token.issued') AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
-WHERE a.project_id = @project_id AND a.id < @before
+WHERE a.project_id = @project_id AND a.id < @before AND (a.state = @state OR CAST(@state AS text) = '')
 ORDER BY a.id DESC LIMIT @max_rows;
 
--- name: AttemptsInState :many
+-- name: AttemptsFailed :many
 SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'token.issued') AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
-WHERE a.project_id = @project_id AND a.state = @state AND a.id < @before
+WHERE a.project_id = @project_id AND a.state = @state AND a.state IN ('refused', 'denied') AND a.id < @before
 ORDER BY a.id DESC LIMIT @max_rows;
 
 -- name: AttemptsOfClient :many
 SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'token.issued') AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
-WHERE a.project_id = @project_id AND a.client_id = @client_id AND a.id < @before
+WHERE a.project_id = @project_id AND a.client_id = @client_id AND a.id < @before AND (a.state = @state OR CAST(@state AS text) = '')
 ORDER BY a.id DESC LIMIT @max_rows;
 
--- name: AttemptsOfClientInState :many
+-- name: AttemptsOfClientFailed :many
 SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'token.issued') AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
-WHERE a.project_id = @project_id AND a.client_id = @client_id AND a.state = @state AND a.id < @before
+WHERE a.project_id = @project_id AND a.client_id = @client_id AND a.state = @state AND a.state IN ('refused', 'denied') AND a.id < @before
 ORDER BY a.id DESC LIMIT @max_rows;
 
--- AttemptsFrom are those of an address; client and state may be ''.
+-- AttemptsFrom are those of an address, looked for among all of the day.
 -- name: AttemptsFrom :many
 SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'token.issued') AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
@@ -95,14 +108,18 @@ WHERE a.project_id = @project_id AND a.address = @address AND a.id < @before
   AND (a.client_id = @client_id OR CAST(@client_id AS text) = '') AND (a.state = @state OR CAST(@state AS text) = '')
 ORDER BY a.id DESC LIMIT @max_rows;
 
--- AttemptsOfPerson are those of a user, or of a member; client and state may be ''.
+-- AttemptsOfPerson are those that a user or a member decided, found by the
+-- events since the oldest attempt.
 -- name: AttemptsOfPerson :many
 SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'token.issued') AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
-WHERE a.project_id = @project_id AND a.subject = @subject AND a.subject <> '' AND a.id < @before
+WHERE a.project_id = @project_id AND a.subject = @subject AND a.id < @before AND a.code IN (
+    SELECT e.attempt FROM event e WHERE e.project_id = @project_id AND e.subject = @subject AND e.subject <> '' AND e.attempt <> ''
+      AND e.id >= (SELECT min(o.id) FROM attempt o WHERE o.project_id = @project_id))
   AND (a.client_id = @client_id OR CAST(@client_id AS text) = '') AND (a.state = @state OR CAST(@state AS text) = '')
 ORDER BY a.id DESC LIMIT @max_rows;
 

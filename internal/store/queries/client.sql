@@ -15,25 +15,25 @@ FROM client WHERE project_id = @project_id AND id > @after ORDER BY id LIMIT @ma
 -- name: ClientsByName :many
 SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
 FROM client WHERE project_id = @project_id
-  AND (name_folded, id) > (@after_name, @after) AND name_folded >= @from_text AND name_folded < @below_text
+  AND (name_folded, id) > (@after_name, @after) AND name_folded < @below_text
 ORDER BY name_folded, id LIMIT @max_rows;
 
 -- name: ClientsOfCreation :many
 SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
 FROM client WHERE project_id = @project_id AND creation = @creation
-  AND (name_folded, id) > (@after_name, @after) AND name_folded >= @from_text AND name_folded < @below_text
+  AND (name_folded, id) > (@after_name, @after) AND name_folded < @below_text
 ORDER BY name_folded, id LIMIT @max_rows;
 
 -- name: ClientsOfType :many
 SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
 FROM client WHERE project_id = @project_id AND type = @type
-  AND (name_folded, id) > (@after_name, @after) AND name_folded >= @from_text AND name_folded < @below_text
+  AND (name_folded, id) > (@after_name, @after) AND name_folded < @below_text
 ORDER BY name_folded, id LIMIT @max_rows;
 
 -- name: BlockedClients :many
 SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
 FROM client WHERE project_id = @project_id AND blocked
-  AND (name_folded, id) > (@after_name, @after) AND name_folded >= @from_text AND name_folded < @below_text
+  AND (name_folded, id) > (@after_name, @after) AND name_folded < @below_text
 ORDER BY name_folded, id LIMIT @max_rows;
 
 -- ChangeClient replaces what a client says of itself, if that is still what was

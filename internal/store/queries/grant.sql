@@ -63,10 +63,19 @@ FROM "grant"
 WHERE project_id = @project_id AND client_id = @client_id AND revoked_at = 0 AND id < @before
 ORDER BY id DESC LIMIT @max_rows;
 
--- SomeLiveGrantsOfClient are counted in Go: as many as are asked for, in no order.
+-- AllowedScopesOfClient are those of the live grants from one id to another.
+-- name: AllowedScopesOfClient :many
+SELECT DISTINCT s.grant_id, s.scope
+FROM "grant" g CROSS JOIN grant_scope s
+WHERE g.project_id = @project_id AND g.client_id = @client_id AND g.revoked_at = 0 AND g.id >= @first AND g.id <= @last
+  AND s.project_id = g.project_id AND s.grant_id = g.id AND s.allowed
+ORDER BY s.grant_id, s.scope;
+
+-- SomeLiveGrantsOfClient are counted in Go. The order keeps PostgreSQL to the
+-- index: for any few rows it would rather read the table.
 -- name: SomeLiveGrantsOfClient :many
 SELECT id FROM "grant"
-WHERE project_id = @project_id AND client_id = @client_id AND revoked_at = 0 LIMIT @max_rows;
+WHERE project_id = @project_id AND client_id = @client_id AND revoked_at = 0 ORDER BY id LIMIT @max_rows;
 
 -- name: RevokeGrantsOfClient :many
 UPDATE "grant" SET revoked_at = @now
