@@ -354,7 +354,7 @@ func (d *desk) ended(c oauth.Client, grants int, what string) error {
 		ended = "grant ended"
 	}
 	d.out.line("%s %s; %d %s", d.out.ok(), what, grants, ended)
-	d.out.line("%s", d.out.dim("Access tokens end at once where they are introspected, elsewhere when they expire."))
+	d.out.line("%s", d.out.dim(tokensEnd))
 	return nil
 }
 
@@ -403,7 +403,7 @@ func (p *program) grantRevoke() *cobra.Command {
 				return d.out.json(map[string]any{"grant_id": g.ID, "subject": g.Subject, "connected_app_id": g.ClientID})
 			}
 			d.out.line("%s took back what %s allowed %s", d.out.ok(), d.out.bright(g.Subject), g.ClientID)
-			d.out.line("%s", d.out.dim("Access tokens end at once where they are introspected, elsewhere when they expire."))
+			d.out.line("%s", d.out.dim(tokensEnd))
 			return nil
 		}),
 	}

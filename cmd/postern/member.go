@@ -11,7 +11,6 @@ import (
 
 	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/identity"
-	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/project"
 )
 
@@ -269,22 +268,14 @@ func (p *program) memberSignOut() *cobra.Command {
 }
 
 func (p *program) memberRevoke() *cobra.Command {
-	var grant string
-	c := &cobra.Command{
+	return &cobra.Command{
 		Use:   "revoke MEMBER",
-		Short: "Sign a member out everywhere and take back everything they allowed, or one grant",
+		Short: "Sign a member out everywhere and take back everything they allowed",
 		Args:  needs("the member's address or id"),
 		RunE: p.ofOrganization(func(ctx context.Context, d *desk, one *project.Project, o identity.Organization, args []string) error {
 			m, err := d.member(ctx, o, args[0])
 			if err != nil {
 				return err
-			}
-			if grant != "" {
-				who := oauth.Person{Subject: m.ID, Organization: o.ID}
-				if err := d.takeBack(ctx, one, who, grant, "postern member show "+args[0]+" --organization "+o.Slug); err != nil {
-					return err
-				}
-				return d.tookBack(map[string]any{"member_id": m.ID, "grants_revoked": 1}, m.Email)
 			}
 			grants, err := d.people.RevokeMember(ctx, m, d.event(one, audit.MemberRevoked, o.ID))
 			if err != nil {
@@ -298,8 +289,6 @@ func (p *program) memberRevoke() *cobra.Command {
 			return nil
 		}),
 	}
-	c.Flags().StringVar(&grant, "grant", "", "the id of one grant; the others and the sessions stay")
-	return c
 }
 
 // member finds a member by id or by the whole address.

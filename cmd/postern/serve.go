@@ -103,7 +103,7 @@ func (p *program) greet(ctx context.Context, c Config, opened *server.Storage, l
 		p.err.line("%s", p.err.amber(link))
 	}
 	if len(projects) == 0 {
-		p.err.line("There is no project yet. In another terminal:")
+		p.err.line("There is no project yet. Make one on the dashboard, or in another terminal:")
 		create := `postern project create "My project"`
 		if c.URL != Defaults().URL {
 			create += " --issuer " + c.URL

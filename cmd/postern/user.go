@@ -166,15 +166,6 @@ func (d *desk) endSession(ctx context.Context, one *project.Project, subject, id
 	return err
 }
 
-// takeBack ends one grant of a person; show is the command that lists them.
-func (d *desk) takeBack(ctx context.Context, one *project.Project, who oauth.Person, grant, show string) error {
-	err := d.clients.TakeBack(ctx, one, who, grant)
-	if errors.Is(err, oauth.ErrNotFound) {
-		return wrong(show, "there is no grant %s", printable(grant))
-	}
-	return err
-}
-
 func (p *program) userActivate(active bool) *cobra.Command {
 	c := &cobra.Command{
 		Use:   "deactivate USER",
@@ -226,21 +217,14 @@ func (p *program) userDelete() *cobra.Command {
 }
 
 func (p *program) userRevoke() *cobra.Command {
-	var grant string
-	c := &cobra.Command{
+	return &cobra.Command{
 		Use:   "revoke USER",
-		Short: "Sign a user out everywhere and take back everything they allowed, or one grant",
+		Short: "Sign a user out everywhere and take back everything they allowed",
 		Args:  needs("the user's address or id"),
 		RunE: p.ofProject(func(ctx context.Context, d *desk, one *project.Project, args []string) error {
 			u, err := d.user(ctx, one, args[0])
 			if err != nil {
 				return err
-			}
-			if grant != "" {
-				if err := d.takeBack(ctx, one, oauth.Person{Subject: u.ID}, grant, "postern user show "+args[0]); err != nil {
-					return err
-				}
-				return d.tookBack(map[string]any{"user_id": u.ID, "grants_revoked": 1}, u.Email)
 			}
 			e := d.event(one, audit.UserRevoked, u.ID)
 			e.Subject = u.ID
@@ -256,21 +240,9 @@ func (p *program) userRevoke() *cobra.Command {
 			return nil
 		}),
 	}
-	c.Flags().StringVar(&grant, "grant", "", "the id of one grant; the others and the sessions stay")
-	return c
 }
 
 const tokensEnd = "Access tokens end at once where they are introspected, elsewhere when they expire."
-
-// tookBack tells that one grant of a person ended.
-func (d *desk) tookBack(asJSON map[string]any, email string) error {
-	if d.json {
-		return d.out.json(asJSON)
-	}
-	d.out.line("%s took back one grant of %s", d.out.ok(), d.out.bright(printable(email)))
-	d.out.line("%s", d.out.dim(tokensEnd))
-	return nil
-}
 
 // user finds a user by id or by the whole address.
 func (d *desk) user(ctx context.Context, p *project.Project, ref string) (identity.User, error) {

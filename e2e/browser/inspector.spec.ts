@@ -1,35 +1,9 @@
-// The official MCP Inspector against both examples. It is no dependency of
-// these tests; with Node 22.19 or newer:
-//
-//   npm install --prefix /some/folder @modelcontextprotocol/inspector
-//   POSTERN_INSPECTOR=/some/folder npm test -- inspector
+// The official MCP Inspector against both examples. Run by hand: inspector.ts
+// says how.
 import { expect, test } from '@playwright/test';
-import type { Page, TestInfo } from '@playwright/test';
-import { spawn } from 'node:child_process';
-import { join } from 'node:path';
+import { connect } from './inspector.ts';
 import { newAddress, signIn } from './person.ts';
-import { freePort, office, okr, todo } from './server.ts';
-
-/** Starts an Inspector for a server, opens it and connects: the next page is ours. */
-async function connect(page: Page, server: string, info: TestInfo) {
-  const inspector = spawn(process.execPath, [
-    join(process.env.POSTERN_INSPECTOR!, 'node_modules/.bin/mcp-inspector'), '--web', '--transport', 'http', '--server-url', server,
-  ], {
-    env: { ...process.env, CLIENT_PORT: String(await freePort()), MCP_AUTO_OPEN_ENABLED: 'false', MCP_INSPECTOR_SECRET_STORE: 'memory', HOME: info.outputDir },
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
-  let said = '';
-  inspector.stdout.on('data', (text) => (said += text));
-  try {
-    await expect.poll(() => said, { timeout: 30_000 }).toContain('MCP_INSPECTOR_API_TOKEN=');
-    await page.goto(said.match(/http:\/\/127\.0\.0\.1:\d+\S*MCP_INSPECTOR_API_TOKEN=\w+/)![0]);
-    await page.getByRole('switch', { name: /^Connect or disconnect/ }).click({ force: true });
-  } catch (e) {
-    inspector.kill();
-    throw e;
-  }
-  return inspector;
-}
+import { office, okr, todo } from './server.ts';
 
 test('the MCP Inspector connects through sign-in and consent and calls a tool', { tag: '@inspector' }, async ({ page }, info) => {
   test.slow();

@@ -47,6 +47,10 @@ type settings struct {
 	clientSecret string   // TODO_CLIENT_SECRET: empty for a public client
 	data         string   // TODO_DATA: the SQLite file
 
+	// TODO_INTROSPECTION_ID and TODO_INTROSPECTION_SECRET, which the issuer made
+	// for this resource server: with them it is asked about every token. nil without.
+	introspection *guard.Introspection
+
 	client *http.Client // for requests to the issuer; nil is the guard's own
 }
 
@@ -67,6 +71,12 @@ func readSettings(getenv func(string) string) (settings, error) {
 	if set.clientID == "" {
 		return settings{}, fmt.Errorf("TODO_CLIENT_ID is missing: register a client with the redirect URI %s%s at %s, or start this program with `postern dev -- …`, which does it for you",
 			u, websession.CallbackPath, set.issuer)
+	}
+	if in := (guard.Introspection{ID: getenv("TODO_INTROSPECTION_ID"), Secret: getenv("TODO_INTROSPECTION_SECRET")}); in != (guard.Introspection{}) {
+		if in.ID == "" || in.Secret == "" {
+			return settings{}, errors.New("TODO_INTROSPECTION_ID and TODO_INTROSPECTION_SECRET belong together: both are what Postern shows when a secret for this resource server is made, or neither is set")
+		}
+		set.introspection = &in
 	}
 	switch listen := getenv("TODO_LISTEN"); {
 	case listen != "":
@@ -179,8 +189,9 @@ func newGuard(set settings) (*guard.Guard, error) {
 			"resources/list": guard.AllOf(readTodos),
 			"resources/read": guard.AllOf(readTodos),
 		},
-		HTTPClient: set.client,
-		Logger:     slog.Default(),
+		Introspection: set.introspection,
+		HTTPClient:    set.client,
+		Logger:        slog.Default(),
 	})
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -58,6 +59,51 @@ func TestSettings(t *testing.T) {
 		if _, err := readSettings(func(name string) string { return env[name] }); err == nil || !strings.HasPrefix(err.Error(), name) {
 			t.Errorf("%s wrong: %v", name, err)
 		}
+	}
+}
+
+// With the resource server's own credentials the issuer is asked about every
+// token: one that was taken back is refused before it ends.
+func TestIntrospection(t *testing.T) {
+	s := startTodo(t)
+	own := s.issuer.Introspection()
+	for _, test := range []struct {
+		name, id, secret string
+		want             int // answers a token that was taken back; 0: the settings are refused
+	}{
+		{"with both", own.ID, own.Secret, http.StatusUnauthorized},
+		{"without", "", "", http.StatusOK},
+		{"id alone", own.ID, "", 0},
+		{"secret alone", "", own.Secret, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			set, err := readSettings(func(name string) string {
+				return map[string]string{
+					"TODO_URL": s.URL, "POSTERN_ISSUER": s.issuer.URL, "TODO_CLIENT_ID": "web",
+					"TODO_INTROSPECTION_ID": test.id, "TODO_INTROSPECTION_SECRET": test.secret,
+				}[name]
+			})
+			if test.want == 0 {
+				if err == nil || !strings.Contains(err.Error(), "belong together") {
+					t.Errorf("error %v", err)
+				}
+				return
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			handler, err := newHandler(set, s.service)
+			if err != nil {
+				t.Fatal(err)
+			}
+			token := s.token("ada", readTodos)
+			s.issuer.Revoke(token)
+			r, w := httptest.NewRequest(http.MethodGet, s.URL+"/api/todos", nil), httptest.NewRecorder()
+			r.Header.Set("Authorization", "Bearer "+token)
+			if handler.ServeHTTP(w, r); w.Code != test.want {
+				t.Errorf("a token that was taken back: %d %s", w.Code, w.Body)
+			}
+		})
 	}
 }
 

@@ -28,6 +28,7 @@ import (
 	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/identity"
 	"github.com/postern-id/postern/internal/oauth"
+	"github.com/postern-id/postern/internal/picture"
 	"github.com/postern-id/postern/internal/project"
 	"github.com/postern-id/postern/internal/signin"
 	"github.com/postern-id/postern/internal/signing"
@@ -159,6 +160,16 @@ func (d *Dashboard) formUpTo(r *http.Request, v visit, most int64, repeatable ..
 		return nil, &web.Error{Status: http.StatusForbidden}
 	}
 	return values, nil
+}
+
+// upload is form for one with a picture in the field called file, nil where none
+// was chosen.
+func (d *Dashboard) upload(r *http.Request, v visit) (values url.Values, file []byte, err error) {
+	values, file, err = wire.Upload(r, picture.MaxBytes+web.BodyPage, "file")
+	if err == nil && !d.CSRF.Check(values.Get("csrf"), csrfPurpose, v.session.ID) {
+		err = &web.Error{Status: http.StatusForbidden}
+	}
+	return values, file, err
 }
 
 const csrfPurpose = "dashboard"

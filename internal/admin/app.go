@@ -260,7 +260,8 @@ func (d *Dashboard) app(w http.ResponseWriter, r *http.Request, v visit, status 
 	}
 	view.Commands = map[string]string{
 		"change": v.command("client", "set", id, "--name", c.Name()), "revoke": v.command("grant", "revoke", "GRANT_ID"), "unblock": v.command("client", "unblock", id),
-		"add": v.command("client", "set", id, "--redirect-uri", "URL"), "add_signed_out": v.command("client", "set", id, "--post-logout-redirect-uri", "URL"),
+		"add":            v.command("client", "set", id, "--redirect-uri", "NEW", "--remove-redirect-uri", "OLD"),
+		"add_signed_out": v.command("client", "set", id, "--post-logout-redirect-uri", "NEW", "--remove-post-logout-redirect-uri", "OLD"),
 	}
 	tokens := view.People() + " Refresh and introspection refuse at once; a server that only checks signatures takes a token until it expires, after " + longest(v.project) + " at most."
 	view.Dangers = map[string]danger{}
@@ -382,11 +383,11 @@ func (d *Dashboard) holderRow(ctx context.Context, v visit, g oauth.ClientGrant)
 	if v.project.Vertical == project.B2B {
 		var m identity.Member
 		m, err = d.People.Member(ctx, identity.Organization{ProjectID: v.project.ID, ID: g.Grant.Organization}, g.Grant.Subject)
-		row.Person, row.Path = m.Email, projectPath(v.project, "organizations/"+g.Grant.Organization)
+		row.Person, row.Path = m.Email, organizationPath(v.project, g.Grant.Organization, "members/"+url.PathEscape(g.Grant.Subject))
 	} else {
 		var u identity.User
 		u, err = d.People.User(ctx, v.project.ID, g.Grant.Subject)
-		row.Person, row.Path = u.Email, projectPath(v.project, "users/"+g.Grant.Subject)
+		row.Person, row.Path = u.Email, projectPath(v.project, "users/"+url.PathEscape(g.Grant.Subject))
 	}
 	if errors.Is(err, identity.ErrNotFound) {
 		row.Path, err = "", nil

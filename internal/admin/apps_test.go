@@ -377,3 +377,34 @@ func TestAppAttempts(t *testing.T) {
 		}
 	})
 }
+
+// Members of organizations are named and led to; whoever is gone is listed all
+// the same, and the list is turned over.
+func TestAppGrantsOfMembers(t *testing.T) {
+	each(t, servertest.Config{Vertical: project.B2B}, func(t *testing.T, d desk) {
+		o, ada := d.fennel(t)
+		c, _ := d.addApp(t, "Robot", oauth.ThirdPartyPublic)
+		allow := func(n int, subject string) {
+			t.Helper()
+			now := d.Clock.Now()
+			grant := oauth.Grant{ID: fmt.Sprintf("grant-test-%02d", n), ProjectID: d.Project.ID, Subject: subject, Organization: o.ID, ClientID: c.ID, CreatedAt: now}
+			code := oauth.Code{ID: fmt.Sprint("code", n), ProjectID: d.Project.ID, Hash: []byte("x"), ClientID: c.ID, Subject: subject, Organization: o.ID, CreatedAt: now, ExpiresAt: now}
+			decision := oauth.Decision{Asked: true, Grant: grant, Code: code, Scopes: []oauth.GrantScope{{Scope: "read:notes", Allowed: true, DecidedAt: now}}}
+			if err := d.Store.Decide(t.Context(), decision, audit.Event{ProjectID: d.Project.ID, At: now, Kind: audit.GrantAllowed}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		allow(0, ada.ID)
+		for n := 1; n <= 50; n++ {
+			allow(n, fmt.Sprint("member-test-gone-", n))
+		}
+		first := d.b.Get(t, d.page("apps/"+c.ID+"/grants"))
+		shows(t, first, http.StatusOK, "Somebody who is gone", "member-test-gone-50", "Next page")
+		if strings.Contains(first.Text(), "ada@example.test") {
+			t.Error("the first page has more than fifty")
+		}
+		next := d.b.Get(t, first.Link(t, "Next page"))
+		shows(t, next, http.StatusOK, "ada@example.test", "read:notes", "First page")
+		shows(t, d.b.Get(t, next.Link(t, "ada@example.test")), http.StatusOK, "ada@example.test", "Fennel Labs")
+	})
+}

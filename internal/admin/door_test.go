@@ -1,6 +1,7 @@
 package admin_test
 
 import (
+	"errors"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -11,7 +12,9 @@ import (
 	"github.com/descope/virtualwebauthn"
 	"github.com/pquerna/otp/totp"
 
+	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/identity"
+	"github.com/postern-id/postern/internal/secret"
 	"github.com/postern-id/postern/internal/servertest"
 )
 
@@ -85,6 +88,31 @@ func TestSetupNeedsTheLink(t *testing.T) {
 	}
 	if p = b.Submit(t, p, "password", url.Values{"email": {"ada@example.test"}, "password": {long}, "code": {"1"}}); p.Status != http.StatusForbidden {
 		t.Errorf("an answer a day later: %d", p.Status)
+	}
+}
+
+// Rows: D01. The id of a link with another secret is refused, and the fifth such
+// try ends the link.
+func TestWrongSecretEndsTheLink(t *testing.T) {
+	t.Parallel()
+	s := servertest.New(t, servertest.Config{})
+	now := s.Clock.Now()
+	guess, right := secret.New(secret.Setup, now), secret.New(secret.Setup, now)
+	l := identity.AdministratorLink{ID: guess.ID, SecretHash: right.Hash[:], CreatedAt: now, ExpiresAt: now.Add(time.Hour)}
+	if err := s.Store.KeepAdministratorLink(t.Context(), l, audit.Event{At: now, Kind: audit.AdministratorInvited}); err != nil {
+		t.Fatal(err)
+	}
+	b := s.Browser(t)
+	for try := range identity.LinkTries {
+		if _, err := s.Store.AdministratorLink(t.Context(), l.ID, now); err != nil {
+			t.Fatalf("before try %d: %v", try+1, err)
+		}
+		if p := open(t, b, guess.Text); p.Status != http.StatusForbidden {
+			t.Errorf("try %d: %d", try+1, p.Status)
+		}
+	}
+	if _, err := s.Store.AdministratorLink(t.Context(), l.ID, now); !errors.Is(err, identity.ErrNotFound) {
+		t.Errorf("after five tries: %v, want ErrNotFound", err)
 	}
 }
 

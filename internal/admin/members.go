@@ -294,7 +294,7 @@ func (d *Dashboard) memberView(r *http.Request, v visit, o identity.Organization
 		frame: d.frame(r, v, "organizations", m.Email, command("member", "show", m.Email)).in(link{o.Name, of}, link{"Members", of + "/members"}),
 		Name:  m.Name, ID: m.ID,
 		Activity:   projectPath(v.project, "activity?person="+url.QueryEscape(m.ID)),
-		SignOutCLI: command("member", "sign-out", m.Email), GrantCLI: command("member", "revoke", m.Email, "--grant", "GRANT_ID"),
+		SignOutCLI: command("member", "sign-out", m.Email), GrantCLI: v.command("grant", "revoke", "GRANT_ID"),
 		Member: &memberView{
 			Member: m, Organization: o.Name, OrganizationPath: of, Standing: standing(m, d.Now()), Removed: m.Status == identity.Deleted,
 			Sources: identity.RolesOf(m, o), Form: form,

@@ -179,8 +179,8 @@ func (d *Dashboard) Organization(w http.ResponseWriter, r *http.Request) error {
 	if r.Method == http.MethodPost {
 		var values url.Values
 		var file []byte
-		if uploads(r) {
-			values, file, err = d.upload(r, v, "file")
+		if strings.HasPrefix(r.Header.Get("Content-Type"), "multipart/") {
+			values, file, err = d.upload(r, v)
 		} else {
 			values, err = d.form(r, v)
 		}

@@ -59,7 +59,7 @@ func (s aSwitch) word(on bool) string {
 // The switches on the first page.
 var switches = []aSwitch{
 	{"cimd", "Registration by metadata document", "The host it comes from vouches for it.", "Off. Clients that are known by an address of their own are refused.", func(s *project.Settings) *bool { return &s.MetadataDocuments }},
-	{"dynamic-registration", "Self-registration", "At most 60 an hour for each address.", "Off. Only clients that you register, or that have a metadata document, come in.", func(s *project.Settings) *bool { return &s.DynamicRegistration }},
+	{"dynamic-registration", "Self-registration", "Dynamic client registration, at most 60 an hour for each address.", "Off: no dynamic client registration. Only clients that you register, or that have a metadata document, come in.", func(s *project.Settings) *bool { return &s.DynamicRegistration }},
 	{"unregistered-resources", "Unregistered resources", "Tokens may name servers that nobody registered here.", "Off. Tokens name a server you know.", func(s *project.Settings) *bool { return &s.UnregisteredResources }},
 }
 

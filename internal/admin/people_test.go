@@ -9,6 +9,9 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/url"
+	"os"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -134,16 +137,34 @@ func TestUserPagesRefuse(t *testing.T) {
 }
 
 // A list goes on where its page ends, with what was searched for.
-func TestUsersGoOn(t *testing.T) {
-	each(t, servertest.Config{}, func(t *testing.T, d desk) {
-		u, _ := d.person(t, "ada@example.test")
-		_ = u
-		first := d.b.Get(t, d.page("users?q=a"))
-		if strings.Contains(first.Text(), "Next page") {
-			t.Error("one user has a second page")
+func TestPeopleListsGoOn(t *testing.T) {
+	each(t, servertest.Config{Vertical: project.B2B}, func(t *testing.T, d desk) {
+		o, _ := d.fennel(t)
+		by := audit.Event{ProjectID: d.Project.ID, At: d.Clock.Now()}
+		for i := range 53 {
+			team := identity.Organization{Name: fmt.Sprintf("Team %02d", i), Slug: fmt.Sprintf("team-%02d", i), Settings: identity.DefaultOrganization()}
+			if _, err := d.People.CreateOrganization(t.Context(), d.Project, team, by); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := d.People.AddMember(t.Context(), d.Project, o, identity.Member{Email: fmt.Sprintf("many-%02d@example.test", i), Status: identity.Pending}, by); err != nil {
+				t.Fatal(err)
+			}
 		}
-		past := d.b.Get(t, d.page("users?q=a&after=user-test-gone"))
-		shows(t, past, http.StatusNotFound, "was deleted")
+		for _, list := range []struct{ path, first, last, after, not string }{
+			{"organizations?q=team", "Team 00", "Team 49", "Team 52", "Fennel"},
+			{"organizations/" + o.ID + "/members?q=many", "", "", "", "ada@example.test"},
+		} {
+			first := d.b.Get(t, d.page(list.path))
+			shows(t, first, http.StatusOK, list.first, list.last, "Next page")
+			next := d.b.Get(t, first.Link(t, "Next page"))
+			shows(t, next, http.StatusOK, list.after, "First page")
+			_, main, _ := strings.Cut(next.Text(), "Search")
+			if n := strings.Count(next.Body, "<tr><td"); n != 3 || strings.Contains(main, list.not) || strings.Contains(main, "Next page") {
+				t.Errorf("%s goes on with %d rows:\n%s", list.path, n, main)
+			}
+		}
+		gone := d.b.Get(t, d.page("organizations?q=team&after=organization-test-gone"))
+		shows(t, gone, http.StatusNotFound, "was deleted")
 	})
 }
 
@@ -371,6 +392,21 @@ func TestMemberPages(t *testing.T) {
 			shows(t, d.b.Get(t, there), http.StatusNotFound, "no member with this id")
 			shows(t, d.send(t, one, "at", there, "action", "remove", "confirm", bea.Email), http.StatusNotFound)
 		}
+		other, _, err := d.Projects.Create(t.Context(), project.New{
+			Name: "Elsewhere", Issuer: strings.Replace(d.Issuer, "localhost", "127.0.0.1", 1), Environment: project.Test, Vertical: project.B2B,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.Follow(t)
+		for _, page := range []string{"", "/members", "/members/" + bea.ID, "/apps", "/sso"} {
+			there := "/dashboard/projects/" + other.ID + "/organizations/" + o.ID + page
+			shows(t, d.b.Get(t, there), http.StatusNotFound, "no organization with this id")
+			shows(t, d.send(t, one, "at", there, "action", "delete", "confirm", o.Slug), http.StatusNotFound)
+			if p := d.Browser(t).Get(t, d.page("organizations/"+o.ID+page)); p.URL.Path != "/dashboard/sign-in" {
+				t.Errorf("%s leads a stranger to %s", page, p.URL)
+			}
+		}
 		if now, err := d.People.Member(t.Context(), o, bea.ID); err != nil || now.Status == identity.Deleted {
 			t.Errorf("%+v, %v", now, err)
 		}
@@ -475,5 +511,73 @@ func TestScopesOfAConsumerProject(t *testing.T) {
 		if text := page.Text(); strings.Contains(text, "Built in") || strings.Contains(text, "Who can grant what") {
 			t.Error("it has roles")
 		}
+	})
+}
+
+var actionButton = regexp.MustCompile(`name="action" value="([a-z_]+)"`)
+
+// Whatever a button of these pages does, a command does too: the page shows it,
+// and the guide has it.
+func TestPeopleHaveCommands(t *testing.T) {
+	guide, err := os.ReadFile("../../docs/guide/cli.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	known := map[string][]string{} // by group: its commands
+	for line := range strings.Lines(string(guide)) {
+		for _, one := range strings.Split(line, "`postern ")[1:] {
+			group, verbs, _ := strings.Cut(one, " ")
+			known[group] = append(known[group], strings.FieldsFunc(verbs, func(c rune) bool { return strings.ContainsRune(" `·|[]", c) })...)
+		}
+	}
+	check := func(p servertest.Page, commands map[string]string) {
+		t.Helper()
+		if p.Status != http.StatusOK {
+			t.Fatalf("%s: %d", p.URL, p.Status)
+		}
+		text := p.Text()
+		for _, m := range actionButton.FindAllStringSubmatch(p.Body, -1) {
+			command := commands[m[1]]
+			if command == "" || !strings.Contains(text, "postern "+command) {
+				t.Errorf("%s: nothing says how %s is done by %q", p.URL, m[1], command)
+			}
+			words := strings.Fields(command)
+			if len(words) > 1 && !slices.Contains(known[words[0]], words[1]) {
+				t.Errorf("the guide does not know postern %s", command)
+			}
+		}
+	}
+	t.Run("users", func(t *testing.T) {
+		s := servertest.New(t, servertest.Config{})
+		d := desk{s, s.Administrator(t)}
+		u, _ := d.person(t, "ada@example.test")
+		commands := map[string]string{
+			"sign_out": "user sign-out ada@example.test", "end_session": "user sign-out ada@example.test", "take_back": "grant revoke", "revoke": "user revoke ada@example.test",
+			"deactivate": "user deactivate ada@example.test", "activate": "user activate ada@example.test", "delete": "user delete ada@example.test", "plan": "policy plan",
+		}
+		page := d.b.Get(t, d.page("users/"+u.ID))
+		check(page, commands)
+		check(d.send(t, page, "action", "deactivate", "confirm", u.Email), commands)
+		check(d.b.Get(t, d.page("roles")), commands)
+	})
+	t.Run("organizations", func(t *testing.T) {
+		s := servertest.New(t, servertest.Config{Vertical: project.B2B})
+		d := desk{s, s.Administrator(t)}
+		o, ada := d.fennel(t)
+		path := d.page("organizations/" + o.ID)
+		set := "organization set fennel --"
+		check(d.b.Get(t, path), map[string]string{
+			"info": set + "name", "people": set + "domain", "apps": set + "first-party-apps", "metadata": set + "trusted-metadata", "own_roles": set + "roles",
+			"logo": set + "logo", "suspend": set + "suspend", "delete": "organization delete fennel",
+		})
+		check(d.send(t, d.b.Get(t, path), "action", "suspend", "confirm", "fennel"), map[string]string{
+			"info": set + "name", "people": set + "domain", "apps": set + "first-party-apps", "metadata": set + "trusted-metadata", "own_roles": set + "roles",
+			"logo": set + "logo", "resume": set + "resume", "delete": "organization delete fennel",
+		})
+		member := map[string]string{
+			"save": "member set ada@example.test", "revoke": "member revoke ada@example.test", "remove": "member remove ada@example.test", "restore": "member restore",
+		}
+		check(d.b.Get(t, path+"/members/"+ada.ID), member)
+		shows(t, d.b.Get(t, path+"/members"), http.StatusOK, "postern member add EMAIL --organization fennel")
 	})
 }

@@ -27,29 +27,27 @@ type resourceView struct {
 	Resource resourceRow
 	Tabs     []tab
 	Page     string
-	Life     string // of access tokens for it
-	Inherits bool   // that is the project's
+	Life     string            // of access tokens for it
+	Inherits bool              // that is the project's
+	Commands map[string]string // by action
 
 	Scopes []project.Scope
 	Scope  typedScope // in the form
 	Told   []string   // what the server says of itself
 
-	Secret      string // a new one: shown once
-	Rotate      danger // of the secret that is there
-	Introspect  string // where the secret works
-	ResourceCLI string // of the settings form
-	ScopeCLI    string
+	Secret     string // a new one: shown once
+	Rotate     danger // of the secret that is there
+	Introspect string // where the secret works
 
 	Language  protect.Text // chosen
 	Languages []tab
 	Sample    bool // the scopes in the text are the example's
 
-	Form     resourceForm
-	Impact   impactView
-	To       string // the new address, as it was typed
-	Type     string // what has to be typed to move it
-	Remove   danger
-	Commands map[string]string
+	Form   resourceForm
+	Impact impactView
+	To     string // the new address, as it was typed
+	Type   string // what has to be typed to move it
+	Remove danger
 }
 
 // typedScope is what was typed about a scope.
@@ -314,7 +312,7 @@ func (d *Dashboard) moving(ctx context.Context, v visit, view *resourceView, one
 	view.Commands = map[string]string{"move": v.command("resource", "move", one.URI, "NEW_URL")}
 	view.Remove = view.guard(danger{
 		Action: "remove", Button: "Remove " + one.Name, Type: view.Type, Sure: "Remove it", CLI: v.command("resource", "remove", one.URI), Open: view.Remove.Open,
-		Stops: "No token for it is issued or refreshed any more; those that are out live until they expire. What people allowed stays, for when it comes back.",
+		Stops: fmt.Sprintf("Connected apps that have access now: %d, people: %d. ", impact.Clients, impact.People) + "No token for it is issued or refreshed any more; those that are out live until they expire. What people allowed stays, for when it comes back.",
 	})
 	return nil
 }

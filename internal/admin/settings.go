@@ -17,6 +17,7 @@ import (
 type settingsView struct {
 	frame
 	ID       string
+	Public   string // token of the project
 	Issuer   string
 	Hosts    []string // further ones of its API
 	Change   string   // address of the page that changes the issuer
@@ -60,12 +61,12 @@ var settingGroups = []settingPlan{
 		{"badge", "Leave “Guarded by postern” out", "The line at the foot of the pages that people see."},
 	}},
 	{"authorization", "Authorization page", "Where clients send people who are asked for permission.", false, [][3]string{
-		{"authorization-url", "Your own page", "An address that the metadata names in place of ours, or none. The page asks the API with the project's secret."},
+		{"authorization-url", "Your own page", "The metadata names it in place of ours; it sends people on to ours with the same query. The calls by which it could answer by itself are not here yet."},
 	}},
 	{"registration", "Who may register", "How clients come in that nobody registered by hand.", false, [][3]string{
 		{"cimd", "Registration by metadata document", "A client is known by the address of a document about itself. Its host vouches for it."},
 		{"cimd-copies", "Stored copies of metadata documents", "Stand for documents that cannot be read at the moment."},
-		{"dynamic-registration", "Self-registration", "At most 60 an hour for each address. Nobody vouches for these."},
+		{"dynamic-registration", "Self-registration", "Dynamic client registration, at most 60 an hour for each address. Nobody vouches for these."},
 		{"private-use-schemes", "Private return schemes", "With commas between. Addresses such as cursor://… lead to a program on a person's computer."},
 		{"unregistered-resources", "Unregistered resources", "Tokens may name servers that nobody registered here."},
 	}},
@@ -175,7 +176,7 @@ func (d *Dashboard) logo(w http.ResponseWriter, r *http.Request, v visit) error 
 func (d *Dashboard) settings(w http.ResponseWriter, r *http.Request, v visit, status int, problems []string, typed []project.Change) error {
 	p := v.project
 	view := settingsView{
-		frame: d.frame(r, v, "settings", "Settings", projectCommand(v, "show")), ID: p.ID, Issuer: p.Issuer, Hosts: p.Hosts,
+		frame: d.frame(r, v, "settings", "Settings", projectCommand(v, "show")), ID: p.ID, Public: p.PublicToken, Issuer: p.Issuer, Hosts: p.Hosts,
 		Change: projectPath(p, "settings/issuer"), HasLogo: p.Logo != "", LogoCLI: v.command("project", "set", "logo", "FILE"), Addition: projectPath(p, "apps"),
 	}
 	view.Problems = problems

@@ -139,7 +139,7 @@ func (d *Dashboard) userView(r *http.Request, v visit, u identity.User) (personV
 		frame: d.frame(r, v, "users", u.Email, v.command("user", "show", u.Email)).in(),
 		Name:  u.Name, ID: u.ID, User: &u,
 		Activity:   projectPath(v.project, "activity?person="+url.QueryEscape(u.ID)),
-		SignOutCLI: v.command("user", "sign-out", u.Email), GrantCLI: v.command("user", "revoke", u.Email, "--grant", "GRANT_ID"),
+		SignOutCLI: v.command("user", "sign-out", u.Email), GrantCLI: v.command("grant", "revoke", "GRANT_ID"),
 		InCLI: v.command("user", "activate", u.Email),
 	}
 	view.Lead = "Times are UTC"

@@ -19,7 +19,7 @@ type Kind string
 const (
 	ProjectCreated   Kind = "project.created"
 	ProjectChanged   Kind = "project.changed"
-	ProjectRotated   Kind = "project.rotated"
+	ProjectRotated   Kind = "project.secret_rotated"
 	ResourceAdded    Kind = "resource.added"
 	ResourceChanged  Kind = "resource.changed"
 	ResourceRemoved  Kind = "resource.removed"
@@ -35,6 +35,7 @@ const (
 	ClientUnblocked  Kind = "client.unblocked"
 	ClientRotated    Kind = "client.secret_rotated"
 	ClientRefused    Kind = "client.refused"
+	RegisterRefused  Kind = "client.registration_refused"
 	CodeSent         Kind = "signin.code_sent"
 	SignedIn         Kind = "signin.succeeded"
 	SignInRefused    Kind = "signin.refused"

@@ -72,6 +72,7 @@ func Groups() []Group {
 			{ClientChanged, "The name, the return addresses or the consent rule of a client that was registered by hand changed."},
 			{ClientBlocked, "A client was shut out, and what people had allowed it ended."},
 			{ClientUnblocked, "A client that had been shut out may ask people again."},
+			{RegisterRefused, "A client's registration was refused: its metadata, the limits, or because nobody may register."},
 			{ClientRefused, "A caller did not prove to be the client, resource server or project that it named."},
 		}},
 		{"people", "People", []Entry{

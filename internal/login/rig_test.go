@@ -532,17 +532,14 @@ func oauthClient(name string) oauth.NewClient {
 	return oauth.NewClient{Name: name, Type: oauth.ThirdPartyPublic, RedirectURIs: []string{callback}}
 }
 
-// deactivate locks a person out, which no command can do yet.
+// deactivate shuts a person out.
 func deactivate(t *testing.T, w *world, email string) {
 	t.Helper()
-	w.database() // finds the file, and fails the test where there is none
-	files, _ := filepath.Glob(filepath.Join(filepath.Dir(t.TempDir()), "*", "postern.db"))
-	db, err := sql.Open("sqlite", "file:"+files[0])
-	if err != nil {
-		t.Fatal(err)
+	users, err := w.People.Users(t.Context(), w.Project.ID, email, "", 1)
+	if err != nil || len(users) != 1 {
+		t.Fatalf("%v, %v", users, err)
 	}
-	defer func() { _ = db.Close() }()
-	if _, err := db.Exec(`UPDATE "user" SET active = FALSE WHERE email = ?`, email); err != nil {
+	if _, err := w.People.SetActive(t.Context(), users[0], false, audit.Event{ProjectID: w.Project.ID, At: w.Clock.Now()}); err != nil {
 		t.Fatal(err)
 	}
 }

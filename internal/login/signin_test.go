@@ -410,7 +410,7 @@ func TestNobodyLearnsWhoExists(t *testing.T) {
 	})
 }
 
-// Row: P33. There is no command for it yet: the row is changed by hand.
+// Row: P33.
 func TestInactivePerson(t *testing.T) {
 	w := newWorld(t, configOf(nil))
 	b := w.signedIn(ada)

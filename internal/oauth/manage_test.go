@@ -13,7 +13,6 @@ import (
 // A client that is blocked has nothing at any endpoint, at once; unblocked it may
 // ask, and what it had stays ended.
 func TestBlock(t *testing.T) {
-	t.Parallel()
 	eachWorld(t, func(t *testing.T, w *world) {
 		had, theirs := w.tokens(t, w.public), w.tokens(t, w.rival)
 		waiting := w.code(t, request(w.public.ID))
@@ -27,9 +26,7 @@ func TestBlock(t *testing.T) {
 		if w.active(t, had.Access) || w.active(t, had.Refresh) || !w.active(t, theirs.Access) {
 			t.Error("its tokens are active, or another client's are not")
 		}
-		refresh := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {had.Refresh}}
-		exchange := url.Values{"grant_type": {"authorization_code"}, "code": {waiting}, "code_verifier": {rigVerifier}, "redirect_uri": {callback}}
-		for name, form := range map[string]url.Values{"refresh": refresh, "code": exchange} {
+		for name, form := range map[string]url.Values{"refresh": refresh(had.Refresh), "code": redeem(waiting)} {
 			if a := w.token(t, w.public, form); a.code != http.StatusUnauthorized || a.json()["error"] != "invalid_client" {
 				t.Errorf("%s: %d %s", name, a.code, a.body)
 			}
@@ -44,7 +41,7 @@ func TestBlock(t *testing.T) {
 		if w.active(t, had.Access) || w.active(t, had.Refresh) {
 			t.Error("its tokens are back")
 		}
-		for name, form := range map[string]url.Values{"refresh": refresh, "code": exchange} {
+		for name, form := range map[string]url.Values{"refresh": refresh(had.Refresh), "code": redeem(waiting)} {
 			if a := w.token(t, w.public, form); a.code != http.StatusBadRequest || a.json()["error"] != "invalid_grant" {
 				t.Errorf("%s after it was unblocked: %d %s", name, a.code, a.body)
 			}
@@ -61,7 +58,6 @@ func TestBlock(t *testing.T) {
 
 // Whoever registers with the words of a blocked client is that client.
 func TestBlockedRegistersAgain(t *testing.T) {
-	t.Parallel()
 	eachWorld(t, func(t *testing.T, w *world) {
 		id := w.self(t, callback)
 		if _, err := w.Clients.Block(t.Context(), w.Project, id); err != nil {

@@ -12,21 +12,18 @@ func (s *Setup) ConnectedApps(ctx context.Context, p *project.Project, who Perso
 	return s.store.ConnectedApps(ctx, p.ID, who.Subject, who.Organization, s.now().Add(-takenBackShown))
 }
 
-// TakeBack ends a person's grant with every token under it. ErrNotFound when it
-// is not theirs.
+// TakeBack is RevokeGrant for a grant that has to be this person's: ErrNotFound
+// for another's.
 func (s *Setup) TakeBack(ctx context.Context, p *project.Project, who Person, grantID string) error {
-	apps, err := s.ConnectedApps(ctx, p, who)
+	g, err := s.Grant(ctx, p, grantID)
 	if err != nil {
 		return err
 	}
-	for _, app := range apps {
-		if app.Grant.ID == grantID {
-			e := s.by.Event(p.ID, s.now(), audit.GrantRevoked, grantID)
-			e.Subject, e.ClientID = app.Grant.Subject, app.Client.ID
-			return s.store.RevokeGrant(ctx, p.ID, who.Subject, grantID, tokensUntil(p, e.At), e)
-		}
+	if g.Subject != who.Subject || g.Organization != who.Organization {
+		return ErrNotFound
 	}
-	return ErrNotFound
+	_, err = s.RevokeGrant(ctx, p, grantID)
+	return err
 }
 
 // OrganizationApps lists what the members of an organization allowed, as

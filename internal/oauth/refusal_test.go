@@ -13,6 +13,7 @@ import (
 
 	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/oauth"
+	"github.com/postern-id/postern/internal/project"
 	"github.com/postern-id/postern/internal/servertest"
 )
 
@@ -86,6 +87,35 @@ func TestPromptNoneIsRecorded(t *testing.T) {
 		got := w.count(t, `SELECT reason || CASE WHEN subject = '' THEN '' ELSE ' by somebody' END, count(*) FROM event
 			WHERE project_id = $1 AND kind = 'authorize.refused' GROUP BY 1`)
 		if want := map[string]int{"login_required": 1, "consent_required by somebody": 1}; !maps.Equal(got, want) {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	})
+}
+
+// A registration that is refused is in the trail, with what was wrong.
+func TestRefusedRegistrationIsRecorded(t *testing.T) {
+	eachWorld(t, func(t *testing.T, w *world) {
+		register := func(body string, status int) {
+			t.Helper()
+			w.refuses(t, audit.RegisterRefused, func() {
+				a := w.send(t, http.MethodPost, "/v1/oauth2/register", http.Header{"Content-Type": {"application/json"}}, body)
+				if a.code != status {
+					t.Errorf("%d %s", a.code, a.body)
+				}
+			})
+		}
+		register(`{"redirect_uris":["javascript:alert(1)"]}`, http.StatusBadRequest)
+		_, err := w.Projects.Change(t.Context(), w.Project.ID, func(p *project.Project) error {
+			p.Settings.DynamicRegistration = false
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.Follow(t)
+		register(`{"redirect_uris":["https://client.example.test/callback"]}`, http.StatusNotFound)
+		got := w.count(t, `SELECT reason, count(*) FROM event WHERE project_id = $1 AND kind = 'client.registration_refused' GROUP BY 1`)
+		if want := map[string]int{"invalid_redirect_uri": 1, "registration_disabled": 1}; !maps.Equal(got, want) {
 			t.Errorf("got %v, want %v", got, want)
 		}
 	})

@@ -70,24 +70,40 @@ type registered struct {
 // metadata must not be changeable by one of them (decision 9).
 func (s *Server) Register(w http.ResponseWriter, r *http.Request) error {
 	ctx, p := s.WithAddress(r), project.FromContext(r.Context())
+	answer, err := s.registerFrom(ctx, p, r)
+	var refusal *Error
+	if errors.As(err, &refusal) {
+		e := s.event(ctx, p, audit.RegisterRefused)
+		e.Reason = refusal.Code
+		if err := s.recordRefusal(ctx, e); err != nil {
+			return err
+		}
+	}
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusCreated, answer)
+	return nil
+}
+
+func (s *Server) registerFrom(ctx context.Context, p *project.Project, r *http.Request) (any, error) {
 	if !p.Settings.DynamicRegistration {
-		return refuse("registration_disabled", "Dynamic client registration is off here. Use a client_id from the operator, who can also turn it on: postern project set dynamic-registration on")
+		return nil, refuse("registration_disabled", "Dynamic client registration is off here. Use a client_id from the operator, who can also turn it on: postern project set dynamic-registration on")
 	}
 	metadata, err := parseRegistration(r, p)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	client, key, err := s.register(ctx, p, metadata, registrationLimits(s.address(r)))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	s.sawRegistration(p, client.ID, s.address(r))
 	answer := registered{ClientID: client.ID, ClientIDIssuedAt: client.CreatedAt.Unix(), Metadata: client.Metadata}
 	if key != "" {
 		answer.ClientSecret, answer.ClientSecretExpiresAt = key, new(int64)
 	}
-	writeJSON(w, http.StatusCreated, answer)
-	return nil
+	return answer, nil
 }
 
 func parseRegistration(r *http.Request, p *project.Project) (Metadata, error) {

@@ -169,3 +169,25 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+// A moment parts the identifiers that were made before it from the others.
+func TestFirstUUID(t *testing.T) {
+	at := time.Date(2026, 11, 20, 12, 0, 0, 123456000, time.UTC)
+	first := secret.FirstUUID(at)
+	for range 100 {
+		if before := secret.NewUUID(at.Add(-time.Microsecond)); before >= first {
+			t.Errorf("%s of the microsecond before is not before %s", before, first)
+		}
+		if id := secret.NewUUID(at); id <= first {
+			t.Errorf("%s of the moment is not after %s", id, first)
+		}
+	}
+	if got := secret.TimeOf(first); !got.Equal(at.Truncate(time.Millisecond)) {
+		t.Error(got)
+	}
+	for _, id := range []string{"", "user", "zzzzzzzz-zzzz-7000-8000-000000000000"} {
+		if got := secret.TimeOf(id); !got.IsZero() {
+			t.Errorf("%q is of %v", id, got)
+		}
+	}
+}

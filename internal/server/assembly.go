@@ -43,6 +43,7 @@ type assembly struct {
 	login     *login.Pages
 	api       *api.API
 	admin     *admin.Dashboard
+	tallies   *audit.Tallies
 	home      string // host of the deployment's own URL, as project.Host writes it
 	mails     *mail.Queue
 	skewed    atomic.Bool // our clock and the database's are too far apart
@@ -168,6 +169,7 @@ func (a *assembly) dashboard(c Config, people *identity.People) error {
 		return err
 	}
 	a.home = project.IssuerHost(c.URL)
+	a.tallies = audit.NewTallies(a.db, c.Now)
 	database := "PostgreSQL"
 	if a.db.SQLite() {
 		database = "SQLite"
@@ -175,7 +177,7 @@ func (a *assembly) dashboard(c Config, people *identity.People) error {
 	a.admin, err = admin.New(admin.Config{
 		URL: c.URL, Version: c.Version, Database: database,
 		Projects: project.NewSetup(a.db, c.Now), Clients: oauth.NewSetup(a.db, c.Now), People: people, Administrators: administrators,
-		Keys: a.keys, Workspace: project.NewWorkspaceKeys(a.db, c.Now), Events: a.db, Tallies: audit.NewTallies(a.db, c.Now), Traces: a.db,
+		Keys: a.keys, Workspace: project.NewWorkspaceKeys(a.db, c.Now), Events: a.db, Tallies: a.tallies, Traces: a.db,
 		CSRF: web.CSRF{Key: c.Storage.Sealer.Derive(signing.CSRF)}, Now: c.Now,
 		Changed: func(ctx context.Context) {
 			if err := a.follow(ctx); err != nil {

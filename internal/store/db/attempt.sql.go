@@ -92,8 +92,8 @@ func (q *Queries) AttemptWithoutToken(ctx context.Context, arg AttemptWithoutTok
 const attempts = `-- name: Attempts :many
 
 SELECT a.project_id, a.id, a.code, a.client_id, a.client_name, a.creation, a.redirect_uri, a.resource, a.scopes, a.address, a.subject, a.state, a.step, a.step_up, a.detail, a.asked, a.discovered_at, a.registered_at, a.started_at, a.called_at, COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'token.issued') AS has_tokens
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued') AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
@@ -117,7 +117,8 @@ type AttemptsRow struct {
 
 // The lists of attempts, newest first, one for each index. state may be ”, but in
 // those of failures. What a success leaves to its events is asked of them:
-// signed_in and has_tokens.
+// signed_in and has_tokens, with the kind as an expression, so that SQLite finds
+// the events by attempt: it would rather walk all of the kind.
 func (q *Queries) Attempts(ctx context.Context, arg AttemptsParams) ([]AttemptsRow, error) {
 	rows, err := q.db.QueryContext(ctx, attempts,
 		arg.ProjectID,
@@ -239,8 +240,8 @@ func (q *Queries) AttemptsByCode(ctx context.Context, arg AttemptsByCodeParams) 
 
 const attemptsFailed = `-- name: AttemptsFailed :many
 SELECT a.project_id, a.id, a.code, a.client_id, a.client_name, a.creation, a.redirect_uri, a.resource, a.scopes, a.address, a.subject, a.state, a.step, a.step_up, a.detail, a.asked, a.discovered_at, a.registered_at, a.started_at, a.called_at, COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'token.issued') AS has_tokens
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued') AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
@@ -316,8 +317,8 @@ func (q *Queries) AttemptsFailed(ctx context.Context, arg AttemptsFailedParams) 
 
 const attemptsFrom = `-- name: AttemptsFrom :many
 SELECT a.project_id, a.id, a.code, a.client_id, a.client_name, a.creation, a.redirect_uri, a.resource, a.scopes, a.address, a.subject, a.state, a.step, a.step_up, a.detail, a.asked, a.discovered_at, a.registered_at, a.started_at, a.called_at, COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'token.issued') AS has_tokens
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued') AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
@@ -399,8 +400,8 @@ func (q *Queries) AttemptsFrom(ctx context.Context, arg AttemptsFromParams) ([]A
 
 const attemptsOfClient = `-- name: AttemptsOfClient :many
 SELECT a.project_id, a.id, a.code, a.client_id, a.client_name, a.creation, a.redirect_uri, a.resource, a.scopes, a.address, a.subject, a.state, a.step, a.step_up, a.detail, a.asked, a.discovered_at, a.registered_at, a.started_at, a.called_at, COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'token.issued') AS has_tokens
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued') AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
@@ -478,8 +479,8 @@ func (q *Queries) AttemptsOfClient(ctx context.Context, arg AttemptsOfClientPara
 
 const attemptsOfClientFailed = `-- name: AttemptsOfClientFailed :many
 SELECT a.project_id, a.id, a.code, a.client_id, a.client_name, a.creation, a.redirect_uri, a.resource, a.scopes, a.address, a.subject, a.state, a.step, a.step_up, a.detail, a.asked, a.discovered_at, a.registered_at, a.started_at, a.called_at, COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'token.issued') AS has_tokens
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued') AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
@@ -557,8 +558,8 @@ func (q *Queries) AttemptsOfClientFailed(ctx context.Context, arg AttemptsOfClie
 
 const attemptsOfPerson = `-- name: AttemptsOfPerson :many
 SELECT a.project_id, a.id, a.code, a.client_id, a.client_name, a.creation, a.redirect_uri, a.resource, a.scopes, a.address, a.subject, a.state, a.step, a.step_up, a.detail, a.asked, a.discovered_at, a.registered_at, a.started_at, a.called_at, COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'token.issued') AS has_tokens
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued') AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
@@ -695,7 +696,7 @@ func (q *Queries) CountAttempts(ctx context.Context, projectID string, clientID 
 }
 
 const countTokensOfAttempt = `-- name: CountTokensOfAttempt :one
-SELECT COUNT(*) FROM event WHERE project_id = $1 AND attempt = $2 AND attempt <> '' AND kind = 'token.issued'
+SELECT COUNT(*) FROM event WHERE project_id = $1 AND attempt = $2 AND attempt <> '' AND kind || '' = 'token.issued'
 `
 
 func (q *Queries) CountTokensOfAttempt(ctx context.Context, projectID string, attempt string) (int64, error) {

@@ -36,7 +36,7 @@ WHERE project_id = @project_id AND client_id = @client_id AND state = @state AND
 ORDER BY id DESC LIMIT 1;
 
 -- name: CountTokensOfAttempt :one
-SELECT COUNT(*) FROM event WHERE project_id = @project_id AND attempt = @attempt AND attempt <> '' AND kind = 'token.issued';
+SELECT COUNT(*) FROM event WHERE project_id = @project_id AND attempt = @attempt AND attempt <> '' AND kind || '' = 'token.issued';
 
 -- AttemptsByCode finds attempts whose code lies between two texts: one, or all
 -- that begin with the same letters.
@@ -54,12 +54,13 @@ WHERE project_id = @project_id AND trace_id >= @first AND trace_id <= @last AND 
 
 -- The lists of attempts, newest first, one for each index. state may be '', but in
 -- those of failures. What a success leaves to its events is asked of them:
--- signed_in and has_tokens.
+-- signed_in and has_tokens, with the kind as an expression, so that SQLite finds
+-- the events by attempt: it would rather walk all of the kind.
 
 -- name: Attempts :many
 SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'token.issued') AS has_tokens
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued') AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
@@ -68,8 +69,8 @@ ORDER BY a.id DESC LIMIT @max_rows;
 
 -- name: AttemptsFailed :many
 SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'token.issued') AS has_tokens
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued') AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
@@ -78,8 +79,8 @@ ORDER BY a.id DESC LIMIT @max_rows;
 
 -- name: AttemptsOfClient :many
 SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'token.issued') AS has_tokens
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued') AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
@@ -88,8 +89,8 @@ ORDER BY a.id DESC LIMIT @max_rows;
 
 -- name: AttemptsOfClientFailed :many
 SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'token.issued') AS has_tokens
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued') AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
@@ -99,8 +100,8 @@ ORDER BY a.id DESC LIMIT @max_rows;
 -- AttemptsFrom are those of an address, looked for among all of the day.
 -- name: AttemptsFrom :many
 SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'token.issued') AS has_tokens
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued') AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
@@ -112,8 +113,8 @@ ORDER BY a.id DESC LIMIT @max_rows;
 -- events since the oldest attempt.
 -- name: AttemptsOfPerson :many
 SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'signin.succeeded') AS signed_in,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind = 'token.issued') AS has_tokens
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued') AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject

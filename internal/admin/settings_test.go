@@ -1,0 +1,281 @@
+package admin_test
+
+import (
+	"bytes"
+	"image"
+	"image/png"
+	"io"
+	"mime/multipart"
+	"net/http"
+	"net/url"
+	"strings"
+	"testing"
+
+	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/oauth"
+	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/secret"
+	"github.com/postern-id/postern/internal/server"
+	"github.com/postern-id/postern/internal/servertest"
+	"github.com/postern-id/postern/internal/signing"
+)
+
+// Signing keys rotate at the administrator's word, the next at once only with
+// the project's name.
+func TestSigningKeys(t *testing.T) {
+	each(t, servertest.Config{}, func(t *testing.T, d desk) {
+		d.Ready(t)
+		keys := func() (all []signing.Key) {
+			t.Helper()
+			all, err := d.Store.Keys(t.Context(), d.Project.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return all
+		}
+		page := d.b.Get(t, d.page("keys"))
+		shows(t, page, http.StatusOK, "ES256", "RS256", "Signs", "postern keys rotate", "/.well-known/jwks.json", d.Project.PublicToken, d.Project.ID)
+		shows(t, d.send(t, page, "csrf", "x", "action", "rotate"), http.StatusForbidden)
+		shows(t, d.send(t, page, "action", "hurry", "confirm", "x"), http.StatusUnprocessableEntity, "Type "+d.Project.Name+" as it stands here to confirm.")
+		shows(t, d.send(t, page, "action", "nothing"), http.StatusBadRequest)
+		if n := len(keys()); n != 2 {
+			t.Fatalf("%d keys", n)
+		}
+		shows(t, d.send(t, page, "action", "rotate"), http.StatusOK, "The new keys are published, and sign after a day.", "Next", "Signs")
+		if n := len(keys()); n != 4 {
+			t.Errorf("%d keys", n)
+		}
+		d.by(t, d.Project.ID, audit.KeyRotated)
+		shows(t, d.send(t, page, "action", "hurry", "confirm", d.Project.Name), http.StatusOK, "sign after five minutes")
+		soon := 0
+		for _, k := range keys() {
+			if k.NotBefore.Equal(d.Clock.Now().Add(signing.KeySetMaxAge)) {
+				soon++
+			}
+		}
+		if soon != 2 {
+			t.Errorf("%d keys sign in five minutes", soon)
+		}
+		if p := d.Browser(t).Get(t, d.page("keys")); p.URL.Path != "/dashboard/sign-in" {
+			t.Errorf("a stranger gets %s", p.URL)
+		}
+	})
+}
+
+// The project's secret and workspace keys are shown once, and end.
+func TestSecrets(t *testing.T) {
+	each(t, servertest.Config{}, func(t *testing.T, d desk) {
+		page := d.b.Get(t, d.page("keys"))
+		shows(t, d.send(t, page, "action", "secret", "confirm", "x"), http.StatusUnprocessableEntity, "to confirm")
+		made := d.send(t, page, "action", "secret", "confirm", d.Project.Name)
+		shows(t, made, http.StatusOK, "The new project secret of "+d.Project.Name, "pst_ps_")
+		d.by(t, d.Project.ID, audit.ProjectRotated)
+		d.Follow(t)
+		old, ok := secret.Parse(secret.ProjectSecret, d.Secret)
+		if !ok || old.Matches(d.Project.SecretHash) || old.ID == d.Project.SecretID {
+			t.Error("the old secret works")
+		}
+
+		shows(t, d.send(t, page, "action", "create", "name", " "), http.StatusUnprocessableEntity, "A workspace key needs a name")
+		shows(t, d.send(t, page, "action", "create", "name", "two\nlines"), http.StatusUnprocessableEntity, "that can be read")
+		key := d.send(t, page, "action", "create", "name", `<b onclick="x">CI</b>`)
+		shows(t, key, http.StatusOK, "is made.", "pst_wk_", "workspace-key-prod-", `<b onclick="x">CI</b>`)
+		if strings.Contains(key.Body, "<b onclick") { // Row: D07.
+			t.Error("a key's name is markup")
+		}
+		d.by(t, "", audit.WorkspaceKeyCreated)
+		again := d.b.Get(t, d.page("keys"))
+		if strings.Contains(again.Body, "pst_wk_") || strings.Contains(again.Body, "pst_ps_") { // Row: D10.
+			t.Error("a secret is shown again")
+		}
+		all, err := project.NewWorkspaceKeys(d.Store, d.Clock.Now).All(t.Context())
+		if err != nil || len(all) != 1 {
+			t.Fatalf("%v, %v", all, err)
+		}
+		revoke := "revoke-" + all[0].ID
+		shows(t, d.send(t, again, "action", revoke, "confirm", "CI"), http.StatusUnprocessableEntity, "to confirm")
+		shows(t, d.send(t, again, "action", revoke+"0", "confirm", "CI"), http.StatusNotFound)
+		shows(t, d.send(t, again, "action", revoke, "confirm", `<b onclick="x">CI</b>`), http.StatusOK, "The workspace key is revoked.", "Revoked")
+		d.by(t, "", audit.WorkspaceKeyRevoked)
+		shows(t, d.send(t, again, "action", revoke, "confirm", `<b onclick="x">CI</b>`), http.StatusNotFound)
+	})
+}
+
+// Every setting of the command is on the page, and what cannot be is refused
+// with what was typed still there.
+func TestSettings(t *testing.T) {
+	each(t, servertest.Config{Vertical: project.B2B}, func(t *testing.T, d desk) {
+		page := d.b.Get(t, d.page("settings"))
+		for _, s := range project.AllSettings() {
+			if s.Name != project.IssuerSetting && !strings.Contains(page.Body, `name="`+s.Name+`"`) {
+				t.Errorf("the page has no field for %s", s.Name)
+			}
+		}
+		shows(t, page, http.StatusOK, "postern project set code-lifetime 1m access-token-lifetime 15m", "There is no list to keep.", d.Issuer)
+
+		lifetimes := func(pairs ...string) url.Values {
+			values := url.Values{}
+			for _, s := range project.AllSettings() {
+				if _, err := project.ParseSpan(s.Get(d.Project)); err == nil {
+					values.Set(s.Name, s.Get(d.Project))
+				}
+			}
+			for i := 0; i < len(pairs); i += 2 {
+				values.Set(pairs[i], pairs[i+1])
+			}
+			return values
+		}
+		for name, c := range map[string]struct{ action, setting, value, want string }{ // Row: D16.
+			"newline":       {"look", "name", "two\nlines", "Name is"},
+			"no name":       {"look", "name", "", "Name is"},
+			"no lifetime":   {"lifetimes", "session-idle", "0s", "Session-idle is 0s; choose 5m to 30d."},
+			"ten years":     {"lifetimes", "access-token-lifetime", "3650d", "Access-token-lifetime is 3650d; choose 1m to 1d."},
+			"no time":       {"lifetimes", "code-lifetime", "soon", "use a time such as 90s"},
+			"a bad scheme":  {"registration", "private-use-schemes", "javascript", "private-use-schemes has"},
+			"a bad link":    {"look", "help-url", "javascript:alert(1)", "use an https address, or none"},
+			"a bad page":    {"authorization", "authorization-url", "http://app.example.test/", "authorization page, or none"},
+			"a bad default": {"consent", "default-resource", "https://nobody.example.test/", "use the URL of a resource server, or none"},
+		} {
+			values := lifetimes()
+			values.Set("action", c.action)
+			values.Set(c.setting, c.value)
+			bad := d.b.Submit(t, page, c.setting, values)
+			if bad.Status != http.StatusUnprocessableEntity || !strings.Contains(strings.ToLower(bad.Text()), strings.ToLower(c.want)) {
+				t.Errorf("%s: %d\n%s", name, bad.Status, bad.Text())
+			}
+			if !strings.Contains(bad.Body, `role="alert"`) {
+				t.Errorf("%s is not announced", name)
+			}
+		}
+		d.Follow(t)
+		before := d.Project.Change
+		shows(t, d.b.Submit(t, page, "code-lifetime", url.Values{"action": {"lifetimes"}, "csrf": {"x"}}), http.StatusForbidden)
+		shows(t, d.send(t, page, "action", "nothing"), http.StatusBadRequest)
+		if d.Follow(t); d.Project.Change != before {
+			t.Error("a refused form changed the project")
+		}
+
+		d.AddResource(t, files)
+		page = d.b.Get(t, d.page("settings"))
+		for _, values := range []url.Values{
+			{"action": {"look"}, "name": {"<i>New</i>"}, "privacy-url": {"https://example.test/privacy"}, "badge": {"on"}},
+			{"action": {"authorization"}, "authorization-url": {"https://app.example.test/authorize"}},
+			{"action": {"registration"}, "dynamic-registration": nil, "cimd": {"on"}, "cimd-copies": nil, "private-use-schemes": {""}},
+			{"action": {"consent"}, "preselect": {"on"}, "default-resource": {files}, "default-scopes": {"files:read"}},
+			{"action": {"joining"}, "organization-creation": nil},
+			lifetimes("action", "lifetimes", "access-token-lifetime", "5m", "session-idle", "1h"),
+		} {
+			for field := range values {
+				if field != "action" {
+					shows(t, d.b.Submit(t, page, field, values), http.StatusOK, "Saved.")
+					break
+				}
+			}
+		}
+		d.Follow(t)
+		s := d.Project.Settings
+		if d.Project.Name != "<i>New</i>" || s.PrivacyURL == "" || !s.HideBadge || s.AuthorizationURL == "" || s.DynamicRegistration || !s.MetadataDocuments || s.DocumentCopies ||
+			len(s.PrivateUseSchemes) != 0 || !s.PreselectReadOnly || len(s.DefaultScopes) != 1 || s.OrganizationCreation || s.Lifetimes.AccessToken != 300 || s.Lifetimes.SessionIdle != 3600 {
+			t.Errorf("%q, %+v", d.Project.Name, s)
+		}
+		if !d.Project.Resources[0].Default {
+			t.Error("the default is not marked")
+		}
+		d.by(t, d.Project.ID, audit.ProjectChanged)
+		after := d.b.Get(t, d.page("settings"))
+		if strings.Contains(after.Body, "<i>New") { // Row: D07.
+			t.Error("a project's name is markup")
+		}
+	})
+}
+
+// A logo is drawn anew, and a file that is none is refused. Row: D08.
+func TestLogo(t *testing.T) {
+	each(t, servertest.Config{}, func(t *testing.T, d desk) {
+		page := d.b.Get(t, d.page("settings"))
+		token := formToken.FindStringSubmatch(page.Body)[1]
+		upload := func(csrf, action string, file []byte) (int, string) {
+			t.Helper()
+			var b bytes.Buffer
+			w := multipart.NewWriter(&b)
+			_ = w.WriteField("csrf", csrf) // into memory
+			_ = w.WriteField("action", action)
+			part, err := w.CreateFormFile("logo", "logo.png")
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, _ = part.Write(file)
+			_ = w.Close()
+			response, err := d.b.Client.Post(d.Issuer+d.page("settings"), w.FormDataContentType(), &b)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer response.Body.Close()
+			body, err := io.ReadAll(response.Body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			d.Follow(t)
+			return response.StatusCode, string(body)
+		}
+		var picture bytes.Buffer
+		if err := png.Encode(&picture, image.NewNRGBA(image.Rect(0, 0, 16, 16))); err != nil {
+			t.Fatal(err)
+		}
+		for name, c := range map[string]struct {
+			csrf, action string
+			file         []byte
+			status       int
+		}{
+			"a drawing": {token, "logo", []byte(`<svg xmlns="http://www.w3.org/2000/svg"><script>alert(1)</script></svg>`), http.StatusUnprocessableEntity},
+			"nothing":   {token, "logo", nil, http.StatusUnprocessableEntity},
+			"too long":  {token, "logo", make([]byte, 400<<10), http.StatusRequestEntityTooLarge},
+			"forged":    {"x", "logo", picture.Bytes(), http.StatusForbidden},
+			"unknown":   {token, "paint", picture.Bytes(), http.StatusBadRequest},
+		} {
+			if status, _ := upload(c.csrf, c.action, c.file); status != c.status || d.Project.Logo != "" {
+				t.Errorf("%s: %d, logo %q", name, status, d.Project.Logo)
+			}
+		}
+		trailed := append(picture.Bytes(), "<script>alert(1)</script>"...)
+		if status, body := upload(token, "logo", trailed); status != http.StatusOK || d.Project.Logo == "" || !strings.Contains(body, "One is in place.") {
+			t.Errorf("a picture: %d, logo %q", status, d.Project.Logo)
+		}
+		d.by(t, d.Project.ID, audit.ProjectChanged)
+		if status, _ := upload(token, "no_logo", nil); status != http.StatusOK || d.Project.Logo != "" {
+			t.Errorf("taken away: %d, logo %q", status, d.Project.Logo)
+		}
+	})
+}
+
+// Another issuer is set after the page has said what ends, with the project's
+// name; postern dev keeps its own.
+func TestIssuer(t *testing.T) {
+	each(t, servertest.Config{}, func(t *testing.T, d desk) {
+		d.addNotes(t)
+		c, _ := d.addApp(t, "Robot", oauth.ThirdPartyPublic)
+		d.allowedBy(t, c, "ada@example.test")
+		page := d.b.Get(t, d.page("settings/issuer"))
+		shows(t, page, http.StatusOK, "What ends", d.Issuer, "postern project set issuer NEW_URL")
+		const next = "https://auth.example.test"
+		for want, values := range map[string]url.Values{
+			"Type " + d.Project.Name + " as it":     {"issuer": {next}, "confirm": {"x"}},
+			"must begin with https://":              {"issuer": {"http://auth.example.test"}, "confirm": {d.Project.Name}},
+			"The project has this issuer already.":  {"issuer": {d.Issuer}, "confirm": {d.Project.Name}},
+			"must end after the host, without a sl": {"issuer": {next + "/"}, "confirm": {d.Project.Name}},
+		} {
+			shows(t, d.b.Submit(t, page, "issuer", values), http.StatusUnprocessableEntity, "Nothing was changed.", want)
+		}
+		shows(t, d.b.Submit(t, page, "issuer", url.Values{"csrf": {"x"}, "issuer": {next}, "confirm": {d.Project.Name}}), http.StatusForbidden)
+		shows(t, d.b.Submit(t, page, "issuer", url.Values{"issuer": {next}, "confirm": {d.Project.Name}}), http.StatusOK, "The issuer is "+next)
+		p, err := d.Projects.Find(t.Context(), d.Project.ID)
+		if err != nil || p.Issuer != next {
+			t.Errorf("%+v, %v", p, err)
+		}
+		d.by(t, d.Project.ID, audit.ProjectChanged)
+	})
+	d := servertest.New(t, servertest.Config{Dev: &server.Dev{}})
+	b := d.Administrator(t)
+	path := "/dashboard/projects/" + d.Project.ID + "/settings/issuer"
+	shows(t, b.Get(t, path), http.StatusOK, "postern dev gives its projects their addresses.")
+}
