@@ -402,7 +402,9 @@ func TestMemberPages(t *testing.T) {
 		for _, page := range []string{"", "/members", "/members/" + bea.ID, "/apps", "/sso"} {
 			there := "/dashboard/projects/" + other.ID + "/organizations/" + o.ID + page
 			shows(t, d.b.Get(t, there), http.StatusNotFound, "no organization with this id")
-			shows(t, d.send(t, one, "at", there, "action", "delete", "confirm", o.Slug), http.StatusNotFound)
+			if page != "/sso" { // which takes no form
+				shows(t, d.send(t, one, "at", there, "action", "delete", "confirm", o.Slug), http.StatusNotFound)
+			}
 			if p := d.Browser(t).Get(t, d.page("organizations/"+o.ID+page)); p.URL.Path != "/dashboard/sign-in" {
 				t.Errorf("%s leads a stranger to %s", page, p.URL)
 			}

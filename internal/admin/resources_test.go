@@ -89,6 +89,20 @@ func TestRegisterResource(t *testing.T) {
 	})
 }
 
+// Outside of development no address of this computer or of its network is asked.
+func TestResourcesAreAskedOutsideOnly(t *testing.T) {
+	asked := false
+	mcp := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { asked = true }))
+	defer mcp.Close()
+	s := servertest.New(t, servertest.Config{})
+	d := desk{s, s.Administrator(t)}
+	made := d.b.Submit(t, d.b.Get(t, d.page("resources")), "uri", url.Values{"uri": {mcp.URL + "/mcp"}})
+	shows(t, made, http.StatusOK, "is registered.", "Its metadata was not read (it does not answer)")
+	if asked {
+		t.Error("the server was asked")
+	}
+}
+
 // Fifty stand on a page, and the next page has the others.
 func TestManyResources(t *testing.T) {
 	each(t, servertest.Config{}, func(t *testing.T, d desk) {

@@ -8,6 +8,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 
@@ -19,6 +20,8 @@ import (
 	"github.com/postern-id/postern/internal/servertest"
 	"github.com/postern-id/postern/internal/signing"
 )
+
+var projectSecret = regexp.MustCompile(`pst_ps_[0-9A-Za-z]{70}`)
 
 // Signing keys rotate at the administrator's word, the next at once only with
 // the project's name.
@@ -74,6 +77,24 @@ func TestSecrets(t *testing.T) {
 		old, ok := secret.Parse(secret.ProjectSecret, d.Secret)
 		if !ok || old.Matches(d.Project.SecretHash) || old.ID == d.Project.SecretID {
 			t.Error("the old secret works")
+		}
+		introspect := func(key string) int {
+			t.Helper()
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, d.Issuer+"/v1/oauth2/introspect", strings.NewReader("token=x"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			r.SetBasicAuth(d.Project.ID, key)
+			response, err := d.b.Client.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer response.Body.Close()
+			return response.StatusCode
+		}
+		if before, after := introspect(d.Secret), introspect(projectSecret.FindString(made.Body)); before != http.StatusUnauthorized || after != http.StatusOK {
+			t.Errorf("the old secret is answered %d, the new one %d", before, after)
 		}
 
 		shows(t, d.send(t, page, "action", "create", "name", " "), http.StatusUnprocessableEntity, "A workspace key needs a name")
@@ -248,15 +269,38 @@ func TestLogo(t *testing.T) {
 	})
 }
 
+// tokenFor lets a person allow a public client something, which gets tokens.
+func (d desk) tokenFor(t *testing.T, c oauth.Client, email string) {
+	t.Helper()
+	b := d.Browser(t)
+	page := b.Authorize(t, url.Values{
+		"response_type": {"code"}, "client_id": {c.PublicID()}, "redirect_uri": {callback}, "scope": {"read:notes"}, "state": {"s"},
+		"code_challenge": {"E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"}, "code_challenge_method": {"S256"}, "resource": {"https://notes.example.test/mcp"},
+	})
+	answer := b.Allow(t, b.SignIn(t, page, email))
+	response, err := http.PostForm(d.Issuer+"/v1/oauth2/token", url.Values{
+		"grant_type": {"authorization_code"}, "client_id": {c.PublicID()}, "redirect_uri": {callback}, "code": {answer.Query().Get("code")},
+		"code_verifier": {"dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk"}, "resource": {"https://notes.example.test/mcp"},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if response.StatusCode != http.StatusOK {
+		t.Fatalf("no token: %d", response.StatusCode)
+	}
+}
+
 // Another issuer is set after the page has said what ends, with the project's
 // name; postern dev keeps its own.
 func TestIssuer(t *testing.T) {
 	each(t, servertest.Config{}, func(t *testing.T, d desk) {
 		d.addNotes(t)
 		c, _ := d.addApp(t, "Robot", oauth.ThirdPartyPublic)
-		d.allowedBy(t, c, "ada@example.test")
+		d.tokenFor(t, c, "ada@example.test")
 		page := d.b.Get(t, d.page("settings/issuer"))
-		shows(t, page, http.StatusOK, "What ends", d.Issuer, "postern project set issuer NEW_URL")
+		shows(t, d.b.Get(t, d.page("resources/"+d.Project.Resources[0].ID+"/move")), http.StatusOK, "people 1", "Robot")
+		shows(t, page, http.StatusOK, "What ends", "people 1", "Robot", d.Issuer, "postern project set issuer NEW_URL")
 		const next = "https://auth.example.test"
 		for want, values := range map[string]url.Values{
 			"Type " + d.Project.Name + " as it":     {"issuer": {next}, "confirm": {"x"}},

@@ -286,4 +286,3 @@ func FuzzTell(f *testing.F) {
 		}
 	})
 }
-

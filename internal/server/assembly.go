@@ -201,7 +201,7 @@ func (a *assembly) handlers() error {
 		web.Bounds(a.login.Error),
 	)
 	a.desk = web.Chain(web.Mux(mux(a.administrators(assets)), a.admin.Error),
-		web.PageHeaders,
+		web.DashboardHeaders,
 		web.Bounds(a.admin.Error),
 	)
 	a.machine = web.Chain(web.Mux(mux(a.machines()), refuseMachine),
@@ -313,9 +313,10 @@ func adminSecret(id string) signing.Place {
 func (a *assembly) fetcher(p *project.Project) *http.Client { return a.fetch(p, false) }
 
 // asker is the client that asks an MCP server what it says of itself. In
-// development the server is on this computer, with plain http.
+// development, and where mails go to the log, everything is on this computer,
+// with plain http.
 func (a *assembly) asker(p *project.Project) *http.Client {
-	if a.dev == nil {
+	if a.dev == nil && !a.console {
 		return a.fetcher(p)
 	}
 	return &http.Client{

@@ -131,6 +131,12 @@ func (a *assembly) administrators(assets http.Handler) []Route {
 		{"GET", admin.Path, Administrator, false, page(d.Home)},
 		{"GET", one + "/activity/export", Administrator, false, page(d.ExportActivity)},
 		{"GET", admin.Path + "/activity/export", Administrator, false, page(d.ExportActivity)},
+		{"GET", one + "/activity", Administrator, false, page(d.Activity)},
+		{"GET", admin.Path + "/activity", Administrator, false, page(d.Activity)},
+		{"GET", one + "/attempts", Administrator, false, page(d.Attempts)},
+		{"GET", one + "/attempts/{code}", Administrator, false, page(d.Attempts)},
+		{"GET", one + "/users", Administrator, false, page(d.Users)},
+		{"GET", one + "/organizations/{organization}/sso", Administrator, false, page(d.OrganizationSSO)},
 		{"GET", admin.Path + "/setup", Anyone, false, page(d.Setup)},
 		{"POST", admin.Path + "/setup", Anyone, false, page(d.Setup)},
 		{"GET", admin.Path + "/sign-in", Anyone, false, page(d.SignIn)},
@@ -141,7 +147,7 @@ func (a *assembly) administrators(assets http.Handler) []Route {
 		{"GET", web.AssetsPath, Anyone, false, assets},
 		{"GET", "/{$}", Anyone, false, http.RedirectHandler(admin.Path, http.StatusSeeOther)},
 	}
-	// A page takes its own forms.
+	// A page takes its own forms; those above have none.
 	for _, p := range []struct {
 		path   string
 		handle web.Handler
@@ -152,18 +158,12 @@ func (a *assembly) administrators(assets http.Handler) []Route {
 		{one + "/apps", d.AppList},
 		{one + "/apps/{app}", d.App},
 		{one + "/apps/{app}/{tab}", d.App},
-		{one + "/activity", d.Activity},
-		{admin.Path + "/activity", d.Activity},
-		{one + "/attempts", d.Attempts},
-		{one + "/attempts/{code}", d.Attempts},
-		{one + "/users", d.Users},
 		{one + "/users/{user}", d.User},
 		{one + "/organizations", d.Organizations},
 		{one + "/organizations/{organization}", d.Organization},
 		{one + "/organizations/{organization}/members", d.Members},
 		{one + "/organizations/{organization}/members/{member}", d.Member},
 		{one + "/organizations/{organization}/apps", d.OrganizationApps},
-		{one + "/organizations/{organization}/sso", d.OrganizationSSO},
 		{one + "/roles", d.Roles},
 		{one + "/resources", d.Resources},
 		{one + "/resources/{resource}", d.Resource},

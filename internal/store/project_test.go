@@ -91,6 +91,18 @@ func TestProject(t *testing.T) {
 			}
 		})
 
+		t.Run("a new secret replaces the old one", func(t *testing.T) {
+			before := find(t, db, w.project.ID)
+			must(t, db.SetProjectSecret(t.Context(), w.project.ID, "new", []byte{7}, w.event(audit.ProjectRotated)))
+			got := find(t, db, w.project.ID)
+			if got.SecretID != "new" || !slices.Equal(got.SecretHash, []byte{7}) || got.Change != before.Change+1 || count(events(t, db, w.project.ID), "project.secret_rotated") != 1 {
+				t.Errorf("%+v", got)
+			}
+			if err := db.SetProjectSecret(t.Context(), "project-test-x", "new", []byte{7}, w.event(audit.ProjectRotated)); !errors.Is(err, project.ErrNotFound) {
+				t.Errorf("unknown project: %v", err)
+			}
+		})
+
 		t.Run("settings saved at once by many are saved by one", func(t *testing.T) {
 			p := find(t, db, w.project.ID)
 			var saved atomic.Int64

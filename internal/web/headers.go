@@ -32,6 +32,16 @@ func PageHeaders(next http.Handler) http.Handler {
 	})
 }
 
+// DashboardHeaders is PageHeaders for pages that no window of another site may
+// keep a hand on. The pages of a sign-in go without it: clients open those in a
+// window of their own and wait for it to close.
+func DashboardHeaders(next http.Handler) http.Handler {
+	return PageHeaders(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Cross-Origin-Opener-Policy", "same-origin")
+		next.ServeHTTP(w, r)
+	}))
+}
+
 // MachineHeaders sets the headers of the endpoints that programs call. A
 // handler may replace Cache-Control.
 func MachineHeaders(next http.Handler) http.Handler {
