@@ -113,7 +113,15 @@ func (d *Dashboard) Settings(w http.ResponseWriter, r *http.Request) error {
 	}
 	var changes []project.Change
 	for _, row := range settingGroups[i].rows {
-		changes = append(changes, project.Change{Setting: row[0], Value: typedSetting(row[0], values)})
+		s, _ := project.SettingOf(row[0]) // one of ours: a test walks them
+		// What was left as it is, is nobody's change.
+		if value := typedSetting(s, values); value != s.Get(v.project) {
+			changes = append(changes, project.Change{Setting: s.Name, Value: value})
+		}
+	}
+	if len(changes) == 0 {
+		d.done(w, r, r.URL.Path, "saved", "")
+		return nil
 	}
 	if _, err := d.Projects.By(v.origin).Set(r.Context(), v.project.ID, changes); err != nil {
 		problems, err := sentences(err)
@@ -129,15 +137,14 @@ func (d *Dashboard) Settings(w http.ResponseWriter, r *http.Request) error {
 
 // typedSetting is the value of a setting as its field in a form says it: a box
 // that is not ticked sends nothing, and an empty field is none.
-func typedSetting(name string, values url.Values) string {
-	s, _ := project.SettingOf(name) // one of ours: a test walks them
-	value := strings.TrimSpace(values.Get(name))
+func typedSetting(s project.Setting, values url.Values) string {
+	value := strings.TrimSpace(values.Get(s.Name))
 	switch {
 	case s.On != "" && value == "on":
 		return s.On
 	case s.On != "":
 		return s.Off
-	case value == "" && name != "name":
+	case value == "" && s.Name != "name":
 		return "none"
 	}
 	return value

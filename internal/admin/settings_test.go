@@ -177,6 +177,12 @@ func TestSettings(t *testing.T) {
 		}
 
 		d.AddResource(t, files)
+		d.Follow(t)
+		before = d.Project.Change
+		shows(t, d.b.Submit(t, page, "code-lifetime", lifetimes("action", "lifetimes")), http.StatusOK, "Saved.")
+		if d.Follow(t); d.Project.Change != before {
+			t.Error("what was left as it is, was a change")
+		}
 		page = d.b.Get(t, d.page("settings"))
 		for _, values := range []url.Values{
 			{"action": {"look"}, "name": {"<i>New</i>"}, "privacy-url": {"https://example.test/privacy"}, "badge": {"on"}},
