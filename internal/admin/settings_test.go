@@ -177,6 +177,7 @@ func TestSettings(t *testing.T) {
 		}
 
 		d.AddResource(t, files)
+		d.AddResource(t, "https://other.example.test/mcp") // of one alone it would be the default
 		d.Follow(t)
 		before = d.Project.Change
 		shows(t, d.b.Submit(t, page, "code-lifetime", lifetimes("action", "lifetimes")), http.StatusOK, "Saved.")

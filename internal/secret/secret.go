@@ -128,7 +128,7 @@ func (s Secret) Format(f fmt.State, _ rune) { fmt.Fprint(f, s.String()) }
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
 
 // shape is an opaque secret, whole or without its end, or a signed token.
-var shape = regexp.MustCompile(`pst_[a-z]+_[0-9A-Za-z]{12,}|eyJ[\w-]{12,}(\.[\w-]*)*`)
+var shape = regexp.MustCompile(`(pst_[a-z]+_)[0-9A-Za-z]{12,}|(eyJ)[\w-]{12,}(?:\.[\w-]*)*`)
 
 // Mask cuts what has the shape of a secret of ours down to its beginning. It is
 // for the words of a stranger that are kept or logged: people mix up fields, and
@@ -137,9 +137,7 @@ func Mask(text string) string {
 	if !strings.Contains(text, "pst_") && !strings.Contains(text, "eyJ") { // as good as always
 		return text
 	}
-	return shape.ReplaceAllStringFunc(text, func(s string) string {
-		return s[:strings.LastIndexByte(s[:min(len(s), len("pst_setup_"))], '_')+1] + "…"
-	})
+	return shape.ReplaceAllString(text, "${1}${2}…")
 }
 
 func prefix(kind Kind) string { return "pst_" + string(kind) + "_" }

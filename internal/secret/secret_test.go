@@ -98,6 +98,29 @@ func TestPrintingShowsNoText(t *testing.T) {
 	}
 }
 
+// Row: D11. Secrets in the wrong place, whole, cut, and among other words, are cut
+// out; what only looks a little like one stays.
+func TestMask(t *testing.T) {
+	for _, kind := range []secret.Kind{secret.ClientSecret, secret.Setup, secret.Registration, secret.AuthorizationCode} {
+		text := secret.New(kind, now).Text
+		for _, form := range []string{"%s", "a %s, b", "/x/%s?y", "%.40s", "%[1]s %[1]s"} {
+			got := secret.Mask(fmt.Sprintf(form, text))
+			if strings.Contains(got, text[len(text)-60:len(text)-50]) || !strings.Contains(got, "pst_"+string(kind)+"_…") {
+				t.Errorf(form+" becomes %q", text, got)
+			}
+		}
+	}
+	const token = "eyJhbGciOiJFUzI1NiIsImtpZCI6IjEifQ.eyJzdWIiOiJ1c2VyIn0.c2lnbmF0dXJl"
+	if got := secret.Mask("Bearer " + token); got != "Bearer eyJ…" {
+		t.Errorf("a token becomes %q", got)
+	}
+	for _, plain := range []string{"", "Robot", "pst_wk_ begins a key", "connected-app-test-019a", "https://client.example.test/cb", "eyJ"} {
+		if got := secret.Mask(plain); got != plain {
+			t.Errorf("%q becomes %q", plain, got)
+		}
+	}
+}
+
 func TestIdentifiersAscendWithTime(t *testing.T) {
 	form := regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`)
 	last := ""

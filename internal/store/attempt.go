@@ -24,10 +24,10 @@ func saveAttempt(ctx context.Context, q *db.Queries, a audit.Attempt) error {
 	a = a.Bound()
 	return wrap("save attempt", q.SaveAttempt(ctx, db.SaveAttemptParams{
 		ProjectID: a.ProjectID, ID: secret.NewUUID(a.StartedAt), Code: a.Code,
-		ClientID: storable(a.ClientID), ClientName: storable(a.ClientName), Creation: a.Creation,
-		RedirectURI: storable(a.RedirectURI), Resource: storable(a.Resource), Scopes: storable(a.Scopes),
+		ClientID: told(a.ClientID), ClientName: told(a.ClientName), Creation: a.Creation,
+		RedirectURI: told(a.RedirectURI), Resource: told(a.Resource), Scopes: told(a.Scopes),
 		Address: a.Address, Subject: a.Subject, State: string(a.State), Step: string(a.Stage), StepUp: a.StepUp,
-		Detail: storable(a.Detail), Asked: storable(a.Asked),
+		Detail: told(a.Detail), Asked: told(a.Asked),
 		DiscoveredAt: micros(a.DiscoveredAt), RegisteredAt: micros(a.RegisteredAt), StartedAt: micros(a.StartedAt),
 	}))
 }
@@ -58,7 +58,7 @@ func recoverAttempt(ctx context.Context, q *db.Queries, projectID, code string) 
 func failAttempt(ctx context.Context, q *db.Queries, projectID, code, asked string) error {
 	return wrap("fail attempt", q.FailAttempt(ctx, db.FailAttemptParams{
 		ProjectID: projectID, Code: code, State: string(audit.Refused), Step: string(audit.AtToken),
-		Asked: storable(audit.Attempt{Asked: asked}.Bound().Asked),
+		Asked: told(audit.Attempt{Asked: asked}.Bound().Asked),
 	}))
 }
 

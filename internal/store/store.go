@@ -35,6 +35,7 @@ import (
 	"github.com/postern-id/postern/internal/project"
 	"github.com/postern-id/postern/internal/signin"
 	"github.com/postern-id/postern/internal/signing"
+	"github.com/postern-id/postern/internal/secret"
 	"github.com/postern-id/postern/internal/store/db"
 )
 
@@ -243,6 +244,10 @@ func found(doing string, err, missing error) error {
 func storable(text string) string {
 	return strings.ToValidUTF8(strings.ReplaceAll(text, "\x00", ""), "\uFFFD")
 }
+
+// told is storable for what is shown to others afterwards, in the trail or of an
+// attempt: a secret that was sent in the wrong place is cut out.
+func told(text string) string { return secret.Mask(storable(text)) }
 
 // micros is a time as the database keeps it: microseconds since 1970, 0 for the
 // zero time.

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"github.com/postern-id/postern/internal/secret"
 )
 
 // RequestLine writes one structured log line per request: trace, method, route,
@@ -53,14 +55,14 @@ func (l RequestLine) write(current *line, answer *response, r *http.Request, sta
 	if current.route != "" {
 		attrs = append(attrs, slog.String("route", current.route))
 	} else {
-		attrs = append(attrs, slog.String("path", cut(r.URL.Path, 100)))
+		attrs = append(attrs, slog.String("path", secret.Mask(cut(r.URL.Path, 100))))
 	}
 	attrs = append(attrs,
 		slog.Int("status", answer.status), // 0: the connection ended before an answer
 		slog.Int64("bytes", answer.bytes),
 		slog.Float64("ms", float64(l.Now().Sub(started).Microseconds())/1000),
 		slog.String("ip", ClientIP(r).String()),
-		slog.String("agent", cut(r.UserAgent(), 120)),
+		slog.String("agent", secret.Mask(cut(r.UserAgent(), 120))),
 	)
 	level := slog.LevelInfo
 	switch {

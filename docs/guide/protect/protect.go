@@ -22,6 +22,8 @@ type Text struct {
 	Install string // the command that gets what the code needs
 	Code    string // the whole server
 	Run     string // the command that starts it
+	Asking  string // code with which the server asks the issuer about each token
+	Place   string // a sentence that says where Asking goes
 }
 
 // Server is the MCP server to protect.
@@ -49,6 +51,9 @@ const (
 )
 
 var fences = regexp.MustCompile("(?ms)^```([a-z]+)\n(.*?)^```$")
+
+// asking finds the other way: a sentence, where the secret is from, and the code.
+var asking = regexp.MustCompile("(?s)\n## By introspection\n\n(.*?\\.) The secret:.*?\n```[a-z]+\n(.*?)\n```\n")
 
 // For returns the texts for a server, in the order of the languages on the index
 // page. Without scopes the examples' own stay. The tool of the examples needs
@@ -118,8 +123,11 @@ func For(s Server) ([]Text, error) {
 				break
 			}
 		}
-		if text.Install == "" || text.Code == "" || text.Run == "" {
-			return nil, fmt.Errorf("protect: %s.md does not show how to install, write and run it", page.name)
+		if other := asking.FindSubmatch(raw); other != nil {
+			text.Place, text.Asking = strings.ReplaceAll(string(other[1]), "`", ""), string(other[2])
+		}
+		if text.Install == "" || text.Code == "" || text.Run == "" || text.Asking == "" {
+			return nil, fmt.Errorf("protect: %s.md does not show how to install, write and run it, and how it asks the issuer", page.name)
 		}
 		all = append(all, text)
 	}

@@ -25,8 +25,11 @@ func TestFor(t *testing.T) {
 				t.Errorf("%s: no %s in\n%s", text.Name, want, text.Code)
 			}
 		}
+		if !strings.Contains(text.Asking, "RESOURCE_SECRET") || strings.Contains(text.Asking, "```") || !strings.HasSuffix(text.Place, ".") || strings.ContainsAny(text.Place, "`[\n") {
+			t.Errorf("%s asks the issuer by:\n%s\n%s", text.Name, text.Place, text.Asking)
+		}
 		for _, left := range []string{"localhost:4000", "localhost:8080/mcp", `"/mcp"`, "notes:read", "notes:write", "postern resource add"} {
-			if strings.Contains(text.Install+text.Code+text.Run, left) {
+			if strings.Contains(text.Install+text.Code+text.Run+text.Asking, left) {
 				t.Errorf("%s: still %s in\n%s", text.Name, left, text.Code)
 			}
 		}
