@@ -329,7 +329,7 @@ func (c Config) checkMail(reached bool, add func(string, ...any)) {
 		return
 	}
 	if c.Mail.Host == "" {
-		add("there is no mail transport: set mail.host to the SMTP server that carries one-time codes, or mail.transport to console to read them in the log on this computer")
+		add("there is no mail transport: set mail.host to the SMTP server that carries one-time codes; on your own computer, --mail-transport console writes them to the log")
 		return
 	}
 	if c.Mail.From == "" {

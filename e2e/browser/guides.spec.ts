@@ -195,7 +195,11 @@ async function letIn(person: Page, info: TestInfo, issuer: string, resource: str
   return {
     calls: async () => {
       await person.getByRole('button', { name: 'Execute Tool' }).click();
-      return person.getByText(tool.says).first().waitFor({ timeout: 5000 }).then(() => true, () => false);
+      const told = person.getByText(tool.says).first();
+      await expect(told.or(asks)).toBeVisible(); // refused, it asks for permission anew
+      if (await asks.isVisible()) return false;
+      await person.getByRole('button', { name: 'Close results' }).click();
+      return true;
     },
   };
 }
@@ -262,6 +266,10 @@ test('the guide for consumers: to-dos of each person', { tag: '@once' }, async (
   });
   await open(desk, 'Resource servers');
   await desk.getByRole('link', { name: 'Todo', exact: true }).click();
+  await desk.getByRole('link', { name: 'Protect it' }).click();
+  for (const value of [server.url, todo + '/mcp', 'read:todos']) await expect(desk.locator('#code')).toContainText(`"${value}"`);
+  await expect(desk.locator('#asking-settings')).toContainText('RESOURCE_ID=' + secret.id);
+  await desk.getByRole('link', { name: 'Summary' }).click();
   await desk.getByRole('button', { name: 'Read them from the server' }).click();
   await says(desk, 'Read 2 scopes from ' + todo);
 

@@ -206,7 +206,7 @@ func TestSettings(t *testing.T) {
 			len(s.PrivateUseSchemes) != 0 || !s.PreselectReadOnly || len(s.DefaultScopes) != 1 || s.OrganizationCreation || s.Lifetimes.AccessToken != 300 || s.Lifetimes.SessionIdle != 3600 {
 			t.Errorf("%q, %+v", d.Project.Name, s)
 		}
-		if !d.Project.Resources[0].Default {
+		if r, ok := d.resource(t, files); !ok || !r.Default {
 			t.Error("the default is not marked")
 		}
 		d.by(t, d.Project.ID, audit.ProjectChanged)

@@ -13,7 +13,7 @@ import (
 )
 
 // Each kind of decision leaves an event that says who, about whom, with which
-// client, from where, in which request and with what outcome.
+// client, from where, in which request and with what outcome. Row: D17.
 func TestTrail(t *testing.T) {
 	const here = "127.0.0.1"
 	eachWorld(t, func(t *testing.T, w *world) {

@@ -33,9 +33,9 @@ import (
 	"github.com/postern-id/postern/internal/identity"
 	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/secret"
 	"github.com/postern-id/postern/internal/signin"
 	"github.com/postern-id/postern/internal/signing"
-	"github.com/postern-id/postern/internal/secret"
 	"github.com/postern-id/postern/internal/store/db"
 )
 
