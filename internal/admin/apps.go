@@ -23,6 +23,7 @@ const (
 type appsView struct {
 	frame
 	Switches      []switchRow
+	Switch        string // the command that turns them
 	Registrations oauth.Registrations
 	Query, Show   string
 	Shows         []showGroup
@@ -182,7 +183,7 @@ func (d *Dashboard) AppList(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 		if values.Get("action") == "registration" {
-			return d.letIn(w, r, v, values)
+			return d.flip(w, r, v, values, registration())
 		}
 		view.New, view.Addresses = newClient(values), values.Get("addresses")
 		made, key, err := d.Clients.By(v.origin).CreateClient(r.Context(), v.project, view.New)
@@ -213,16 +214,7 @@ func (d *Dashboard) appList(w http.ResponseWriter, r *http.Request, v visit, sta
 	view.Lead = "Programs that may ask people to act for them. Times are UTC."
 	view.Problems = problems
 	view.Query, view.Show, view.Shows = q.Text, values.Get("show"), shows(values.Get("show"))
-	for _, s := range switches {
-		if s.setting != "cimd" && s.setting != "dynamic-registration" {
-			continue
-		}
-		row := switchRow{Setting: s.setting, Name: s.name, Text: s.off, On: *s.field(&v.project.Settings)}
-		if row.On {
-			row.Text = s.on
-		}
-		view.Switches = append(view.Switches, row)
-	}
+	view.Switches, view.Switch = v.switchRows(registration())
 	var err error
 	if view.Registrations, err = d.Clients.Registrations(ctx, v.project); err != nil {
 		return err
@@ -255,21 +247,6 @@ func (d *Dashboard) appList(w http.ResponseWriter, r *http.Request, v visit, sta
 
 // Filtered reports whether the list is asked for less than everything.
 func (a appsView) Filtered() bool { return a.Query != "" || a.Show != "" }
-
-// letIn sets how clients may come to be known.
-func (d *Dashboard) letIn(w http.ResponseWriter, r *http.Request, v visit, values url.Values) error {
-	_, err := d.Projects.By(v.origin).Change(r.Context(), v.project.ID, func(p *project.Project) error {
-		p.Settings.MetadataDocuments = values.Get("cimd") == "on"
-		p.Settings.DynamicRegistration = values.Get("dynamic-registration") == "on"
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	d.Changed(r.Context())
-	d.done(w, r, r.URL.Path, "registration", "")
-	return nil
-}
 
 // newClient reads the form that registers a client.
 func newClient(values url.Values) oauth.NewClient {

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/project"
 	"github.com/postern-id/postern/internal/signing"
 )
@@ -16,51 +17,19 @@ import (
 // overviewView is the first page of a project.
 type overviewView struct {
 	frame
-	Charts     []chart
-	Warnings   []warning
-	Switches   []switchRow
-	Registered string // new self-registrations of the day
-	Search     string // where a trace code is looked up
-	Attempts   []attemptRow
-	Switch     string // the command that turns the switches
+	Charts        []chart
+	Warnings      []warning
+	Switches      []switchRow
+	Registrations oauth.Registrations
+	Search        string // where a trace code is looked up
+	Attempts      []attemptRow
+	Switch        string // the command that turns the switches
 }
 
 // warning is something to look at, with a way out.
 type warning struct {
 	Bold, Text string
 	Way        link
-}
-
-// switchRow is one of the settings that say who may register.
-type switchRow struct {
-	Setting, Name, Text string // Setting is the field of the form
-	On                  bool
-}
-
-// aSwitch is a setting that is on or off, by the word that form and command
-// know it by.
-type aSwitch struct {
-	setting, name, on, off string
-	field                  func(*project.Settings) *bool
-}
-
-// word is the value as the command says it.
-func (s aSwitch) word(on bool) string {
-	words := [2]string{"off", "on"}
-	if s.setting == "unregistered-resources" {
-		words = [2]string{"refuse", "allow"}
-	}
-	if on {
-		return words[1]
-	}
-	return words[0]
-}
-
-// The switches on the first page.
-var switches = []aSwitch{
-	{"cimd", "Registration by metadata document", "The host it comes from vouches for it.", "Off. Clients that are known by an address of their own are refused.", func(s *project.Settings) *bool { return &s.MetadataDocuments }},
-	{"dynamic-registration", "Self-registration", "Dynamic client registration, at most 60 an hour for each address.", "Off: no dynamic client registration. Only clients that you register, or that have a metadata document, come in.", func(s *project.Settings) *bool { return &s.DynamicRegistration }},
-	{"unregistered-resources", "Unregistered resources", "Tokens may name servers that nobody registered here.", "Off. Tokens name a server you know.", func(s *project.Settings) *bool { return &s.UnregisteredResources }},
 }
 
 // Overview shows the last 24 hours of a project, and what needs attention.
@@ -70,7 +39,11 @@ func (d *Dashboard) Overview(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if r.Method == http.MethodPost {
-		return d.turn(w, r, v)
+		values, err := d.form(r, v)
+		if err != nil {
+			return err
+		}
+		return d.flip(w, r, v, values, doors())
 	}
 	ctx := r.Context()
 	day, err := d.Tallies.Day(ctx, v.project.ID)
@@ -85,7 +58,7 @@ func (d *Dashboard) Overview(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	registered, err := d.Events.Events(ctx, audit.Query{ProjectID: v.project.ID, Kinds: []audit.Kind{audit.ClientRegistered}, Since: day.Hours[0].Start, Limit: manyRegistered})
+	registrations, err := d.Clients.Registrations(ctx, v.project)
 	if err != nil {
 		return err
 	}
@@ -95,50 +68,15 @@ func (d *Dashboard) Overview(w http.ResponseWriter, r *http.Request) error {
 	}
 	view := overviewView{
 		frame: d.frame(r, v, "", "Overview", v.command("project", "show")), Charts: charts(day),
-		Registered: strconv.Itoa(len(registered.Events)), Search: projectPath(v.project, "attempts"),
-	}
-	if len(registered.Events) == manyRegistered {
-		view.Registered += " or more"
+		Registrations: registrations, Search: projectPath(v.project, "attempts"),
 	}
 	for _, a := range attempts {
 		view.Attempts = append(view.Attempts, d.attemptRow(v, a))
 	}
 	view.Lead = "Last 24 hours, UTC"
-	set := []string{"project", "set"}
-	for _, s := range switches {
-		row := switchRow{Setting: s.setting, Name: s.name, Text: s.off, On: *s.field(&v.project.Settings)}
-		if row.On {
-			row.Text = s.on
-		}
-		view.Switches = append(view.Switches, row)
-		set = append(set, s.setting, s.word(row.On))
-	}
-	view.Switch = v.command(set...)
+	view.Switches, view.Switch = v.switchRows(doors())
 	view.Warnings = append(d.warnings(v, keys), refusalWarnings(v, causes)...)
 	return d.pages.Render(w, http.StatusOK, "overview", view)
-}
-
-// manyRegistered is how many new clients are counted one by one.
-const manyRegistered = 500
-
-// turn sets the switches of the form.
-func (d *Dashboard) turn(w http.ResponseWriter, r *http.Request, v visit) error {
-	values, err := d.form(r, v)
-	if err != nil {
-		return err
-	}
-	_, err = d.Projects.By(v.origin).Change(r.Context(), v.project.ID, func(p *project.Project) error {
-		for _, s := range switches {
-			*s.field(&p.Settings) = values.Get(s.setting) == "on"
-		}
-		return nil
-	})
-	if err != nil {
-		return err
-	}
-	d.Changed(r.Context())
-	d.done(w, r, r.URL.Path, "saved", "")
-	return nil
 }
 
 // warnings are about the project itself.

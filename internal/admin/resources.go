@@ -147,7 +147,10 @@ func (d *Dashboard) register(r *http.Request, v visit, view *resourcesView, valu
 // discover asks the server itself. What is added is its own word.
 func (d *Dashboard) discover(r *http.Request, v visit, one *project.Resource, scopes *[]project.Scope) []string {
 	told, answered := v.project.Discover(r.Context(), d.Ask(v.project), one, scopes)
-	if !answered {
+	switch {
+	case !answered && len(*scopes)+len(one.Scopes) > 0:
+		told[0] += ". Its scopes are those you named; its page reads its own words when it runs."
+	case !answered:
 		told[0] += ". Name its scopes here, or read them again when it runs."
 	}
 	return told
