@@ -589,3 +589,59 @@ func (f filled) wellFormed(t *testing.T, projects ...string) {
 		}
 	}
 }
+
+// Row: D09. A form sets what its page shows, whatever else is in it.
+func TestFormsSetWhatTheyShow(t *testing.T) {
+	more := []string{
+		"id", "x", "project_id", "x", "organization_id", "x", "org_id", "x", "created_at", "1", "client_id", "x", "client_secret", "x", "secret_hash", "x", "is_admin", "true", "email_verified", "true",
+		"creation", "document", "creation_mode", "document", "url", "https://client.example.test/x", "blocked", "true", "environment", "live", "status", "deleted", "email", "eve@example.test", "last_sign_in_at", "1", "active", "", "public_token", "x",
+	}
+	each(t, servertest.Config{}, func(t *testing.T, d desk) {
+		shows(t, d.send(t, d.b.Get(t, d.page("apps")), append([]string{"action", "create", "name", "Robot", "type", "third_party_public", "addresses", callback}, more...)...), http.StatusOK, "Registered.")
+		found, err := d.Clients.FindClients(t.Context(), d.Project, oauth.ClientQuery{Text: "robot", Limit: 1})
+		if err != nil || len(found) != 1 {
+			t.Fatal(found, err)
+		}
+		if c := found[0]; len(c.ID) < 20 || c.ProjectID != d.Project.ID || c.Creation != oauth.Preregistered || c.URL != "" || c.Blocked || c.BypassConsent || !c.CreatedAt.Equal(d.Clock.Now()) {
+			t.Errorf("a client is %+v", c)
+		}
+		before := d.Project
+		shows(t, d.send(t, d.b.Get(t, d.page("settings")), append([]string{"action", "look", "name", "Other", "issuer", "https://evil.example.test", "dynamic-registration", "", "unregistered-resources", "on", "access-token-lifetime", "1d"}, more...)...), http.StatusOK)
+		d.Follow(t)
+		if p := d.Project; p.Name != "Other" || p.ID != before.ID || p.Issuer != before.Issuer || p.PublicToken != before.PublicToken || p.Environment != before.Environment ||
+			!p.Settings.DynamicRegistration || p.Settings.UnregisteredResources || p.Settings.Lifetimes != before.Settings.Lifetimes {
+			t.Errorf("a project is %+v", p)
+		}
+		body := `{"client_name": "Self", "redirect_uris": ["http://localhost/cb"], "token_endpoint_auth_method": "none", "client_id": "x", "client_id_issued_at": 1, "type": "first_party",
+			"client_type": "first_party", "creation": "preregistered", "bypass_consent": true, "blocked": false, "is_admin": true, "org_id": "x", "project_id": "x"}`
+		response, err := http.Post(d.Issuer+oauth.PathRegister, "application/json", strings.NewReader(body))
+		must(t, err)
+		_ = response.Body.Close() // what was kept counts
+		if response.StatusCode == http.StatusCreated {
+			found, err := d.Clients.FindClients(t.Context(), d.Project, oauth.ClientQuery{Text: "self", Limit: 1})
+			must(t, err)
+			if c := found[0]; c.Creation != oauth.Dynamic || c.Type != oauth.ThirdPartyPublic || c.BypassConsent || c.Trusted() || len(c.ID) < 20 || c.ProjectID != d.Project.ID {
+				t.Errorf("a client that registered itself is %+v", c)
+			}
+		} else if response.StatusCode != http.StatusBadRequest {
+			t.Errorf("registration: %d", response.StatusCode)
+		}
+	})
+	each(t, servertest.Config{Vertical: project.B2B}, func(t *testing.T, d desk) {
+		o, m := d.fennel(t)
+		at := d.page("organizations/" + o.ID)
+		shows(t, d.send(t, d.b.Get(t, at), append([]string{"at", at, "action", "info", "name", "Fennel", "slug", "fennel", "trusted", `{"plan": "gold"}`, "roles", "x", "provisioning", "on"}, more...)...), http.StatusOK, "Saved.")
+		after, err := d.People.Organization(t.Context(), d.Project.ID, o.ID)
+		must(t, err)
+		if !after.Active || after.ProjectID != o.ProjectID || len(after.TrustedMetadata) != 0 || len(after.Roles) != 0 || after.Settings.Provisioning != o.Settings.Provisioning || !after.CreatedAt.Equal(o.CreatedAt) {
+			t.Errorf("an organization is %+v", after)
+		}
+		at += "/members/" + m.ID
+		shows(t, d.send(t, d.b.Get(t, at), append([]string{"at", at, "action", "save", "name", "Ada", "role", "admin", "trusted", "{}", "untrusted", "{}"}, more...)...), http.StatusOK, "Saved.")
+		now, err := d.People.Member(t.Context(), o, m.ID)
+		must(t, err)
+		if now.Email != m.Email || now.Status != m.Status || now.OrganizationID != o.ID || now.ProjectID != m.ProjectID || !now.CreatedAt.Equal(m.CreatedAt) || !now.LastSignInAt.Equal(m.LastSignInAt) || now.Name != "Ada" {
+			t.Errorf("a member is %+v", now)
+		}
+	})
+}

@@ -19,9 +19,11 @@ type Kind string
 const (
 	ProjectCreated   Kind = "project.created"
 	ProjectChanged   Kind = "project.changed"
+	IssuerChanged    Kind = "project.issuer_changed"
 	ProjectRotated   Kind = "project.secret_rotated"
 	ResourceAdded    Kind = "resource.added"
 	ResourceChanged  Kind = "resource.changed"
+	ResourceMoved    Kind = "resource.moved"
 	ResourceRemoved  Kind = "resource.removed"
 	KeyCreated       Kind = "key.created"
 	KeyRotated       Kind = "key.rotated"

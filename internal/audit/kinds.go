@@ -98,9 +98,11 @@ func Groups() []Group {
 		{"settings", "Settings", []Entry{
 			{ProjectCreated, "A project was created."},
 			{ProjectChanged, "A project's name, logo or settings changed."},
+			{IssuerChanged, "A project got another issuer, and everything issued under the old one ended."},
 			{ProjectRotated, "A project got a new secret; the old one stopped."},
 			{ResourceAdded, "A resource server was added."},
 			{ResourceChanged, "A resource server changed."},
+			{ResourceMoved, "A resource server got another address, and tokens for the old one ended."},
 			{ResourceRemoved, "A resource server was removed."},
 			{KeyCreated, "A project got its first signing key of an algorithm."},
 			{KeyRotated, "A project got its next signing key."},

@@ -80,7 +80,7 @@ func (s *Setup) MoveResource(ctx context.Context, p *Project, old, uri string) (
 	if err != nil {
 		return Resource{}, 0, err
 	}
-	n, err := s.store.MoveResource(ctx, p.ID, before, after, before.spellings(), s.event(p.ID, audit.ResourceChanged, after.ID))
+	n, err := s.store.MoveResource(ctx, p.ID, before, after, before.spellings(), s.event(p.ID, audit.ResourceMoved, after.ID))
 	return after, n, err
 }
 
@@ -105,7 +105,7 @@ func (s *Setup) SetIssuer(ctx context.Context, p *Project, issuer string) (int, 
 	if issuer == p.Issuer {
 		return 0, fmt.Errorf("the issuer is %s already", issuer)
 	}
-	return s.store.SetIssuer(ctx, p.ID, p.Issuer, issuer, s.event(p.ID, audit.ProjectChanged, p.ID))
+	return s.store.SetIssuer(ctx, p.ID, p.Issuer, issuer, s.event(p.ID, audit.IssuerChanged, p.ID))
 }
 
 // movable finds a resource server by its own URI.

@@ -184,7 +184,6 @@ func (d *DB) AttemptEvents(ctx context.Context, projectID, code string) ([]audit
 func (d *DB) Attempts(ctx context.Context, projectID string, f audit.AttemptFilter, before string, limit int) ([]audit.Listed, error) {
 	before = cmp.Or(before, afterAll)
 	client, state, max := f.ClientID, string(f.State), int32(limit)
-	failed := f.State == audit.Refused || f.State == audit.Denied
 	code, email, address := f.Search()
 	switch {
 	case code != "":
@@ -197,18 +196,18 @@ func (d *DB) Attempts(ctx context.Context, projectID string, f audit.AttemptFilt
 		}))
 	case f.Query != "":
 		return nil, nil // nothing that an attempt is found by
-	case client != "" && failed:
-		return toListed(d.read.AttemptsOfClientFailed(ctx, db.AttemptsOfClientFailedParams{
+	case client != "" && state != "":
+		return toListed(d.read.AttemptsOfClientState(ctx, db.AttemptsOfClientStateParams{
 			ProjectID: projectID, ClientID: client, State: state, Before: before, MaxRows: max,
 		}))
 	case client != "":
 		return toListed(d.read.AttemptsOfClient(ctx, db.AttemptsOfClientParams{
-			ProjectID: projectID, ClientID: client, State: state, Before: before, MaxRows: max,
+			ProjectID: projectID, ClientID: client, Before: before, MaxRows: max,
 		}))
-	case failed:
-		return toListed(d.read.AttemptsFailed(ctx, db.AttemptsFailedParams{ProjectID: projectID, State: state, Before: before, MaxRows: max}))
+	case state != "":
+		return toListed(d.read.AttemptsOfState(ctx, db.AttemptsOfStateParams{ProjectID: projectID, State: state, Before: before, MaxRows: max}))
 	}
-	return toListed(d.read.Attempts(ctx, db.AttemptsParams{ProjectID: projectID, State: state, Before: before, MaxRows: max}))
+	return toListed(d.read.Attempts(ctx, db.AttemptsParams{ProjectID: projectID, Before: before, MaxRows: max}))
 }
 
 // attemptsOfCode lists the few attempts that a code finds.
@@ -261,7 +260,7 @@ func (d *DB) CountAttempts(ctx context.Context, projectID, clientID string) (map
 }
 
 // toListed turns the rows of any of the lists into attempts.
-func toListed[R db.AttemptsRow | db.AttemptsFailedRow | db.AttemptsOfClientRow | db.AttemptsOfClientFailedRow | db.AttemptsFromRow | db.AttemptsOfPersonRow](rows []R, err error) ([]audit.Listed, error) {
+func toListed[R db.AttemptsRow | db.AttemptsOfStateRow | db.AttemptsOfClientRow | db.AttemptsOfClientStateRow | db.AttemptsFromRow | db.AttemptsOfPersonRow](rows []R, err error) ([]audit.Listed, error) {
 	if err != nil {
 		return nil, wrap("list attempts", err)
 	}

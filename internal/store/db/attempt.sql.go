@@ -97,14 +97,13 @@ SELECT a.project_id, a.id, a.code, a.client_id, a.client_name, a.creation, a.red
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
-WHERE a.project_id = $1 AND a.id < $2 AND (a.state = $3 OR CAST($3 AS text) = '')
-ORDER BY a.id DESC LIMIT $4
+WHERE a.project_id = $1 AND a.id < $2
+ORDER BY a.id DESC LIMIT $3
 `
 
 type AttemptsParams struct {
 	ProjectID string
 	Before    string
-	State     string
 	MaxRows   int32
 }
 
@@ -115,17 +114,12 @@ type AttemptsRow struct {
 	HasTokens bool
 }
 
-// The lists of attempts, newest first, one for each index. state may be ”, but in
-// those of failures. What a success leaves to its events is asked of them:
+// The lists of attempts, newest first, one for each index. Only in the last two
+// state may be ”. What a success leaves to its events is asked of them:
 // signed_in and has_tokens, with the kind as an expression, so that SQLite finds
 // the events by attempt: it would rather walk all of the kind.
 func (q *Queries) Attempts(ctx context.Context, arg AttemptsParams) ([]AttemptsRow, error) {
-	rows, err := q.db.QueryContext(ctx, attempts,
-		arg.ProjectID,
-		arg.Before,
-		arg.State,
-		arg.MaxRows,
-	)
+	rows, err := q.db.QueryContext(ctx, attempts, arg.ProjectID, arg.Before, arg.MaxRows)
 	if err != nil {
 		return nil, err
 	}
@@ -238,83 +232,6 @@ func (q *Queries) AttemptsByCode(ctx context.Context, arg AttemptsByCodeParams) 
 	return items, nil
 }
 
-const attemptsFailed = `-- name: AttemptsFailed :many
-SELECT a.project_id, a.id, a.code, a.client_id, a.client_name, a.creation, a.redirect_uri, a.resource, a.scopes, a.address, a.subject, a.state, a.step, a.step_up, a.detail, a.asked, a.discovered_at, a.registered_at, a.started_at, a.called_at, COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued') AS has_tokens
-FROM attempt a
-LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
-LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
-WHERE a.project_id = $1 AND a.state = $2 AND a.state IN ('refused', 'denied') AND a.id < $3
-ORDER BY a.id DESC LIMIT $4
-`
-
-type AttemptsFailedParams struct {
-	ProjectID string
-	State     string
-	Before    string
-	MaxRows   int32
-}
-
-type AttemptsFailedRow struct {
-	Attempt   Attempt
-	Email     string
-	SignedIn  bool
-	HasTokens bool
-}
-
-func (q *Queries) AttemptsFailed(ctx context.Context, arg AttemptsFailedParams) ([]AttemptsFailedRow, error) {
-	rows, err := q.db.QueryContext(ctx, attemptsFailed,
-		arg.ProjectID,
-		arg.State,
-		arg.Before,
-		arg.MaxRows,
-	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []AttemptsFailedRow
-	for rows.Next() {
-		var i AttemptsFailedRow
-		if err := rows.Scan(
-			&i.Attempt.ProjectID,
-			&i.Attempt.ID,
-			&i.Attempt.Code,
-			&i.Attempt.ClientID,
-			&i.Attempt.ClientName,
-			&i.Attempt.Creation,
-			&i.Attempt.RedirectURI,
-			&i.Attempt.Resource,
-			&i.Attempt.Scopes,
-			&i.Attempt.Address,
-			&i.Attempt.Subject,
-			&i.Attempt.State,
-			&i.Attempt.Step,
-			&i.Attempt.StepUp,
-			&i.Attempt.Detail,
-			&i.Attempt.Asked,
-			&i.Attempt.DiscoveredAt,
-			&i.Attempt.RegisteredAt,
-			&i.Attempt.StartedAt,
-			&i.Attempt.CalledAt,
-			&i.Email,
-			&i.SignedIn,
-			&i.HasTokens,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Close(); err != nil {
-		return nil, err
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const attemptsFrom = `-- name: AttemptsFrom :many
 SELECT a.project_id, a.id, a.code, a.client_id, a.client_name, a.creation, a.redirect_uri, a.resource, a.scopes, a.address, a.subject, a.state, a.step, a.step_up, a.detail, a.asked, a.discovered_at, a.registered_at, a.started_at, a.called_at, COALESCE(u.email, m.email, '') AS email,
     EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
@@ -343,7 +260,9 @@ type AttemptsFromRow struct {
 	HasTokens bool
 }
 
-// AttemptsFrom are those of an address, looked for among all of the day.
+// AttemptsFrom are those of an address. Its index has the columns of the filters
+// too, for an address can be that of everybody behind one gateway, and so has
+// that of AttemptsOfPerson: a person can be a program that tests.
 func (q *Queries) AttemptsFrom(ctx context.Context, arg AttemptsFromParams) ([]AttemptsFromRow, error) {
 	rows, err := q.db.QueryContext(ctx, attemptsFrom,
 		arg.ProjectID,
@@ -405,15 +324,14 @@ SELECT a.project_id, a.id, a.code, a.client_id, a.client_name, a.creation, a.red
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
-WHERE a.project_id = $1 AND a.client_id = $2 AND a.id < $3 AND (a.state = $4 OR CAST($4 AS text) = '')
-ORDER BY a.id DESC LIMIT $5
+WHERE a.project_id = $1 AND a.client_id = $2 AND a.id < $3
+ORDER BY a.id DESC LIMIT $4
 `
 
 type AttemptsOfClientParams struct {
 	ProjectID string
 	ClientID  string
 	Before    string
-	State     string
 	MaxRows   int32
 }
 
@@ -429,7 +347,6 @@ func (q *Queries) AttemptsOfClient(ctx context.Context, arg AttemptsOfClientPara
 		arg.ProjectID,
 		arg.ClientID,
 		arg.Before,
-		arg.State,
 		arg.MaxRows,
 	)
 	if err != nil {
@@ -477,18 +394,18 @@ func (q *Queries) AttemptsOfClient(ctx context.Context, arg AttemptsOfClientPara
 	return items, nil
 }
 
-const attemptsOfClientFailed = `-- name: AttemptsOfClientFailed :many
+const attemptsOfClientState = `-- name: AttemptsOfClientState :many
 SELECT a.project_id, a.id, a.code, a.client_id, a.client_name, a.creation, a.redirect_uri, a.resource, a.scopes, a.address, a.subject, a.state, a.step, a.step_up, a.detail, a.asked, a.discovered_at, a.registered_at, a.started_at, a.called_at, COALESCE(u.email, m.email, '') AS email,
     EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
     EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued') AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
-WHERE a.project_id = $1 AND a.client_id = $2 AND a.state = $3 AND a.state IN ('refused', 'denied') AND a.id < $4
+WHERE a.project_id = $1 AND a.client_id = $2 AND a.state = $3 AND a.id < $4
 ORDER BY a.id DESC LIMIT $5
 `
 
-type AttemptsOfClientFailedParams struct {
+type AttemptsOfClientStateParams struct {
 	ProjectID string
 	ClientID  string
 	State     string
@@ -496,15 +413,15 @@ type AttemptsOfClientFailedParams struct {
 	MaxRows   int32
 }
 
-type AttemptsOfClientFailedRow struct {
+type AttemptsOfClientStateRow struct {
 	Attempt   Attempt
 	Email     string
 	SignedIn  bool
 	HasTokens bool
 }
 
-func (q *Queries) AttemptsOfClientFailed(ctx context.Context, arg AttemptsOfClientFailedParams) ([]AttemptsOfClientFailedRow, error) {
-	rows, err := q.db.QueryContext(ctx, attemptsOfClientFailed,
+func (q *Queries) AttemptsOfClientState(ctx context.Context, arg AttemptsOfClientStateParams) ([]AttemptsOfClientStateRow, error) {
+	rows, err := q.db.QueryContext(ctx, attemptsOfClientState,
 		arg.ProjectID,
 		arg.ClientID,
 		arg.State,
@@ -515,9 +432,9 @@ func (q *Queries) AttemptsOfClientFailed(ctx context.Context, arg AttemptsOfClie
 		return nil, err
 	}
 	defer rows.Close()
-	var items []AttemptsOfClientFailedRow
+	var items []AttemptsOfClientStateRow
 	for rows.Next() {
-		var i AttemptsOfClientFailedRow
+		var i AttemptsOfClientStateRow
 		if err := rows.Scan(
 			&i.Attempt.ProjectID,
 			&i.Attempt.ID,
@@ -563,9 +480,7 @@ SELECT a.project_id, a.id, a.code, a.client_id, a.client_name, a.creation, a.red
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
-WHERE a.project_id = $1 AND a.subject = $2 AND a.id < $3 AND a.code IN (
-    SELECT e.attempt FROM event e WHERE e.project_id = $1 AND e.subject = $2 AND e.subject <> '' AND e.attempt <> ''
-      AND e.id >= (SELECT min(o.id) FROM attempt o WHERE o.project_id = $1))
+WHERE a.project_id = $1 AND a.subject = $2 AND a.subject <> '' AND a.id < $3
   AND (a.client_id = $4 OR CAST($4 AS text) = '') AND (a.state = $5 OR CAST($5 AS text) = '')
 ORDER BY a.id DESC LIMIT $6
 `
@@ -586,8 +501,7 @@ type AttemptsOfPersonRow struct {
 	HasTokens bool
 }
 
-// AttemptsOfPerson are those that a user or a member decided, found by the
-// events since the oldest attempt.
+// AttemptsOfPerson are those that a user or a member decided.
 func (q *Queries) AttemptsOfPerson(ctx context.Context, arg AttemptsOfPersonParams) ([]AttemptsOfPersonRow, error) {
 	rows, err := q.db.QueryContext(ctx, attemptsOfPerson,
 		arg.ProjectID,
@@ -604,6 +518,83 @@ func (q *Queries) AttemptsOfPerson(ctx context.Context, arg AttemptsOfPersonPara
 	var items []AttemptsOfPersonRow
 	for rows.Next() {
 		var i AttemptsOfPersonRow
+		if err := rows.Scan(
+			&i.Attempt.ProjectID,
+			&i.Attempt.ID,
+			&i.Attempt.Code,
+			&i.Attempt.ClientID,
+			&i.Attempt.ClientName,
+			&i.Attempt.Creation,
+			&i.Attempt.RedirectURI,
+			&i.Attempt.Resource,
+			&i.Attempt.Scopes,
+			&i.Attempt.Address,
+			&i.Attempt.Subject,
+			&i.Attempt.State,
+			&i.Attempt.Step,
+			&i.Attempt.StepUp,
+			&i.Attempt.Detail,
+			&i.Attempt.Asked,
+			&i.Attempt.DiscoveredAt,
+			&i.Attempt.RegisteredAt,
+			&i.Attempt.StartedAt,
+			&i.Attempt.CalledAt,
+			&i.Email,
+			&i.SignedIn,
+			&i.HasTokens,
+		); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
+const attemptsOfState = `-- name: AttemptsOfState :many
+SELECT a.project_id, a.id, a.code, a.client_id, a.client_name, a.creation, a.redirect_uri, a.resource, a.scopes, a.address, a.subject, a.state, a.step, a.step_up, a.detail, a.asked, a.discovered_at, a.registered_at, a.started_at, a.called_at, COALESCE(u.email, m.email, '') AS email,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued') AS has_tokens
+FROM attempt a
+LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
+LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
+WHERE a.project_id = $1 AND a.state = $2 AND a.id < $3
+ORDER BY a.id DESC LIMIT $4
+`
+
+type AttemptsOfStateParams struct {
+	ProjectID string
+	State     string
+	Before    string
+	MaxRows   int32
+}
+
+type AttemptsOfStateRow struct {
+	Attempt   Attempt
+	Email     string
+	SignedIn  bool
+	HasTokens bool
+}
+
+func (q *Queries) AttemptsOfState(ctx context.Context, arg AttemptsOfStateParams) ([]AttemptsOfStateRow, error) {
+	rows, err := q.db.QueryContext(ctx, attemptsOfState,
+		arg.ProjectID,
+		arg.State,
+		arg.Before,
+		arg.MaxRows,
+	)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []AttemptsOfStateRow
+	for rows.Next() {
+		var i AttemptsOfStateRow
 		if err := rows.Scan(
 			&i.Attempt.ProjectID,
 			&i.Attempt.ID,

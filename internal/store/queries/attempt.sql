@@ -52,8 +52,8 @@ WHERE project_id = @project_id AND attempt = @attempt AND attempt <> '' ORDER BY
 SELECT project_id, id, occurred_at, kind, actor, subject, client_id, object, address, refused, reason, trace_id, attempt FROM event
 WHERE project_id = @project_id AND trace_id >= @first AND trace_id <= @last AND refused ORDER BY trace_id, id LIMIT @max_rows;
 
--- The lists of attempts, newest first, one for each index. state may be '', but in
--- those of failures. What a success leaves to its events is asked of them:
+-- The lists of attempts, newest first, one for each index. Only in the last two
+-- state may be ''. What a success leaves to its events is asked of them:
 -- signed_in and has_tokens, with the kind as an expression, so that SQLite finds
 -- the events by attempt: it would rather walk all of the kind.
 
@@ -64,17 +64,17 @@ SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
-WHERE a.project_id = @project_id AND a.id < @before AND (a.state = @state OR CAST(@state AS text) = '')
+WHERE a.project_id = @project_id AND a.id < @before
 ORDER BY a.id DESC LIMIT @max_rows;
 
--- name: AttemptsFailed :many
+-- name: AttemptsOfState :many
 SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
     EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
     EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued') AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
-WHERE a.project_id = @project_id AND a.state = @state AND a.state IN ('refused', 'denied') AND a.id < @before
+WHERE a.project_id = @project_id AND a.state = @state AND a.id < @before
 ORDER BY a.id DESC LIMIT @max_rows;
 
 -- name: AttemptsOfClient :many
@@ -84,20 +84,22 @@ SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
-WHERE a.project_id = @project_id AND a.client_id = @client_id AND a.id < @before AND (a.state = @state OR CAST(@state AS text) = '')
+WHERE a.project_id = @project_id AND a.client_id = @client_id AND a.id < @before
 ORDER BY a.id DESC LIMIT @max_rows;
 
--- name: AttemptsOfClientFailed :many
+-- name: AttemptsOfClientState :many
 SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
     EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
     EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued') AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
-WHERE a.project_id = @project_id AND a.client_id = @client_id AND a.state = @state AND a.state IN ('refused', 'denied') AND a.id < @before
+WHERE a.project_id = @project_id AND a.client_id = @client_id AND a.state = @state AND a.id < @before
 ORDER BY a.id DESC LIMIT @max_rows;
 
--- AttemptsFrom are those of an address, looked for among all of the day.
+-- AttemptsFrom are those of an address. Its index has the columns of the filters
+-- too, for an address can be that of everybody behind one gateway, and so has
+-- that of AttemptsOfPerson: a person can be a program that tests.
 -- name: AttemptsFrom :many
 SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
     EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
@@ -109,8 +111,7 @@ WHERE a.project_id = @project_id AND a.address = @address AND a.id < @before
   AND (a.client_id = @client_id OR CAST(@client_id AS text) = '') AND (a.state = @state OR CAST(@state AS text) = '')
 ORDER BY a.id DESC LIMIT @max_rows;
 
--- AttemptsOfPerson are those that a user or a member decided, found by the
--- events since the oldest attempt.
+-- AttemptsOfPerson are those that a user or a member decided.
 -- name: AttemptsOfPerson :many
 SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
     EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
@@ -118,9 +119,7 @@ SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
-WHERE a.project_id = @project_id AND a.subject = @subject AND a.id < @before AND a.code IN (
-    SELECT e.attempt FROM event e WHERE e.project_id = @project_id AND e.subject = @subject AND e.subject <> '' AND e.attempt <> ''
-      AND e.id >= (SELECT min(o.id) FROM attempt o WHERE o.project_id = @project_id))
+WHERE a.project_id = @project_id AND a.subject = @subject AND a.subject <> '' AND a.id < @before
   AND (a.client_id = @client_id OR CAST(@client_id AS text) = '') AND (a.state = @state OR CAST(@state AS text) = '')
 ORDER BY a.id DESC LIMIT @max_rows;
 

@@ -610,9 +610,10 @@ CREATE TABLE attempt (
     UNIQUE (project_id, code)
 );
 CREATE INDEX attempt_client ON attempt (project_id, client_id, id);
--- Nothing that succeeds pays for these.
-CREATE INDEX attempt_failed ON attempt (project_id, state, id) WHERE state IN ('refused', 'denied');
-CREATE INDEX attempt_client_failed ON attempt (project_id, client_id, state, id) WHERE state IN ('refused', 'denied');
+CREATE INDEX attempt_state ON attempt (project_id, state, id);
+CREATE INDEX attempt_client_state ON attempt (project_id, client_id, state, id);
+CREATE INDEX attempt_address ON attempt (project_id, address, id, state, client_id);
+CREATE INDEX attempt_subject ON attempt (project_id, subject, id, state, client_id) WHERE subject <> '';
 
 CREATE TABLE event (
     project_id  TEXT NOT NULL,
