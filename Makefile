@@ -57,7 +57,7 @@ fuzz: ## every fuzz test, FUZZTIME each (30s)
 	    go test "./$$dir" -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) || exit 1; \
 	  done; done
 
-bench: ## benchmarks, for benchstat; POSTERN_BENCH_MEMBERS=1000000 for the bars of B2B pages
+bench: ## benchmarks, for benchstat; POSTERN_BENCH_MEMBERS=1000000 for the bars of B2B pages, POSTERN_BENCH_DASHBOARD=1 for those of the dashboard
 	@go test -run '^$$' -bench . -benchmem $(MODULES)
 
 conformance: ## the official conformance suite against a server started here

@@ -229,7 +229,7 @@ func TestMoveAndRemoveResource(t *testing.T) {
 		if now, ok := d.resource(t, next); !ok || now.ID != r.ID {
 			t.Errorf("it is not at its new address: %+v", now)
 		}
-		d.by(t, d.Project.ID, audit.ResourceChanged)
+		d.by(t, d.Project.ID, audit.ResourceMoved)
 		shows(t, d.send(t, page, "action", "remove", "confirm", ""), http.StatusUnprocessableEntity, "to confirm")
 		shows(t, d.send(t, page, "action", "remove", "confirm", name), http.StatusOK, next+" is removed.", "No resource server yet")
 		if _, ok := d.resource(t, next); ok {

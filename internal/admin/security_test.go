@@ -226,6 +226,12 @@ func TestPagesShowTextAndNoSecrets(t *testing.T) {
 	for _, vertical := range []project.Vertical{project.Consumer, project.B2B} {
 		each(t, servertest.Config{Vertical: vertical}, func(t *testing.T, d desk) {
 			f := fill(t, d)
+			hidden := map[string]string{} // what a secret is, by a form of it
+			for what, text := range f.secrets {
+				for _, form := range forms(text) {
+					hidden[form] = what
+				}
+			}
 			var all strings.Builder
 			look := func(p servertest.Page) {
 				t.Helper()
@@ -235,11 +241,9 @@ func TestPagesShowTextAndNoSecrets(t *testing.T) {
 				if p.Status >= http.StatusInternalServerError {
 					t.Errorf("%s is %d", p.URL, p.Status)
 				}
-				for what, text := range f.secrets {
-					for _, form := range forms(text) {
-						if strings.Contains(p.Body, form) {
-							t.Errorf("%s shows the %s", p.URL, what)
-						}
+				for form, what := range hidden {
+					if strings.Contains(p.Body, form) {
+						t.Errorf("%s shows the %s", p.URL, what)
 					}
 				}
 				all.WriteString(p.Body)
@@ -253,6 +257,9 @@ func TestPagesShowTextAndNoSecrets(t *testing.T) {
 				if !regexp.MustCompile(`mk-` + name + `\\?"`).MatchString(text) { // in JSON and YAML with a backslash
 					t.Errorf("no page shows the text of %s", name)
 				}
+			}
+			if !d.Store.SQLite() { // a question is answered by the same code
+				return
 			}
 			for _, path := range paths {
 				for _, query := range f.questions() {
@@ -285,7 +292,7 @@ func (f filled) questions() []url.Values {
 		query.Set(name, f.name("asked"))
 	}
 	all := []url.Values{query, {"after": {f.name("asked")}, "before": {f.name("asked")}}}
-	for _, done := range []string{"deleted", "removed", "revoke", "delete", "add", "scope", "drop", "revoke_all", "block", "create", "issuer"} {
+	for _, done := range []string{"deleted", "removed", "revoke", "delete", "add", "scope", "drop"} {
 		all = append(all, url.Values{"done": {done}, "about": {f.name("about")}})
 	}
 	return all
@@ -324,7 +331,7 @@ func (f filled) press(t *testing.T, paths []string, look func(p servertest.Page)
 					values.Set(a["name"], f.name("typed"))
 				}
 			}
-			if !values.Has("csrf") {
+			if values.Get("csrf") == "" {
 				t.Errorf("a form of %s has no token", path)
 			}
 			for _, button := range buttons {
@@ -334,7 +341,10 @@ func (f filled) press(t *testing.T, paths []string, look func(p servertest.Page)
 				if button != "" {
 					values.Set("action", button)
 				}
-				look(f.b.Post(t, tag["action"], values))
+				sent := f.b.Post(t, tag["action"], values)
+				if look(sent); sent.Status == http.StatusForbidden {
+					t.Errorf("a form of %s is refused on its own page", path)
+				}
 				pressed++
 			}
 		}
@@ -495,14 +505,16 @@ func (f filled) request(c oauth.Client) url.Values {
 func (f filled) mistake(t *testing.T) {
 	t.Helper()
 	robot := f.client(t, "robot")
-	own := map[string]string{}
-	for what, text := range f.secrets {
-		if strings.HasPrefix(text, "pst_") || strings.HasPrefix(text, "eyJ") {
-			own[what] = text
+	own := map[string]string{} // one of each kind
+	for _, text := range f.secrets {
+		if kind, _, found := strings.Cut(strings.TrimPrefix(text, "pst_"), "_"); found && strings.HasPrefix(text, "pst_") || strings.HasPrefix(text, "eyJ") {
+			own[kind[:min(3, len(kind))]] = text
 		}
 	}
 	const policy = "/v1/projects/{project}/policy"
-	f.call(t, http.MethodPost, oauth.PathRegister, url.Values{"client_name": {"A form is no JSON"}}, "", "")
+	response, err := http.Post(f.Issuer+oauth.PathRegister, "application/json", strings.NewReader(`{"redirect_uris": ["javascript:alert(1)"]}`))
+	must(t, err)
+	_ = response.Body.Close() // what the trail says of it counts
 	for _, text := range own {
 		for _, path := range []string{oauth.PathToken, oauth.PathIntrospect, oauth.PathRevoke} {
 			form := url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"x"}, "token": {"x"}}

@@ -323,7 +323,7 @@ func TestIssuer(t *testing.T) {
 		if err != nil || p.Issuer != next {
 			t.Errorf("%+v, %v", p, err)
 		}
-		d.by(t, d.Project.ID, audit.ProjectChanged)
+		d.by(t, d.Project.ID, audit.IssuerChanged)
 	})
 	d := servertest.New(t, servertest.Config{Dev: &server.Dev{}})
 	b := d.Administrator(t)

@@ -127,8 +127,6 @@ type TraceReader interface {
 	// Attempts lists the attempts of a project, newest first, those before the one
 	// with the id before, at most limit. before "" begins with the newest.
 	Attempts(ctx context.Context, projectID string, f AttemptFilter, before string, limit int) ([]Listed, error)
-	// CountAttempts counts a client's attempts by what became of them.
-	CountAttempts(ctx context.Context, projectID, clientID string) (map[State]int, error)
 	// FindAttempts finds what a trace code stands for, whole or its first two groups,
 	// as CodeRange reads them: attempts, those in which a request with this code was
 	// refused, and refusals that belong to no attempt.

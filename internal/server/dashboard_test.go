@@ -14,6 +14,7 @@ import (
 	"github.com/postern-id/postern/internal/identity"
 	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/secret"
 	"github.com/postern-id/postern/internal/server"
 	"github.com/postern-id/postern/internal/servertest"
 )
@@ -206,6 +207,16 @@ func TestDashboardIsForAdministrators(t *testing.T) {
 		if after := b.newest(t); !equal(before, after) {
 			t.Errorf("something was done: %v, before %v", after, before)
 		}
+		for _, path := range []string{"/policy", "/rbac_policy"} {
+			for _, method := range []string{"OPTIONS", "GET", "PUT"} {
+				got := ask(t, b.Server, method, "/v1/projects/"+b.Project.ID+path, nil, "Origin", "https://evil.example.test", "Access-Control-Request-Method", "PUT")
+				for name := range got.header {
+					if strings.HasPrefix(name, "Access-Control-") {
+						t.Errorf("%s of a project's %s answers another origin with %s", method, path, name)
+					}
+				}
+			}
+		}
 		// And the other way: a session of the dashboard is no person's.
 		cookie := b.cookie(t, b.edda)
 		_, value, _ := strings.Cut(cookie, "=")
@@ -328,6 +339,25 @@ func TestDashboardSessionsEnd(t *testing.T) {
 		}
 		if !in(first) {
 			t.Error("another one's session ended too")
+		}
+
+		// A cookie with the id of a session and other random bits opens nothing.
+		now := s.Clock.Now()
+		guess, right := secret.New(secret.AdminSession, now), secret.New(secret.AdminSession, now)
+		holder := identity.Administrator{ID: "administrator-max", Email: "max@example.test", CreatedAt: now}
+		link, err := administrators.Invite(t.Context(), holder.Email)
+		if err != nil {
+			t.Fatal(err)
+		}
+		session := identity.AdministratorSession{
+			ID: guess.ID, AdministratorID: holder.ID, SecretHash: right.Hash[:], CreatedAt: now, LastSeenAt: now, IdleExpiresAt: now.Add(time.Hour), ExpiresAt: now.Add(time.Hour),
+		}
+		proof := identity.Proof{Passkey: &identity.Passkey{ID: "key", AdministratorID: holder.ID, Name: "Key", Credential: "{}", CreatedAt: now}}
+		if err := s.Store.AcceptAdministratorLink(t.Context(), link.ID, holder, proof, session, audit.Event{At: now, Kind: audit.AdministratorCreated}); err != nil {
+			t.Fatal(err)
+		}
+		if got := ask(t, s, "GET", "/dashboard/you", nil, "Cookie", dashboardCookie+"="+guess.Text); got.status != http.StatusSeeOther {
+			t.Errorf("a session whose secret is another: %d", got.status)
 		}
 
 		elsewhere := servertest.New(t, c)

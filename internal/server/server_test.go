@@ -347,9 +347,13 @@ func TestShutdownLetsRequestsFinish(t *testing.T) {
 	}
 	defer conn.Close()
 	body := "grant_type=authorization_code"
-	fmt.Fprintf(conn, "POST /v1/oauth2/token HTTP/1.1\r\nHost: %s\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\n\r\n%s",
-		strings.TrimPrefix(s.Issuer, "http://"), len(body), body[:5])
-	time.Sleep(50 * time.Millisecond) // until the handler has begun
+	fmt.Fprintf(conn, "POST /v1/oauth2/token HTTP/1.1\r\nHost: %s\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n",
+		strings.TrimPrefix(s.Issuer, "http://"), len(body))
+	goOn := make([]byte, len("HTTP/1.1 100 Continue\r\n\r\n")) // comes when the handler reads the body
+	if _, err := io.ReadFull(conn, goOn); err != nil {
+		t.Fatal(err)
+	}
+	fmt.Fprint(conn, body[:5])
 	ended := make(chan struct{})
 	go func() {
 		s.Stop()

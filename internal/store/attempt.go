@@ -183,7 +183,7 @@ func (d *DB) AttemptEvents(ctx context.Context, projectID, code string) ([]audit
 // Attempts lists attempts, newest first.
 func (d *DB) Attempts(ctx context.Context, projectID string, f audit.AttemptFilter, before string, limit int) ([]audit.Listed, error) {
 	before = cmp.Or(before, afterAll)
-	client, state, max := f.ClientID, string(f.State), int32(limit)
+	all := attemptsWith(f)
 	code, email, address := f.Search()
 	switch {
 	case code != "":
@@ -192,22 +192,29 @@ func (d *DB) Attempts(ctx context.Context, projectID string, f audit.AttemptFilt
 		return d.attemptsOfPerson(ctx, projectID, f, email, before, limit)
 	case address != "":
 		return toListed(d.read.AttemptsFrom(ctx, db.AttemptsFromParams{
-			ProjectID: projectID, Address: address, ClientID: client, State: state, Before: before, MaxRows: max,
+			ProjectID: projectID, Address: address, Before: before, MaxRows: int32(limit),
+			FirstClient: all.firstClient, LastClient: all.lastClient, FirstState: all.firstState, LastState: all.lastState,
 		}))
 	case f.Query != "":
 		return nil, nil // nothing that an attempt is found by
-	case client != "" && state != "":
-		return toListed(d.read.AttemptsOfClientState(ctx, db.AttemptsOfClientStateParams{
-			ProjectID: projectID, ClientID: client, State: state, Before: before, MaxRows: max,
-		}))
-	case client != "":
+	case f.ClientID != "":
 		return toListed(d.read.AttemptsOfClient(ctx, db.AttemptsOfClientParams{
-			ProjectID: projectID, ClientID: client, Before: before, MaxRows: max,
+			ProjectID: projectID, ClientID: f.ClientID, Before: before, MaxRows: int32(limit), FirstState: all.firstState, LastState: all.lastState,
 		}))
-	case state != "":
-		return toListed(d.read.AttemptsOfState(ctx, db.AttemptsOfStateParams{ProjectID: projectID, State: state, Before: before, MaxRows: max}))
+	case f.State != "":
+		return toListed(d.read.AttemptsOfState(ctx, db.AttemptsOfStateParams{
+			ProjectID: projectID, State: string(f.State), Before: before, MaxRows: int32(limit),
+		}))
 	}
-	return toListed(d.read.Attempts(ctx, db.AttemptsParams{ProjectID: projectID, Before: before, MaxRows: max}))
+	return toListed(d.read.Attempts(ctx, db.AttemptsParams{ProjectID: projectID, Before: before, MaxRows: int32(limit)}))
+}
+
+// ranges are the filters of a list as its statement wants them.
+type ranges struct{ firstClient, lastClient, firstState, lastState string }
+
+func attemptsWith(f audit.AttemptFilter) ranges {
+	const last = "\U0010FFFF"
+	return ranges{f.ClientID, cmp.Or(f.ClientID, last), string(f.State), cmp.Or(string(f.State), last)}
 }
 
 // attemptsOfCode lists the few attempts that a code finds.
@@ -232,10 +239,12 @@ func (d *DB) attemptsOfPerson(ctx context.Context, projectID string, f audit.Att
 	if err != nil {
 		return nil, wrap("find person", err)
 	}
+	all := attemptsWith(f)
 	var list []audit.Listed
 	for _, subject := range subjects {
 		its, err := toListed(d.read.AttemptsOfPerson(ctx, db.AttemptsOfPersonParams{
-			ProjectID: projectID, Subject: subject, ClientID: f.ClientID, State: string(f.State), Before: before, MaxRows: int32(limit),
+			ProjectID: projectID, Subject: subject, Before: before, MaxRows: int32(limit),
+			FirstClient: all.firstClient, LastClient: all.lastClient, FirstState: all.firstState, LastState: all.lastState,
 		}))
 		if err != nil {
 			return nil, err
@@ -246,21 +255,8 @@ func (d *DB) attemptsOfPerson(ctx context.Context, projectID string, f audit.Att
 	return list[:min(limit, len(list))], nil
 }
 
-// CountAttempts counts a client's attempts by what became of them.
-func (d *DB) CountAttempts(ctx context.Context, projectID, clientID string) (map[audit.State]int, error) {
-	rows, err := d.read.CountAttempts(ctx, projectID, clientID)
-	if err != nil {
-		return nil, wrap("count attempts", err)
-	}
-	counts := map[audit.State]int{}
-	for _, row := range rows {
-		counts[audit.State(row.State)] = int(row.N)
-	}
-	return counts, nil
-}
-
 // toListed turns the rows of any of the lists into attempts.
-func toListed[R db.AttemptsRow | db.AttemptsOfStateRow | db.AttemptsOfClientRow | db.AttemptsOfClientStateRow | db.AttemptsFromRow | db.AttemptsOfPersonRow](rows []R, err error) ([]audit.Listed, error) {
+func toListed[R db.AttemptsRow | db.AttemptsOfStateRow | db.AttemptsOfClientRow | db.AttemptsFromRow | db.AttemptsOfPersonRow](rows []R, err error) ([]audit.Listed, error) {
 	if err != nil {
 		return nil, wrap("list attempts", err)
 	}

@@ -51,12 +51,5 @@ func BenchmarkAttempts(b *testing.B) {
 				}
 			})
 		}
-		b.Run("counts", func(b *testing.B) {
-			for b.Loop() {
-				if _, err := w.CountAttempts(b.Context(), w.project.ID, "client 3"); err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
 	})
 }

@@ -308,11 +308,6 @@ func TestAttemptLists(t *testing.T) {
 		if list[2].Email != "zoe@example.test" || list[0].Email != "" || !list[5].SignedIn || list[4].SignedIn {
 			t.Errorf("%+v", list)
 		}
-		counts, err := db.CountAttempts(t.Context(), w.project.ID, w.client.ID)
-		must(t, err)
-		if diff := cmp.Diff(map[audit.State]int{audit.Waiting: 1, audit.Allowed: 1, audit.Denied: 1}, counts); diff != "" {
-			t.Error(diff)
-		}
 	})
 }
 

@@ -14,6 +14,7 @@ import (
 	"path"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 	"unicode"
 	"unicode/utf8"
@@ -131,6 +132,7 @@ type ErrorPage struct {
 
 	Onward   template.URL // where the person may carry the refusal, made and checked like an answer; "" for nowhere
 	OnwardTo string       // name of the connected app behind it
+	Home     string       // path of the dashboard, on its own pages; "" elsewhere
 
 	Trace string    // trace code; "" when nothing was traced
 	At    time.Time // when it happened; zero leaves it out
@@ -202,12 +204,14 @@ func StatusPage(status int) ErrorPage {
 	return e
 }
 
-// Pages draws the pages of one package.
+// Pages draws the pages of one package. A page is parsed when it is drawn for
+// the first time: a server that starts reads what all of them share, and keeps
+// no copy of it for pages that nobody opens.
 type Pages struct {
-	pages map[string]*template.Template
+	pages map[string]func() (*template.Template, error)
 }
 
-// NewPages parses the page shell, the components and the caller's templates,
+// NewPages reads the page shell, the components and the names of the caller's templates,
 // which are templates/*.html of fsys: each file is one page, named after the
 // file, except parts.html, whose definitions every page can use. A page begins
 // with {{template "gate" .}} (a card before the gate) or {{template "bar" .}}
@@ -234,9 +238,11 @@ func NewPages(fsys fs.FS) (*Pages, error) {
 	if err != nil {
 		return nil, fmt.Errorf("web: parse shell: %w", err)
 	}
-	p := &Pages{pages: map[string]*template.Template{}}
-	if err := p.add(base, files, "templates/error.html"); err != nil {
-		return nil, err
+	p := &Pages{pages: map[string]func() (*template.Template, error){}}
+	p.add(base, files, "templates/error.html")
+	own, err := base.Clone() // the caller's parts are nothing to the error page
+	if err != nil {
+		return nil, fmt.Errorf("web: parse shell: %w", err)
 	}
 	names, err := fs.Glob(fsys, "templates/*.html")
 	if err != nil {
@@ -245,41 +251,43 @@ func NewPages(fsys fs.FS) (*Pages, error) {
 	const parts = "templates/parts.html"
 	for _, name := range names {
 		if name == parts {
-			if base, err = base.ParseFS(fsys, parts); err != nil {
+			if own, err = own.ParseFS(fsys, parts); err != nil {
 				return nil, fmt.Errorf("web: parse %s: %w", parts, err)
 			}
 		}
 	}
 	for _, name := range names {
-		if name == parts {
-			continue
-		}
-		if err := p.add(base, fsys, name); err != nil {
-			return nil, err
+		if name != parts {
+			p.add(own, fsys, name)
 		}
 	}
 	return p, nil
 }
 
-func (p *Pages) add(base *template.Template, fsys fs.FS, file string) error {
-	t, err := base.Clone()
-	if err != nil {
-		return fmt.Errorf("web: parse %s: %w", file, err)
-	}
-	if t, err = t.ParseFS(fsys, file); err != nil {
-		return fmt.Errorf("web: parse %s: %w", file, err)
-	}
+func (p *Pages) add(shell *template.Template, fsys fs.FS, file string) {
 	name := path.Base(file)
-	p.pages[strings.TrimSuffix(name, ".html")] = t.Lookup(name)
-	return nil
+	p.pages[strings.TrimSuffix(name, ".html")] = sync.OnceValues(func() (*template.Template, error) {
+		t, err := shell.Clone()
+		if err != nil {
+			return nil, fmt.Errorf("web: parse %s: %w", file, err)
+		}
+		if t, err = t.ParseFS(fsys, file); err != nil {
+			return nil, fmt.Errorf("web: parse %s: %w", file, err)
+		}
+		return t.Lookup(name), nil
+	})
 }
 
 // Render draws a page into memory and, only if that worked, answers with it:
 // nobody sees half a page, and after an error nothing was written.
 func (p *Pages) Render(w http.ResponseWriter, status int, page string, view any) error {
-	t, ok := p.pages[page]
+	parsed, ok := p.pages[page]
 	if !ok {
 		return errors.New("web: no page " + page)
+	}
+	t, err := parsed()
+	if err != nil {
+		return err
 	}
 	var body bytes.Buffer
 	if err := t.Execute(&body, view); err != nil {

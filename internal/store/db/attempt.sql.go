@@ -92,8 +92,8 @@ func (q *Queries) AttemptWithoutToken(ctx context.Context, arg AttemptWithoutTok
 const attempts = `-- name: Attempts :many
 
 SELECT a.project_id, a.id, a.code, a.client_id, a.client_name, a.creation, a.redirect_uri, a.resource, a.scopes, a.address, a.subject, a.state, a.step, a.step_up, a.detail, a.asked, a.discovered_at, a.registered_at, a.started_at, a.called_at, COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued') AS has_tokens
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded' LIMIT 1 OFFSET 0) AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued' LIMIT 1 OFFSET 0) AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
@@ -114,10 +114,12 @@ type AttemptsRow struct {
 	HasTokens bool
 }
 
-// The lists of attempts, newest first, one for each index. Only in the last two
-// state may be ”. What a success leaves to its events is asked of them:
+// The lists of attempts, newest first, one for each index. A filter that is no key
+// of the index is a range, of all or of one: with OR for it PostgreSQL would read
+// the attempt itself to know. What a success leaves to its events is asked of them:
 // signed_in and has_tokens, with the kind as an expression, so that SQLite finds
-// the events by attempt: it would rather walk all of the kind.
+// the events by attempt: it would rather walk all of the kind. OFFSET 0 keeps
+// PostgreSQL from reading the events of all attempts into a hash table first.
 func (q *Queries) Attempts(ctx context.Context, arg AttemptsParams) ([]AttemptsRow, error) {
 	rows, err := q.db.QueryContext(ctx, attempts, arg.ProjectID, arg.Before, arg.MaxRows)
 	if err != nil {
@@ -234,23 +236,25 @@ func (q *Queries) AttemptsByCode(ctx context.Context, arg AttemptsByCodeParams) 
 
 const attemptsFrom = `-- name: AttemptsFrom :many
 SELECT a.project_id, a.id, a.code, a.client_id, a.client_name, a.creation, a.redirect_uri, a.resource, a.scopes, a.address, a.subject, a.state, a.step, a.step_up, a.detail, a.asked, a.discovered_at, a.registered_at, a.started_at, a.called_at, COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued') AS has_tokens
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded' LIMIT 1 OFFSET 0) AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued' LIMIT 1 OFFSET 0) AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
 WHERE a.project_id = $1 AND a.address = $2 AND a.id < $3
-  AND (a.client_id = $4 OR CAST($4 AS text) = '') AND (a.state = $5 OR CAST($5 AS text) = '')
-ORDER BY a.id DESC LIMIT $6
+  AND a.client_id >= $4 AND a.client_id <= $5 AND a.state >= $6 AND a.state <= $7
+ORDER BY a.id DESC LIMIT $8
 `
 
 type AttemptsFromParams struct {
-	ProjectID string
-	Address   string
-	Before    string
-	ClientID  string
-	State     string
-	MaxRows   int32
+	ProjectID   string
+	Address     string
+	Before      string
+	FirstClient string
+	LastClient  string
+	FirstState  string
+	LastState   string
+	MaxRows     int32
 }
 
 type AttemptsFromRow struct {
@@ -260,16 +264,17 @@ type AttemptsFromRow struct {
 	HasTokens bool
 }
 
-// AttemptsFrom are those of an address. Its index has the columns of the filters
-// too, for an address can be that of everybody behind one gateway, and so has
-// that of AttemptsOfPerson: a person can be a program that tests.
+// AttemptsFrom are those of an address, which can be that of everybody behind one
+// gateway.
 func (q *Queries) AttemptsFrom(ctx context.Context, arg AttemptsFromParams) ([]AttemptsFromRow, error) {
 	rows, err := q.db.QueryContext(ctx, attemptsFrom,
 		arg.ProjectID,
 		arg.Address,
 		arg.Before,
-		arg.ClientID,
-		arg.State,
+		arg.FirstClient,
+		arg.LastClient,
+		arg.FirstState,
+		arg.LastState,
 		arg.MaxRows,
 	)
 	if err != nil {
@@ -319,20 +324,23 @@ func (q *Queries) AttemptsFrom(ctx context.Context, arg AttemptsFromParams) ([]A
 
 const attemptsOfClient = `-- name: AttemptsOfClient :many
 SELECT a.project_id, a.id, a.code, a.client_id, a.client_name, a.creation, a.redirect_uri, a.resource, a.scopes, a.address, a.subject, a.state, a.step, a.step_up, a.detail, a.asked, a.discovered_at, a.registered_at, a.started_at, a.called_at, COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued') AS has_tokens
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded' LIMIT 1 OFFSET 0) AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued' LIMIT 1 OFFSET 0) AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
 WHERE a.project_id = $1 AND a.client_id = $2 AND a.id < $3
-ORDER BY a.id DESC LIMIT $4
+  AND a.state >= $4 AND a.state <= $5
+ORDER BY a.id DESC LIMIT $6
 `
 
 type AttemptsOfClientParams struct {
-	ProjectID string
-	ClientID  string
-	Before    string
-	MaxRows   int32
+	ProjectID  string
+	ClientID   string
+	Before     string
+	FirstState string
+	LastState  string
+	MaxRows    int32
 }
 
 type AttemptsOfClientRow struct {
@@ -347,6 +355,8 @@ func (q *Queries) AttemptsOfClient(ctx context.Context, arg AttemptsOfClientPara
 		arg.ProjectID,
 		arg.ClientID,
 		arg.Before,
+		arg.FirstState,
+		arg.LastState,
 		arg.MaxRows,
 	)
 	if err != nil {
@@ -394,104 +404,27 @@ func (q *Queries) AttemptsOfClient(ctx context.Context, arg AttemptsOfClientPara
 	return items, nil
 }
 
-const attemptsOfClientState = `-- name: AttemptsOfClientState :many
-SELECT a.project_id, a.id, a.code, a.client_id, a.client_name, a.creation, a.redirect_uri, a.resource, a.scopes, a.address, a.subject, a.state, a.step, a.step_up, a.detail, a.asked, a.discovered_at, a.registered_at, a.started_at, a.called_at, COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued') AS has_tokens
-FROM attempt a
-LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
-LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
-WHERE a.project_id = $1 AND a.client_id = $2 AND a.state = $3 AND a.id < $4
-ORDER BY a.id DESC LIMIT $5
-`
-
-type AttemptsOfClientStateParams struct {
-	ProjectID string
-	ClientID  string
-	State     string
-	Before    string
-	MaxRows   int32
-}
-
-type AttemptsOfClientStateRow struct {
-	Attempt   Attempt
-	Email     string
-	SignedIn  bool
-	HasTokens bool
-}
-
-func (q *Queries) AttemptsOfClientState(ctx context.Context, arg AttemptsOfClientStateParams) ([]AttemptsOfClientStateRow, error) {
-	rows, err := q.db.QueryContext(ctx, attemptsOfClientState,
-		arg.ProjectID,
-		arg.ClientID,
-		arg.State,
-		arg.Before,
-		arg.MaxRows,
-	)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []AttemptsOfClientStateRow
-	for rows.Next() {
-		var i AttemptsOfClientStateRow
-		if err := rows.Scan(
-			&i.Attempt.ProjectID,
-			&i.Attempt.ID,
-			&i.Attempt.Code,
-			&i.Attempt.ClientID,
-			&i.Attempt.ClientName,
-			&i.Attempt.Creation,
-			&i.Attempt.RedirectURI,
-			&i.Attempt.Resource,
-			&i.Attempt.Scopes,
-			&i.Attempt.Address,
-			&i.Attempt.Subject,
-			&i.Attempt.State,
-			&i.Attempt.Step,
-			&i.Attempt.StepUp,
-			&i.Attempt.Detail,
-			&i.Attempt.Asked,
-			&i.Attempt.DiscoveredAt,
-			&i.Attempt.RegisteredAt,
-			&i.Attempt.StartedAt,
-			&i.Attempt.CalledAt,
-			&i.Email,
-			&i.SignedIn,
-			&i.HasTokens,
-		); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Close(); err != nil {
-		return nil, err
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
-}
-
 const attemptsOfPerson = `-- name: AttemptsOfPerson :many
 SELECT a.project_id, a.id, a.code, a.client_id, a.client_name, a.creation, a.redirect_uri, a.resource, a.scopes, a.address, a.subject, a.state, a.step, a.step_up, a.detail, a.asked, a.discovered_at, a.registered_at, a.started_at, a.called_at, COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued') AS has_tokens
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded' LIMIT 1 OFFSET 0) AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued' LIMIT 1 OFFSET 0) AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
 WHERE a.project_id = $1 AND a.subject = $2 AND a.subject <> '' AND a.id < $3
-  AND (a.client_id = $4 OR CAST($4 AS text) = '') AND (a.state = $5 OR CAST($5 AS text) = '')
-ORDER BY a.id DESC LIMIT $6
+  AND a.client_id >= $4 AND a.client_id <= $5 AND a.state >= $6 AND a.state <= $7
+ORDER BY a.id DESC LIMIT $8
 `
 
 type AttemptsOfPersonParams struct {
-	ProjectID string
-	Subject   string
-	Before    string
-	ClientID  string
-	State     string
-	MaxRows   int32
+	ProjectID   string
+	Subject     string
+	Before      string
+	FirstClient string
+	LastClient  string
+	FirstState  string
+	LastState   string
+	MaxRows     int32
 }
 
 type AttemptsOfPersonRow struct {
@@ -507,8 +440,10 @@ func (q *Queries) AttemptsOfPerson(ctx context.Context, arg AttemptsOfPersonPara
 		arg.ProjectID,
 		arg.Subject,
 		arg.Before,
-		arg.ClientID,
-		arg.State,
+		arg.FirstClient,
+		arg.LastClient,
+		arg.FirstState,
+		arg.LastState,
 		arg.MaxRows,
 	)
 	if err != nil {
@@ -558,8 +493,8 @@ func (q *Queries) AttemptsOfPerson(ctx context.Context, arg AttemptsOfPersonPara
 
 const attemptsOfState = `-- name: AttemptsOfState :many
 SELECT a.project_id, a.id, a.code, a.client_id, a.client_name, a.creation, a.redirect_uri, a.resource, a.scopes, a.address, a.subject, a.state, a.step, a.step_up, a.detail, a.asked, a.discovered_at, a.registered_at, a.started_at, a.called_at, COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued') AS has_tokens
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded' LIMIT 1 OFFSET 0) AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued' LIMIT 1 OFFSET 0) AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
@@ -652,38 +587,6 @@ func (q *Queries) CallAttempt(ctx context.Context, arg CallAttemptParams) error 
 		arg.Code,
 	)
 	return err
-}
-
-const countAttempts = `-- name: CountAttempts :many
-SELECT state, COUNT(*) AS n FROM attempt WHERE project_id = $1 AND client_id = $2 GROUP BY state
-`
-
-type CountAttemptsRow struct {
-	State string
-	N     int64
-}
-
-func (q *Queries) CountAttempts(ctx context.Context, projectID string, clientID string) ([]CountAttemptsRow, error) {
-	rows, err := q.db.QueryContext(ctx, countAttempts, projectID, clientID)
-	if err != nil {
-		return nil, err
-	}
-	defer rows.Close()
-	var items []CountAttemptsRow
-	for rows.Next() {
-		var i CountAttemptsRow
-		if err := rows.Scan(&i.State, &i.N); err != nil {
-			return nil, err
-		}
-		items = append(items, i)
-	}
-	if err := rows.Close(); err != nil {
-		return nil, err
-	}
-	if err := rows.Err(); err != nil {
-		return nil, err
-	}
-	return items, nil
 }
 
 const countTokensOfAttempt = `-- name: CountTokensOfAttempt :one

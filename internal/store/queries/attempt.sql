@@ -52,15 +52,17 @@ WHERE project_id = @project_id AND attempt = @attempt AND attempt <> '' ORDER BY
 SELECT project_id, id, occurred_at, kind, actor, subject, client_id, object, address, refused, reason, trace_id, attempt FROM event
 WHERE project_id = @project_id AND trace_id >= @first AND trace_id <= @last AND refused ORDER BY trace_id, id LIMIT @max_rows;
 
--- The lists of attempts, newest first, one for each index. Only in the last two
--- state may be ''. What a success leaves to its events is asked of them:
+-- The lists of attempts, newest first, one for each index. A filter that is no key
+-- of the index is a range, of all or of one: with OR for it PostgreSQL would read
+-- the attempt itself to know. What a success leaves to its events is asked of them:
 -- signed_in and has_tokens, with the kind as an expression, so that SQLite finds
--- the events by attempt: it would rather walk all of the kind.
+-- the events by attempt: it would rather walk all of the kind. OFFSET 0 keeps
+-- PostgreSQL from reading the events of all attempts into a hash table first.
 
 -- name: Attempts :many
 SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued') AS has_tokens
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded' LIMIT 1 OFFSET 0) AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued' LIMIT 1 OFFSET 0) AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
@@ -69,8 +71,8 @@ ORDER BY a.id DESC LIMIT @max_rows;
 
 -- name: AttemptsOfState :many
 SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued') AS has_tokens
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded' LIMIT 1 OFFSET 0) AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued' LIMIT 1 OFFSET 0) AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
@@ -79,48 +81,38 @@ ORDER BY a.id DESC LIMIT @max_rows;
 
 -- name: AttemptsOfClient :many
 SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued') AS has_tokens
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded' LIMIT 1 OFFSET 0) AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued' LIMIT 1 OFFSET 0) AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
 WHERE a.project_id = @project_id AND a.client_id = @client_id AND a.id < @before
+  AND a.state >= @first_state AND a.state <= @last_state
 ORDER BY a.id DESC LIMIT @max_rows;
 
--- name: AttemptsOfClientState :many
-SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued') AS has_tokens
-FROM attempt a
-LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
-LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
-WHERE a.project_id = @project_id AND a.client_id = @client_id AND a.state = @state AND a.id < @before
-ORDER BY a.id DESC LIMIT @max_rows;
-
--- AttemptsFrom are those of an address. Its index has the columns of the filters
--- too, for an address can be that of everybody behind one gateway, and so has
--- that of AttemptsOfPerson: a person can be a program that tests.
+-- AttemptsFrom are those of an address, which can be that of everybody behind one
+-- gateway.
 -- name: AttemptsFrom :many
 SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued') AS has_tokens
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded' LIMIT 1 OFFSET 0) AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued' LIMIT 1 OFFSET 0) AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
 WHERE a.project_id = @project_id AND a.address = @address AND a.id < @before
-  AND (a.client_id = @client_id OR CAST(@client_id AS text) = '') AND (a.state = @state OR CAST(@state AS text) = '')
+  AND a.client_id >= @first_client AND a.client_id <= @last_client AND a.state >= @first_state AND a.state <= @last_state
 ORDER BY a.id DESC LIMIT @max_rows;
 
 -- AttemptsOfPerson are those that a user or a member decided.
 -- name: AttemptsOfPerson :many
 SELECT sqlc.embed(a), COALESCE(u.email, m.email, '') AS email,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded') AS signed_in,
-    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued') AS has_tokens
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'signin.succeeded' LIMIT 1 OFFSET 0) AS signed_in,
+    EXISTS (SELECT 1 FROM event e WHERE e.project_id = a.project_id AND e.attempt = a.code AND e.attempt <> '' AND e.kind || '' = 'token.issued' LIMIT 1 OFFSET 0) AS has_tokens
 FROM attempt a
 LEFT JOIN "user" u ON u.project_id = a.project_id AND u.id = a.subject
 LEFT JOIN member m ON m.project_id = a.project_id AND m.id = a.subject
 WHERE a.project_id = @project_id AND a.subject = @subject AND a.subject <> '' AND a.id < @before
-  AND (a.client_id = @client_id OR CAST(@client_id AS text) = '') AND (a.state = @state OR CAST(@state AS text) = '')
+  AND a.client_id >= @first_client AND a.client_id <= @last_client AND a.state >= @first_state AND a.state <= @last_state
 ORDER BY a.id DESC LIMIT @max_rows;
 
 -- name: SubjectsAt :many
@@ -128,6 +120,3 @@ SELECT u.id FROM "user" u WHERE u.project_id = @project_id AND u.email_folded = 
 UNION ALL
 SELECT m.id FROM member m WHERE m.project_id = @project_id AND m.email_folded = @email_folded
 LIMIT 50;
-
--- name: CountAttempts :many
-SELECT state, COUNT(*) AS n FROM attempt WHERE project_id = @project_id AND client_id = @client_id GROUP BY state;

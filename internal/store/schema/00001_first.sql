@@ -609,9 +609,9 @@ CREATE TABLE attempt (
     PRIMARY KEY (project_id, id),
     UNIQUE (project_id, code)
 );
-CREATE INDEX attempt_client ON attempt (project_id, client_id, id);
+-- Behind id is what the lists filter by.
 CREATE INDEX attempt_state ON attempt (project_id, state, id);
-CREATE INDEX attempt_client_state ON attempt (project_id, client_id, state, id);
+CREATE INDEX attempt_client ON attempt (project_id, client_id, id, state);
 CREATE INDEX attempt_address ON attempt (project_id, address, id, state, client_id);
 CREATE INDEX attempt_subject ON attempt (project_id, subject, id, state, client_id) WHERE subject <> '';
 
