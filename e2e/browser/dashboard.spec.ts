@@ -2,10 +2,14 @@
 // everybody, the list of them, and the work of an administrator by keyboard alone
 // and without scripts. All on one server of their own, because they change it.
 import type { Browser, BrowserContext, Locator, Page, TestInfo } from '@playwright/test';
-import { administrator } from './administrator.ts';
+import { spawn } from 'node:child_process';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { administrator, choosePassword } from './administrator.ts';
 import { App, atOKR, call } from './app.ts';
 import { allow, expect, look, newAddress, test, untilAsked } from './person.ts';
-import { issuer, office, postern, startDev } from './server.ts';
+import { freePort, issuer, office, postern, startDev } from './server.ts';
 
 test.describe.configure({ mode: 'default' }); // one after the other
 
@@ -197,6 +201,53 @@ for (const size of sizes) {
     }
   });
 }
+
+test('an empty deployment says on each page what comes next', { tag: '@once' }, async ({ anotherBrowser }, info) => {
+  test.setTimeout(240_000);
+  const dir = mkdtempSync(join(tmpdir(), 'postern-empty-'));
+  const port = await freePort();
+  const url = `http://localhost:${port}`;
+  const server = spawn(join(process.env.POSTERN_PROGRAMS!, 'postern'), ['serve', '--mail-transport', 'console', '--listen', `127.0.0.1:${port}`, '--url', url], {
+    cwd: dir,
+    stdio: ['ignore', 'ignore', 'pipe'],
+  });
+  const ended = new Promise<void>((done) => server.once('exit', () => done()));
+  let said = '';
+  server.stderr.on('data', (part) => (said += part));
+  try {
+    await expect.poll(() => said, { timeout: 20_000 }).toMatch(/#pst_setup_\w{70}\n/);
+    const page = await anotherBrowser({ storageState: undefined });
+    const everywhere = async (name: string) => {
+      for (const size of sizes) {
+        await page.setViewportSize(size);
+        await owes(page, name);
+        await look(page, 'desk-empty-' + name, info);
+      }
+    };
+    await page.goto(said.match(/http\S+#pst_setup_\w{70}/)![0]);
+    await choosePassword(page, newAddress());
+    await expect(page.getByRole('heading', { name: 'No project yet' })).toBeVisible();
+    await everywhere('projects');
+    for (const [kind, at, people] of [[/^Users/, url, 'users'], [/^Members of organizations/, url.replace('localhost', '127.0.0.1'), 'organizations']] as const) {
+      await page.goto(url + '/dashboard/projects');
+      await page.getByLabel('Name', { exact: true }).fill('Project of ' + people);
+      await page.getByLabel('Issuer', { exact: true }).fill(at);
+      await page.getByLabel(kind).check();
+      await page.getByRole('button', { name: 'Make the project' }).click();
+      await page.getByRole('main').getByRole('link', { name: 'Open Project of ' + people }).click();
+      const project = page.url();
+      const same = people === 'users' ? ['', '/apps', '/resources', '/keys', '/activity', '/attempts', '/settings/issuer'] : [];
+      for (const path of ['/roles', '/' + people, ...same]) {
+        expect((await page.goto(project + path))!.status(), path).toBe(200);
+        await everywhere(path ? path.slice(1).replace('/', '-') + (same.length ? '' : '-b2b') : 'overview');
+      }
+    }
+  } finally {
+    server.kill('SIGTERM');
+    await ended;
+    rmSync(dir, { recursive: true, force: true });
+  }
+});
 
 test('the links of the dashboard lead to its pages and to nothing that is broken', { tag: '@once' }, async ({ page }) => {
   test.setTimeout(120_000);

@@ -292,7 +292,7 @@ func (f filled) questions() []url.Values {
 		query.Set(name, f.name("asked"))
 	}
 	all := []url.Values{query, {"after": {f.name("asked")}, "before": {f.name("asked")}}}
-	for _, done := range []string{"deleted", "removed", "revoke", "delete", "add", "scope", "drop"} {
+	for _, done := range []string{"add", "block", "delete", "deleted", "drop", "removed", "revoke", "revoke_all"} {
 		all = append(all, url.Values{"done": {done}, "about": {f.name("about")}})
 	}
 	return all

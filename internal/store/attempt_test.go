@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -326,6 +327,41 @@ func TestCleanAttempts(t *testing.T) {
 		clean(t, db, now.Add(day))
 		if n := len(w.listed(audit.AttemptFilter{}, "", 100)); n != 0 {
 			t.Errorf("%d after a day", n)
+		}
+	})
+}
+
+// The statements that list attempts go through the index that is meant for them,
+// in its order, and ask the events of the attempts that they found only.
+func TestAttemptsAreListedByIndex(t *testing.T) {
+	t.Parallel()
+	texts := generated(t)
+	t.Run("SQLite", func(t *testing.T) {
+		t.Parallel()
+		db := open(t, store.Config{Path: sqliteCopy(t), Now: time.Now})
+		for name, want := range map[string]string{
+			"Attempts":         "sqlite_autoindex_attempt_1 (project_id=? AND id<?)",
+			"AttemptsOfState":  "attempt_state (project_id=? AND state=? AND id<?)",
+			"AttemptsOfClient": "attempt_client (project_id=? AND client_id=? AND id<?)",
+			"AttemptsFrom":     "attempt_address (project_id=? AND address=? AND id<?)",
+			"AttemptsOfPerson": "attempt_subject (project_id=? AND subject=? AND id<?)",
+		} {
+			got := strings.Join(rows(t, db, "EXPLAIN QUERY PLAN "+texts[name], make([]any, strings.Count(texts[name], "$"))...), "\n") + "\n"
+			if !strings.Contains(got, want+"\n") || strings.Contains(got, "TEMP B-TREE") {
+				t.Errorf("%s:\n%s\nwant %s", name, got, want)
+			}
+		}
+	})
+	t.Run("PostgreSQL", func(t *testing.T) {
+		t.Parallel()
+		db := open(t, store.Config{URL: postgresCopy(t), Now: time.Now})
+		for _, name := range []string{"Attempts", "AttemptsOfState", "AttemptsOfClient", "AttemptsFrom", "AttemptsOfPerson"} {
+			text := regexp.MustCompile(`LIMIT \$\d+`).ReplaceAllString(texts[name], "LIMIT 50")
+			text = regexp.MustCompile(`\$\d+`).ReplaceAllString(text, "'x'")
+			got := strings.Join(rows(t, db, "EXPLAIN "+text), "\n")
+			if strings.Contains(got, "hashed") {
+				t.Errorf("%s:\n%s", name, got)
+			}
 		}
 	})
 }

@@ -211,12 +211,12 @@ type Pages struct {
 	pages map[string]func() (*template.Template, error)
 }
 
-// NewPages reads the page shell, the components and the names of the caller's templates,
-// which are templates/*.html of fsys: each file is one page, named after the
-// file, except parts.html, whose definitions every page can use. A page begins
-// with {{template "gate" .}} (a card before the gate) or {{template "bar" .}}
-// (a full page below a top bar) and defines "title", "main" and what else the
-// layout asks for. Its view embeds Site.
+// NewPages reads the page shell, the components and the names of the caller's
+// templates, which are templates/*.html of fsys: each file is one page, named
+// after the file, except parts.html, whose definitions every page can use. A
+// page begins with {{template "gate" .}} (a card before the gate) or
+// {{template "bar" .}} (a full page below a top bar) and defines "title", "main"
+// and what else the layout asks for. Its view embeds Site.
 func NewPages(fsys fs.FS) (*Pages, error) {
 	static, err := assets()
 	if err != nil {
