@@ -367,20 +367,20 @@ func TestDashboardSessionsEnd(t *testing.T) {
 			t.Errorf("a session of another deployment: %d", got.status)
 		}
 
-		s.Clock.Advance(2 * time.Hour)
+		s.Clock.Advance(15 * time.Minute)
 		if in(first) {
-			t.Error("a session outlives two idle hours")
+			t.Error("a session outlives an idle quarter of an hour")
 		}
 		busy := s.Administrator(t)
-		for range 11 {
-			s.Clock.Advance(time.Hour)
+		for range 8*6 - 1 {
+			s.Clock.Advance(10 * time.Minute)
 			if !in(busy) {
 				t.Fatal("a session that is used ended")
 			}
 		}
-		s.Clock.Advance(time.Hour)
+		s.Clock.Advance(10 * time.Minute)
 		if in(busy) {
-			t.Error("a session outlives twelve hours")
+			t.Error("a session outlives eight hours")
 		}
 	})
 }

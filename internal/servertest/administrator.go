@@ -47,7 +47,7 @@ func (s *Server) Administrator(t testing.TB) *Browser {
 	proof := identity.Proof{Passkey: &identity.Passkey{ID: id, AdministratorID: who.ID, Name: "Passkey", Credential: "{}", CreatedAt: now}}
 	session := identity.AdministratorSession{
 		ID: cookie.ID, AdministratorID: who.ID, SecretHash: cookie.Hash[:], Address: "127.0.0.1",
-		CreatedAt: now, LastSeenAt: now, IdleExpiresAt: now.Add(2 * time.Hour), ExpiresAt: now.Add(12 * time.Hour),
+		CreatedAt: now, LastSeenAt: now, IdleExpiresAt: now.Add(15 * time.Minute), ExpiresAt: now.Add(8 * time.Hour),
 	}
 	e := audit.Event{At: now, Kind: audit.AdministratorCreated, Actor: who.Email, Object: who.ID}
 	if err := s.Store.AcceptAdministratorLink(ctx, link.ID, who, proof, session, e); err != nil {

@@ -18,8 +18,8 @@ import (
 
 // How long an administrator stays signed in: without a request, and at most.
 const (
-	adminIdle     = 2 * time.Hour
-	adminAbsolute = 12 * time.Hour
+	adminIdle     = 15 * time.Minute
+	adminAbsolute = 8 * time.Hour
 	adminTouch    = time.Minute // a session's row is not written on every request
 	adminFresh    = 5 * time.Minute
 	maxUserAgent  = 256

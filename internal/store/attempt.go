@@ -236,7 +236,7 @@ func (d *DB) attemptsOfCode(ctx context.Context, projectID string, f audit.Attem
 // attemptsOfPerson lists the attempts of all users and members with an address.
 func (d *DB) attemptsOfPerson(ctx context.Context, projectID string, f audit.AttemptFilter, email, before string, limit int) ([]audit.Listed, error) {
 	subjects, err := d.read.SubjectsAt(ctx, projectID, identity.Fold(email))
-	if err != nil {
+	if err != nil && !impossibleText(err) {
 		return nil, wrap("find person", err)
 	}
 	all := attemptsWith(f)
@@ -257,6 +257,9 @@ func (d *DB) attemptsOfPerson(ctx context.Context, projectID string, f audit.Att
 
 // toListed turns the rows of any of the lists into attempts.
 func toListed[R db.AttemptsRow | db.AttemptsOfStateRow | db.AttemptsOfClientRow | db.AttemptsFromRow | db.AttemptsOfPersonRow](rows []R, err error) ([]audit.Listed, error) {
+	if impossibleText(err) {
+		return nil, nil // of no attempt
+	}
 	if err != nil {
 		return nil, wrap("list attempts", err)
 	}
