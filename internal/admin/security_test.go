@@ -385,6 +385,7 @@ func (d desk) everything(t *testing.T, postgres bool) map[string]string {
 	db := d.SQL(t)
 	rows, err := db.QueryContext(t.Context(), "SELECT table_name FROM information_schema.tables WHERE table_schema = 'public'")
 	must(t, err)
+	defer func() { _ = rows.Close() }()
 	var tables []string
 	for rows.Next() {
 		var name string
@@ -392,7 +393,6 @@ func (d desk) everything(t *testing.T, postgres bool) map[string]string {
 		tables = append(tables, name)
 	}
 	must(t, rows.Err())
-	must(t, rows.Close())
 	for _, table := range tables {
 		var text string
 		must(t, db.QueryRowContext(t.Context(), fmt.Sprintf(`SELECT coalesce(json_agg(x)::text, '') FROM %q x`, table)).Scan(&text))

@@ -144,6 +144,10 @@ func (s *Server) background(ctx context.Context) error {
 		a.clean(ctx)
 		every(ctx, time.Hour, func() { a.clean(ctx) })
 	})
+	all.Go(func() {
+		a.count(ctx)
+		every(ctx, time.Hour, func() { a.count(ctx) })
+	})
 	return nil
 }
 
@@ -343,11 +347,6 @@ func (a *assembly) clean(ctx context.Context) {
 		if err := a.keys.RotateDue(ctx, p.ID); err != nil && ctx.Err() == nil {
 			a.log.Error("keys could not be rotated", "project", p.ID, "error", err)
 		}
-		// The dashboard's first page counts two days; here nobody waits for the
-		// hours that are over.
-		if _, err := a.tallies.Day(ctx, p.ID); err != nil && ctx.Err() == nil {
-			a.log.Error("events could not be counted", "project", p.ID, "error", err)
-		}
 	}
 	for _, step := range []struct {
 		name string
@@ -366,6 +365,16 @@ func (a *assembly) clean(ctx context.Context) {
 			if err != nil || n == 0 {
 				break
 			}
+		}
+	}
+}
+
+// count counts the hours that are over, which the dashboard's first page shows,
+// while nobody waits for it.
+func (a *assembly) count(ctx context.Context) {
+	for _, p := range a.directory.All() {
+		if _, err := a.tallies.Day(ctx, p.ID); err != nil && ctx.Err() == nil {
+			a.log.Error("events could not be counted", "project", p.ID, "error", err)
 		}
 	}
 }

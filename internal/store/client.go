@@ -59,12 +59,12 @@ func (d *DB) FindClients(ctx context.Context, projectID string, q oauth.ClientQu
 		rows, err = d.read.BlockedClients(ctx, db.BlockedClientsParams(params))
 	case q.Creation != "":
 		rows, err = d.read.ClientsOfCreation(ctx, db.ClientsOfCreationParams{
-			ProjectID: projectID, Creation: string(q.Creation), AfterName: params.AfterName, After: params.After,
+			ProjectID: projectID, Creation: storable(string(q.Creation)), AfterName: params.AfterName, After: params.After,
 			BelowText: params.BelowText, MaxRows: params.MaxRows,
 		})
 	case q.Type != "":
 		rows, err = d.read.ClientsOfType(ctx, db.ClientsOfTypeParams{
-			ProjectID: projectID, Type: string(q.Type), AfterName: params.AfterName, After: params.After,
+			ProjectID: projectID, Type: storable(string(q.Type)), AfterName: params.AfterName, After: params.After,
 			BelowText: params.BelowText, MaxRows: params.MaxRows,
 		})
 	default:

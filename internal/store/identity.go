@@ -20,7 +20,7 @@ func (d *DB) User(ctx context.Context, projectID, id string) (identity.User, err
 // Users lists users whose id begins with query, and then those whose address
 // does.
 func (d *DB) Users(ctx context.Context, projectID, query, after string, limit int) ([]identity.User, error) {
-	prefix := identity.Fold(query)
+	prefix, after := identity.Fold(storable(query)), storable(after)
 	var rows []db.User
 	address := ""
 	if after == "" || strings.HasPrefix(after, prefix) {

@@ -36,7 +36,7 @@ func (d *DB) OrganizationBySlug(ctx context.Context, projectID, slug string) (id
 // Organizations lists organizations whose id begins with query, and then those
 // whose slug does.
 func (d *DB) Organizations(ctx context.Context, projectID, query, after string, limit int) ([]identity.Organization, error) {
-	prefix := strings.ToLower(strings.TrimSpace(query))
+	prefix, after := strings.ToLower(strings.TrimSpace(storable(query))), storable(after)
 	var rows []db.Organization
 	slug := ""
 	if after == "" || strings.HasPrefix(after, prefix) {
