@@ -18,11 +18,11 @@ type activityView struct {
 	Events []eventRow
 	Groups []audit.Group
 	Filter activityFilter
-	Search string // where a trace code is looked up, "" for the deployment's own events
+	Unread []string // filters that could not be read, a sentence each
+	Search string   // where a trace code is looked up, "" for the deployment's own events
 	Export string
-	First  string // address of the first page, "" on it
-	Next   string
-	Back   time.Time // how far a search without an index looked, zero when it found enough
+	pager
+	Back time.Time // how far a search without an index looked, zero when it found enough
 }
 
 // activityFilter is what the address asks for, as it was typed.
@@ -53,7 +53,7 @@ func (d *Dashboard) Activity(w http.ResponseWriter, r *http.Request) error {
 	query.Limit = activityPage
 	view := activityView{frame: d.frame(r, v, "activity", "Activity", activityCommand("list", v, filter)), Groups: audit.Groups(), Filter: filter}
 	view.Lead = "Times are UTC"
-	view.Problems = problems
+	view.Unread = problems
 	if v.project != nil {
 		view.Search = projectPath(v.project, "attempts")
 	} else {
@@ -67,16 +67,10 @@ func (d *Dashboard) Activity(w http.ResponseWriter, r *http.Request) error {
 		view.Events = append(view.Events, v.eventRow(e))
 	}
 	view.Back = page.LookedBackTo
+	view.pager = turn(r, page.Next)
 	asked := r.URL.Query()
-	asked.Del("before")
+	asked.Del("after")
 	view.Export = r.URL.Path + "/export?" + asked.Encode()
-	if query.Before != "" {
-		view.First = r.URL.Path + "?" + asked.Encode()
-	}
-	if page.Next != "" {
-		asked.Set("before", page.Next)
-		view.Next = r.URL.Path + "?" + asked.Encode()
-	}
 	return d.pages.Render(w, http.StatusOK, "activity", view)
 }
 
@@ -86,7 +80,7 @@ func activityQuery(values url.Values, v visit) (audit.Query, activityFilter, []s
 		Kind: values.Get("kind"), Person: strings.TrimSpace(values.Get("person")), Client: strings.TrimSpace(values.Get("client")),
 		Object: strings.TrimSpace(values.Get("object")), Refused: values.Get("refused"), Since: values.Get("since"), Until: values.Get("until"),
 	}
-	q := audit.Query{ClientID: f.Client, Object: f.Object, RefusedOnly: f.Refused == "yes", Before: values.Get("before")}
+	q := audit.Query{ClientID: f.Client, Object: f.Object, RefusedOnly: f.Refused == "yes", Before: values.Get("after")}
 	if v.project != nil {
 		q.ProjectID = v.project.ID
 	}

@@ -82,7 +82,7 @@ type Dashboard struct {
 //go:embed templates
 var templates embed.FS
 
-// New parses the templates and returns a Dashboard.
+// New reads the templates and returns a Dashboard.
 func New(c Config) (*Dashboard, error) {
 	if c.URL == "" || c.Version == "" || c.Database == "" || c.Projects == nil || c.Clients == nil || c.People == nil ||
 		c.Administrators == nil || c.Keys == nil || c.Workspace == nil || c.Ask == nil || c.Events == nil || c.Tallies == nil || c.Traces == nil || c.CSRF.Key == [32]byte{} || c.Now == nil || c.Changed == nil || c.Unfit == nil {

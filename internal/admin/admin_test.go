@@ -143,7 +143,7 @@ func TestOverviewCounts(t *testing.T) {
 		if n := strings.Count(seen.Body, `<time datetime=`); n != 7 {
 			t.Errorf("%d events, want 7", n)
 		}
-		shows(t, d.b.Get(t, d.page("activity?kind=nothing")), http.StatusOK, "There is no such kind of event.")
+		shows(t, d.b.Get(t, d.page("activity?kind=nothing")), http.StatusOK, "A filter was left out.", "There is no such kind of event.")
 		first := d.b.Get(t, d.page("activity"))
 		shows(t, first, http.StatusOK, "Older")
 		older := d.b.Get(t, first.Link(t, "Older"))

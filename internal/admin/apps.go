@@ -48,9 +48,10 @@ type appRow struct {
 }
 
 func (v visit) appRow(c oauth.Client) appRow {
+	door := doorOf(c)
 	return appRow{
 		Client: c, Path: appPath(v.project, c.ID, ""), Kind: typeOf(c).Title, Came: came(c),
-		Known: c.Creation != oauth.Dynamic, Shut: c.Blocked,
+		Known: door.Known, Shut: door.Shut,
 	}
 }
 

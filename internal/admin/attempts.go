@@ -113,7 +113,7 @@ func (d *Dashboard) Attempts(w http.ResponseWriter, r *http.Request) error {
 func (d *Dashboard) attemptList(r *http.Request, v visit, path, clientID, chosen string) (attemptList, error) {
 	values := r.URL.Query()
 	l := attemptList{Path: path, Query: strings.TrimSpace(values.Get("q")), State: audit.State(values.Get("state"))}
-	rows, err := d.Traces.Attempts(r.Context(), v.project.ID, audit.AttemptFilter{ClientID: clientID, State: l.State, Query: l.Query}, values.Get("before"), attemptsPage)
+	rows, err := d.Traces.Attempts(r.Context(), v.project.ID, audit.AttemptFilter{ClientID: clientID, State: l.State, Query: l.Query}, values.Get("after"), attemptsPage)
 	if err != nil {
 		return l, err
 	}
@@ -142,11 +142,11 @@ func (d *Dashboard) attemptList(r *http.Request, v visit, path, clientID, chosen
 		}
 		l.States = append(l.States, stateChip{strings.ToUpper(string(s[:1])) + string(s[1:]), path + "?" + to.Encode(), s == l.State})
 	}
-	if values.Get("before") != "" {
+	if values.Get("after") != "" {
 		l.First = path + l.Filters
 	}
 	if len(rows) == attemptsPage {
-		keep.Set("before", rows[len(rows)-1].ID)
+		keep.Set("after", rows[len(rows)-1].ID)
 		l.Next = path + "?" + keep.Encode()
 	}
 	return l, nil

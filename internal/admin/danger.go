@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"net/http"
 	"net/url"
 
 	"github.com/postern-id/postern/internal/web"
@@ -37,37 +36,4 @@ func confirmationOf(name string) string { return web.ClientText(name) }
 // unconfirmed is the sentence for a danger where something else was typed.
 func unconfirmed(name string) []string {
 	return []string{"Type " + name + " as it stands here to confirm."}
-}
-
-// pager leads to other pages of a list: First is "" on the first one, Next on
-// the last.
-type pager struct{ First, Next string }
-
-// turn makes the pager of a list whose cursor is "after". next is the cursor of
-// the page that follows, "" for none. Filters stay in the address.
-func turn(r *http.Request, next string) pager {
-	query := r.URL.Query()
-	address := func(after string) string {
-		q := url.Values{}
-		for name, values := range query {
-			if name != "after" && name != "done" && name != "about" {
-				q[name] = values
-			}
-		}
-		if after != "" {
-			q.Set("after", after)
-		}
-		if len(q) == 0 {
-			return r.URL.Path
-		}
-		return r.URL.Path + "?" + q.Encode()
-	}
-	var p pager
-	if query.Get("after") != "" {
-		p.First = address("")
-	}
-	if next != "" {
-		p.Next = address(next)
-	}
-	return p
 }

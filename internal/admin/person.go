@@ -48,7 +48,7 @@ type door struct {
 }
 
 func doorOf(c oauth.Client) door {
-	return door{Name: c.Name(), Known: c.Trusted() || c.Creation == oauth.Document, Shut: c.Blocked}
+	return door{Name: c.Name(), Known: c.Creation != oauth.Dynamic, Shut: c.Blocked}
 }
 
 // What can be done on the page of a person; users and members alike.

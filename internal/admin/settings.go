@@ -6,11 +6,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/postern-id/postern/internal/picture"
 	"github.com/postern-id/postern/internal/project"
 	"github.com/postern-id/postern/internal/signin"
 	"github.com/postern-id/postern/internal/web"
-	"github.com/postern-id/postern/internal/wire"
 )
 
 // settingsView is what can be set about a project, in groups with a form each.
@@ -152,12 +150,9 @@ func typedSetting(s project.Setting, values url.Values) string {
 
 // logo takes the form with the file.
 func (d *Dashboard) logo(w http.ResponseWriter, r *http.Request, v visit) error {
-	values, file, err := wire.Upload(r, picture.MaxBytes+web.BodyPage, "logo")
+	values, file, err := d.upload(r, v)
 	if err != nil {
 		return err
-	}
-	if !d.CSRF.Check(values.Get("csrf"), csrfPurpose, v.session.ID) {
-		return &web.Error{Status: http.StatusForbidden}
 	}
 	switch action := values.Get("action"); {
 	case action == "logo" && file == nil:

@@ -228,7 +228,7 @@ func TestLogo(t *testing.T) {
 			w := multipart.NewWriter(&b)
 			_ = w.WriteField("csrf", csrf) // into memory
 			_ = w.WriteField("action", action)
-			part, err := w.CreateFormFile("logo", "logo.png")
+			part, err := w.CreateFormFile("file", "logo.png")
 			if err != nil {
 				t.Fatal(err)
 			}

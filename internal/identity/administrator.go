@@ -181,9 +181,6 @@ func NewAdministrators(store AdministratorStore, now func() time.Time) *Administ
 	return &Administrators{store: store, now: now, by: audit.Origin{Actor: audit.Operator}}
 }
 
-// Claimed reports whether the deployment has ever had an administrator.
-func (a *Administrators) Claimed(ctx context.Context) (bool, error) { return a.store.Claimed(ctx) }
-
 // FirstLink makes the secret of the link for the first administrator; the one
 // made before stops working. It returns ErrConflict once the deployment is
 // claimed.

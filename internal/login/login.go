@@ -88,7 +88,7 @@ type Pages struct {
 	pages    *pages
 }
 
-// New parses the templates and returns Pages.
+// New reads the templates and returns Pages.
 func New(c Config) (*Pages, error) {
 	if c.OAuth == nil || c.People == nil || c.Methods == nil || c.Upstream == nil || c.Audit == nil || c.Now == nil || c.CSRF.Key == [32]byte{} {
 		return nil, errors.New("login: OAuth, People, Methods, Upstream, CSRF, Audit and Now are required")
