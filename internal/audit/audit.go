@@ -3,6 +3,11 @@
 // tells of. The store's methods take an Event beside the change; Recorder is
 // for decisions that change nothing else, such as a refused sign-in.
 //
+// Reader reads the trail page by page, Tallies counts it by the hour, Follow
+// tells of what comes. An Attempt is one authorization request on its way to the
+// first call; Tell makes a Trace of it and its events, with a plain sentence for
+// each step and each reason of a refusal.
+//
 // Events hold no secret and no text that a stranger chose without a bound;
 // they are facts for operators, not log lines.
 package audit

@@ -1,7 +1,9 @@
 // Package identity holds who people are inside a project: User, the person of
-// a consumer project, and Session, the proof that one of them signed in on a
-// browser. People answers the questions that others ask of them: whose session
-// is this, may this subject still act, what may be told about it.
+// a consumer project; Organization and Member, of a B2B project; and Session, the
+// proof that one of them signed in on a browser. People answers the questions
+// that others ask of them: whose session is this, may this subject still act,
+// what may be told about it. Administrators, who look after the deployment, are
+// nobody of any project.
 //
 // How somebody proves who they are is package signin's; what a connected app
 // may do is package oauth's, which knows people as plain strings. Nothing here

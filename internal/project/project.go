@@ -6,7 +6,9 @@
 // it without a lock. Directory keeps the current value of every project in
 // memory, finds one by the host a request came to, and replaces a value whole
 // when its change counter has moved. Store is what the package needs of a
-// database.
+// database. Setup is what commands and dashboard change projects with, Setting
+// what one thing is called and what it can be; WorkspaceKeys are the deployment's
+// own.
 //
 // The package decides nothing about people or protocols, and it never writes a
 // project that is in use: changes go through Store, and come back through
