@@ -4,6 +4,8 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -15,7 +17,7 @@ import (
 )
 
 func (p *program) auditCommand() *cobra.Command {
-	c := group("audit", "Read what happened: who did what, from where, and what was refused", p.auditList(), p.auditTail(), p.auditExport())
+	c := group("audit", "Read what happened: who did what, from where, and what was refused", p.auditList(), p.auditTail(), p.auditExport(), p.auditVerify())
 	c.PersistentFlags().Bool("json", false, "print JSON")
 	c.PersistentFlags().String("project", "", "of one project alone, by id or issuer; without it of all, and of the deployment")
 	return c
@@ -325,6 +327,124 @@ func (d *desk) export(ctx context.Context, projectID string, from, to time.Time)
 		if len(events) < everyEvent {
 			return nil
 		}
+	}
+}
+
+// verdictJSON is what verify found in one trail.
+type verdictJSON struct {
+	ProjectID string        `json:"project_id"` // "" for the deployment
+	Events    int           `json:"events"`     // that are as they were sealed
+	Waiting   int           `json:"waiting"`    // for their seal
+	Unvouched int           `json:"unvouched"`  // their seal was changed or removed
+	Wrong     int           `json:"wrong"`
+	Head      string        `json:"head"`
+	Findings  []findingJSON `json:"findings"` // the first 100
+}
+
+type findingJSON struct {
+	What  string       `json:"what"`
+	Seal  int64        `json:"seal"`
+	ID    string       `json:"event_id,omitempty"`
+	Event *audit.Event `json:"event,omitempty"` // as it is now
+}
+
+func (p *program) auditVerify() *cobra.Command {
+	var head string
+	c := &cobra.Command{
+		Use:   "verify",
+		Short: "Say which events were changed, removed or added in the database",
+		Long: `Compare the events with the seals that a running server makes of them every
+minute, and name those that somebody changed, removed or added in the database.
+It prints the head of each trail. Keep that elsewhere and give it back with
+--head, to see also when the newest events were cut off with their seals.`,
+		Args: needs(),
+	}
+	c.RunE = func(cmd *cobra.Command, args []string) error {
+		if head != "" && !cmd.Flags().Changed("project") {
+			return misused(cmd, "--head is of one project; name it with --project")
+		}
+		return p.atTrails(func(ctx context.Context, d *desk, ids []string) error {
+			data, err := p.dataOf(cmd, d.config)
+			if err != nil {
+				return err
+			}
+			opened, err := data.Open(ctx, false)
+			if err != nil {
+				return storageFault(err, data)
+			}
+			defer opened.Close()
+			seals, wrongs, all := opened.Seals(p.now), 0, []verdictJSON{}
+			for _, id := range ids {
+				v, err := seals.Verify(ctx, id, head)
+				switch {
+				case errors.Is(err, audit.ErrHead):
+					return misused(cmd, "--head must be what an earlier postern audit verify printed")
+				case err != nil:
+					return err
+				}
+				wrongs += v.Wrong
+				all = append(all, describeVerdict(id, v))
+				if !d.json {
+					d.verdict(id, v)
+				}
+			}
+			if d.json {
+				if err := d.out.json(all); err != nil {
+					return err
+				}
+			}
+			if wrongs > 0 {
+				return wrong("", "the audit trail was changed in the database: %d findings", wrongs)
+			}
+			return nil
+		})(cmd, args)
+	}
+	c.Flags().StringVar(&head, "head", "", "the head that an earlier verify of this project printed")
+	return c
+}
+
+func describeVerdict(id string, v audit.Verdict) verdictJSON {
+	j := verdictJSON{ProjectID: id, Events: v.Events, Waiting: v.Waiting, Unvouched: v.Unvouched, Wrong: v.Wrong, Head: v.Head, Findings: []findingJSON{}}
+	for _, f := range v.Findings {
+		one := findingJSON{What: f.What, Seal: f.Seal, ID: f.Event.ID}
+		if f.Event.Kind != "" {
+			one.Event = &f.Event
+		}
+		j.Findings = append(j.Findings, one)
+	}
+	return j
+}
+
+// verdict prints what verify found in a trail.
+func (d *desk) verdict(id string, v audit.Verdict) {
+	name := cmp.Or(id, "the deployment")
+	sign := d.out.green("ok")
+	if v.Wrong > 0 {
+		sign = d.out.red("FAIL")
+	}
+	text := fmt.Sprintf("%s %s: %d events are as they were sealed, %d wait for their seal", sign, name, v.Events, v.Waiting)
+	if v.Waiting > 0 {
+		text += ", the oldest since " + stamp(v.Oldest)
+	}
+	if v.Unvouched > 0 {
+		text += fmt.Sprintf(", nothing vouches for %d", v.Unvouched)
+	}
+	d.out.line("%s", text)
+	for _, f := range v.Findings {
+		switch f.What {
+		case audit.SealChanged, audit.SealRemoved:
+			d.out.line("   %s  number %d", d.out.red(f.What), f.Seal)
+		case audit.EventRemoved:
+			d.out.line("   %s  %s", d.out.red(f.What), f.Event.ID)
+		default:
+			d.out.line("   %s  %s  %s  %s", d.out.red(f.What), printable(f.Event.ID), f.Event.At.UTC().Format(time.DateTime), printable(string(f.Event.Kind)))
+		}
+	}
+	if more := v.Wrong - len(v.Findings); more > 0 {
+		d.out.line("   and %d more", more)
+	}
+	if v.Head != "" {
+		d.out.line("   %s %s", d.out.dim("head"), v.Head)
 	}
 }
 

@@ -44,6 +44,7 @@ type assembly struct {
 	api       *api.API
 	admin     *admin.Dashboard
 	tallies   *audit.Tallies
+	seals     *audit.Seals
 	home      string // host of the deployment's own URL, as project.Host writes it
 	mails     *mail.Queue
 	skewed    atomic.Bool // our clock and the database's are too far apart
@@ -170,6 +171,7 @@ func (a *assembly) dashboard(c Config, people *identity.People) error {
 	}
 	a.home = project.IssuerHost(c.URL)
 	a.tallies = audit.NewTallies(a.db, c.Now)
+	a.seals = c.Storage.Seals(c.Now)
 	database := "PostgreSQL"
 	if a.db.SQLite() {
 		database = "SQLite"

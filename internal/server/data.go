@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/signing"
 	"github.com/postern-id/postern/internal/store"
 )
@@ -56,6 +57,16 @@ type Storage struct {
 
 // Close closes the database.
 func (s *Storage) Close() error { return s.DB.Close() }
+
+// Seals returns what vouches for the audit trail.
+func (s *Storage) Seals(now func() time.Time) *audit.Seals {
+	place := func(row string) signing.Place { return signing.Place{Table: "event_seal", Row: row, Column: "proof"} }
+	return audit.NewSeals(audit.SealsConfig{
+		Store: s.DB, Now: now,
+		Close: func(digest []byte, row string) []byte { return s.Sealer.Seal(digest, place(row)) },
+		Open:  func(proof []byte, row string) ([]byte, error) { return s.Sealer.Open(proof, place(row)) },
+	})
+}
 
 // Open opens the data. With SQLite it makes and updates the database and, for a
 // new database, the master key (decision 31). On PostgreSQL the schema is left

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -8,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/project"
 	"github.com/postern-id/postern/internal/server"
 	"github.com/postern-id/postern/internal/servertest"
 	"github.com/postern-id/postern/internal/store"
@@ -123,4 +126,43 @@ func TestBesideCreatesNothing(t *testing.T) {
 	if _, err := os.Stat(dir); err == nil {
 		t.Error("the folder was made")
 	}
+}
+
+// A running server vouches for the events of the deployment and of each project.
+func TestServerSealsTheTrail(t *testing.T) {
+	each(t, func(t *testing.T, data server.Data) {
+		storage := opened(t, data)
+		made, _, err := project.NewSetup(storage.DB, time.Now).Create(t.Context(), project.New{Name: "Notes", Issuer: "http://localhost:4000"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := audit.Origin{Actor: audit.Operator}.Event("", time.Now(), audit.WorkspaceKeyCreated, "key")
+		if err := storage.DB.Record(t.Context(), e); err != nil {
+			t.Fatal(err)
+		}
+		later := func() time.Time { return time.Now().Add(2 * time.Minute) }
+		c := config(storage)
+		c.Now = later
+		s, err := server.Open(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		listeners, err := server.Listen("127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- s.Run(ctx, listeners) }()
+		for _, trail := range []string{"", made.ID} {
+			soon(t, 10*time.Second, "sealed", func() bool {
+				v, err := storage.Seals(later).Verify(t.Context(), trail, "")
+				return err == nil && v.Wrong == 0 && v.Events > 0 && v.Seals == 1
+			})
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	})
 }

@@ -148,6 +148,10 @@ func (s *Server) background(ctx context.Context) error {
 		a.count(ctx)
 		every(ctx, time.Hour, func() { a.count(ctx) })
 	})
+	all.Go(func() {
+		a.seal(ctx)
+		every(ctx, time.Minute, func() { a.seal(ctx) })
+	})
 	return nil
 }
 
@@ -375,6 +379,20 @@ func (a *assembly) count(ctx context.Context) {
 	for _, p := range a.directory.All() {
 		if _, err := a.tallies.Day(ctx, p.ID); err != nil && ctx.Err() == nil {
 			a.log.Error("events could not be counted", "project", p.ID, "error", err)
+		}
+	}
+}
+
+// seal vouches for the events of the last minute, of the deployment and of each
+// project.
+func (a *assembly) seal(ctx context.Context) {
+	trails := []string{""}
+	for _, p := range a.directory.All() {
+		trails = append(trails, p.ID)
+	}
+	for _, id := range trails {
+		if err := a.seals.Add(ctx, id); err != nil && ctx.Err() == nil {
+			a.log.Error("events could not be sealed; see: postern audit verify", "project", id, "error", err)
 		}
 	}
 }

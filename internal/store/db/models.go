@@ -126,6 +126,14 @@ type Event struct {
 	Attempt    string
 }
 
+type EventSeal struct {
+	ProjectID string
+	Number    int64
+	SealedAt  int64
+	Marks     []byte
+	Proof     []byte
+}
+
 type Family struct {
 	ProjectID    string
 	ID           string

@@ -639,3 +639,13 @@ CREATE INDEX event_kind ON event (project_id, kind, id);
 CREATE INDEX event_client ON event (project_id, client_id, id) WHERE client_id <> '';
 CREATE INDEX event_subject ON event (project_id, subject, id) WHERE subject <> '';
 CREATE INDEX event_refused ON event (project_id, id) WHERE refused;
+
+-- What vouches for the events: an edit of them in the database shows.
+CREATE TABLE event_seal (
+    project_id TEXT NOT NULL, -- '' for the deployment's own events
+    number     BIGINT NOT NULL, -- from 1, without a gap
+    sealed_at  BIGINT NOT NULL,
+    marks      BYTEA NOT NULL, -- of each event the id and half a digest
+    proof      BYTEA NOT NULL, -- the digest of this row, under the master key
+    PRIMARY KEY (project_id, number)
+);
