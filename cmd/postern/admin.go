@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"github.com/postern-id/postern/internal/identity"
+	"github.com/postern-id/postern/internal/project"
 	"github.com/postern-id/postern/internal/secret"
 	"github.com/postern-id/postern/internal/store"
 )
@@ -125,10 +127,14 @@ func (p *program) adminRemove() *cobra.Command {
 	var last bool
 	c := &cobra.Command{
 		Use:   "remove EMAIL",
-		Short: "Remove an administrator, who is signed out at once",
+		Short: "Remove an administrator, who is signed out at once; the workspace keys that they made end",
 		Args:  needs("the EMAIL of the administrator"),
 		RunE: p.atDesk(func(ctx context.Context, d *desk, args []string) error {
 			who, err := d.administrator(ctx, args[0])
+			if err != nil {
+				return err
+			}
+			keys, err := d.keysOf(ctx, who) // before, for they end with them
 			if err != nil {
 				return err
 			}
@@ -140,14 +146,32 @@ func (p *program) adminRemove() *cobra.Command {
 				return noAdministrator(err, args[0])
 			}
 			if d.json {
-				return d.out.json(describeAdministrator(who))
+				ids := []string{}
+				for _, k := range keys {
+					ids = append(ids, k.ID)
+				}
+				return d.out.json(struct {
+					administratorJSON
+					Ended []string `json:"ended_workspace_keys"` // by id
+				}{describeAdministrator(who), ids})
 			}
 			d.out.line("%s removed %s", d.out.ok(), d.out.bright(printable(who.Email)))
+			for _, k := range keys {
+				d.out.line("   the workspace key %s (%s) ended with them", k.ID, printable(k.Name))
+			}
 			return nil
 		}),
 	}
 	c.Flags().BoolVar(&last, "yes", false, "remove the last one too")
 	return c
+}
+
+// keysOf are the workspace keys that work and that an administrator made.
+func (d *desk) keysOf(ctx context.Context, who identity.Administrator) ([]project.WorkspaceKey, error) {
+	all, err := d.workspaceKeys().All(ctx)
+	return slices.DeleteFunc(all, func(k project.WorkspaceKey) bool {
+		return k.MadeBy != who.Email || k.State(d.program.now()) != project.KeyWorks
+	}), err
 }
 
 func (d *desk) administrator(ctx context.Context, email string) (identity.Administrator, error) {

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -39,6 +40,7 @@ import (
 //	resource-server [not-it]    starts an MCP server's metadata; its address is $MCP
 //	resource-server [protected ISSUER]  the same with a server that refuses every token
 //	sign-in ISSUER EMAIL URL    signs in at a running "postern dev" and allows the client that opens URL
+//	claim URL SECRET EMAIL [KEY]  makes an administrator by a one-time link, and a workspace key of theirs
 //	keep NAME PATTERN           puts what the pattern's group matched in the last output into $NAME
 //	database                    makes an empty PostgreSQL database, in $POSTERN_DATABASE
 //	times N PATTERN             the last output has the pattern so often
@@ -197,7 +199,12 @@ func resourceServer(ts *testscript.TestScript, _ bool, args []string) {
 // administrator of an address.
 func claim(t *testing.T) func(ts *testscript.TestScript, neg bool, args []string) {
 	return func(_ *testscript.TestScript, _ bool, args []string) {
-		servertest.NewBrowser(t, args[0], nil).Claim(t, args[1], args[2], time.Now())
+		b := servertest.NewBrowser(t, args[0], nil)
+		b.Claim(t, args[1], args[2], time.Now())
+		if len(args) > 3 {
+			keys := b.Get(t, b.Get(t, "/dashboard").URL.Path+"/keys")
+			b.Submit(t, keys, "expires", url.Values{"action": {"create"}, "name": {args[3]}})
+		}
 	}
 }
 

@@ -22,33 +22,39 @@ func (d *desk) workspaceKeys() *project.WorkspaceKeys {
 }
 
 func (p *program) workspaceKeyCreate() *cobra.Command {
-	return &cobra.Command{
+	var n project.NewKey
+	c := &cobra.Command{
 		Use:   "create NAME",
-		Short: "Make a key; it may change every project of this deployment",
+		Short: "Make a key; it may change every project of this deployment, or only read",
 		Args:  needs("a NAME, so that you know later whose key it is"),
 		RunE: p.atDesk(func(ctx context.Context, d *desk, args []string) error {
-			k, s, err := d.workspaceKeys().Create(ctx, args[0])
+			n.Name = args[0]
+			k, s, err := d.workspaceKeys().Create(ctx, n)
 			if err != nil {
 				return advise(err, "postern workspace-key create --help")
 			}
 			if d.json {
-				j := describeWorkspaceKey(k)
+				j := describeWorkspaceKey(k, p.now())
 				j.Secret = s.Text
 				return d.out.json(j)
 			}
 			d.out.line("%s made the workspace key %s", d.out.ok(), d.out.bright(k.Name))
 			d.out.line("")
-			d.out.facts([2]string{"Key id", k.ID}, [2]string{"Secret", d.out.amber(s.Text)})
+			d.out.facts([2]string{"Key id", k.ID}, [2]string{"Secret", d.out.amber(s.Text)}, [2]string{"May", keyMay(k)}, [2]string{"Ends", stamp(k.ExpiresAt)})
 			d.out.line("%s", d.out.dim("The secret is shown once; only its hash is kept. Commands read both from POSTERN_KEY_ID and POSTERN_SECRET."))
 			return nil
 		}),
 	}
+	f := c.Flags()
+	f.BoolVar(&n.ReadOnly, "read-only", false, "the key reads and changes nothing")
+	f.StringVar(&n.Lifetime, "expires", "", "the key ends after this time, such as 12h or 90d (default never)")
+	return c
 }
 
 func (p *program) workspaceKeyList() *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
-		Short: "List the keys, revoked ones too",
+		Short: "List the keys, revoked and ended ones too",
 		Args:  needs(),
 		RunE: p.atDesk(func(ctx context.Context, d *desk, _ []string) error {
 			all, err := d.workspaceKeys().All(ctx)
@@ -58,9 +64,11 @@ func (p *program) workspaceKeyList() *cobra.Command {
 			list := []workspaceKeyJSON{}
 			var rows [][]string
 			for _, k := range all {
-				j := describeWorkspaceKey(k)
+				j := describeWorkspaceKey(k, p.now())
 				list = append(list, j)
-				rows = append(rows, []string{d.out.bright(k.Name), j.State, stamp(k.CreatedAt), stamp(k.LastUsedAt), k.ID})
+				rows = append(rows, []string{
+					d.out.bright(k.Name), j.State, keyMay(k), stamp(k.CreatedAt), stamp(k.ExpiresAt), stamp(k.LastUsedAt), printable(k.MadeBy), k.ID,
+				})
 			}
 			switch {
 			case d.json:
@@ -69,7 +77,7 @@ func (p *program) workspaceKeyList() *cobra.Command {
 				d.out.line("No workspace key yet.   %s", d.out.green("postern workspace-key create NAME"))
 				return nil
 			}
-			d.out.table([]string{"WORKSPACE KEY", "STATE", "SINCE", "LAST USED", "ID"}, rows)
+			d.out.table([]string{"WORKSPACE KEY", "STATE", "MAY", "SINCE", "ENDS", "LAST USED", "MADE BY", "ID"}, rows)
 			return nil
 		}),
 	}
@@ -89,7 +97,7 @@ func (p *program) workspaceKeyRevoke() *cobra.Command {
 				return err
 			}
 			if d.json {
-				return d.out.json(map[string]any{"key_id": args[0], "state": keyRevoked})
+				return d.out.json(map[string]any{"key_id": args[0], "state": project.KeyRevoked})
 			}
 			d.out.line("%s revoked %s", d.out.ok(), d.out.bright(args[0]))
 			return nil
@@ -97,30 +105,39 @@ func (p *program) workspaceKeyRevoke() *cobra.Command {
 	}
 }
 
-// What a workspace key does.
-const (
-	keyWorks   = "works"
-	keyRevoked = "revoked"
-)
+// keyMay says what a workspace key may do while it works; one that may change
+// things may read them too.
+func keyMay(k project.WorkspaceKey) string {
+	if k.ReadOnly {
+		return "read"
+	}
+	return "change"
+}
 
 // workspaceKeyJSON is a workspace key for programs.
 type workspaceKeyJSON struct {
 	ID         string     `json:"key_id"`
 	Name       string     `json:"name"`
-	State      string     `json:"state"`            // works or revoked
+	State      string     `json:"state"`            // works, ended or revoked
 	Secret     string     `json:"secret,omitempty"` // only when it was made
+	ReadOnly   bool       `json:"read_only"`
+	MadeBy     string     `json:"made_by"` // operator, or an administrator's address
 	CreatedAt  time.Time  `json:"created_at"`
 	LastUsedAt *time.Time `json:"last_used_at,omitempty"`
+	ExpiresAt  *time.Time `json:"expires_at,omitempty"`
 	RevokedAt  *time.Time `json:"revoked_at,omitempty"`
 }
 
-func describeWorkspaceKey(k project.WorkspaceKey) workspaceKeyJSON {
-	j := workspaceKeyJSON{ID: k.ID, Name: k.Name, State: keyWorks, CreatedAt: k.CreatedAt}
+func describeWorkspaceKey(k project.WorkspaceKey, now time.Time) workspaceKeyJSON {
+	j := workspaceKeyJSON{ID: k.ID, Name: k.Name, State: k.State(now), ReadOnly: k.ReadOnly, MadeBy: k.MadeBy, CreatedAt: k.CreatedAt}
 	if !k.LastUsedAt.IsZero() {
 		j.LastUsedAt = &k.LastUsedAt
 	}
+	if !k.ExpiresAt.IsZero() {
+		j.ExpiresAt = &k.ExpiresAt
+	}
 	if !k.RevokedAt.IsZero() {
-		j.State, j.RevokedAt = keyRevoked, &k.RevokedAt
+		j.RevokedAt = &k.RevokedAt
 	}
 	return j
 }

@@ -50,7 +50,7 @@ func TestEveryFormHasItsCommand(t *testing.T) {
 	if _, _, err := d.Projects.RotateResourceSecret(t.Context(), d.Project, r.URI); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := project.NewWorkspaceKeys(d.Store, d.Clock.Now).Create(t.Context(), "CI"); err != nil {
+	if _, _, err := project.NewWorkspaceKeys(d.Store, d.Clock.Now).Create(t.Context(), project.NewKey{Name: "CI"}); err != nil {
 		t.Fatal(err)
 	}
 	c, _ := rig.addApp(t, "Robot", oauth.ThirdParty)

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/project"
 	"github.com/postern-id/postern/internal/signing"
 	"github.com/postern-id/postern/internal/web"
@@ -29,7 +30,7 @@ type keysView struct {
 	Workspace   []workspaceRow
 	CreateCLI   string
 	RevokeCLI   string
-	Name        string // of a workspace key, as it was typed
+	New         project.NewKey // as it was typed
 
 	MadeSecret string // of the project: shown once
 	MadeKey    project.WorkspaceKey
@@ -45,7 +46,8 @@ type signingRow struct {
 // workspaceRow is one workspace key, and how it is ended.
 type workspaceRow struct {
 	project.WorkspaceKey
-	Works  bool
+	State  string // project.KeyWorks and so on
+	Maker  string // "" for the command line
 	Revoke danger
 }
 
@@ -119,10 +121,10 @@ func (d *Dashboard) changeKeys(r *http.Request, v visit, view *keysView, values 
 		view.MadeSecret = made.Text
 		return err
 	case "create":
-		view.Name = values.Get("name")
-		made, text, err := keys.Create(ctx, view.Name)
+		view.New = project.NewKey{Name: values.Get("name"), ReadOnly: values.Get("read_only") == "on", Lifetime: values.Get("expires")}
+		made, text, err := keys.Create(ctx, view.New)
 		if err == nil {
-			view.MadeKey, view.MadeText, view.Name = made, text.Text, ""
+			view.MadeKey, view.MadeText, view.New = made, text.Text, project.NewKey{}
 		}
 		return err
 	}
@@ -134,7 +136,7 @@ func (d *Dashboard) changeKeys(r *http.Request, v visit, view *keysView, values 
 	if err != nil {
 		return err
 	}
-	i := slices.IndexFunc(all, func(k project.WorkspaceKey) bool { return k.ID == id && k.RevokedAt.IsZero() })
+	i := slices.IndexFunc(all, func(k project.WorkspaceKey) bool { return k.ID == id && k.State(d.Now()) == project.KeyWorks })
 	if i < 0 {
 		return &web.Error{Status: http.StatusNotFound}
 	}
@@ -188,12 +190,16 @@ func (d *Dashboard) keys(w http.ResponseWriter, r *http.Request, v visit, status
 	if err != nil {
 		return err
 	}
-	view.CreateCLI, view.RevokeCLI = command("workspace-key", "create", "NAME"), command("workspace-key", "revoke", "KEY_ID")
+	view.CreateCLI, view.RevokeCLI = command("workspace-key", "create", "NAME", "--read-only", "--expires", "90d"), command("workspace-key", "revoke", "KEY_ID")
 	for _, k := range slices.Backward(keys) {
-		view.Workspace = append(view.Workspace, workspaceRow{k, k.RevokedAt.IsZero(), view.guard(danger{
+		row := workspaceRow{WorkspaceKey: k, State: k.State(d.Now()), Revoke: view.guard(danger{
 			Action: revokeAction + k.ID, Button: "Revoke", Type: confirmationOf(k.Name), Sure: "Revoke it",
-			Stops: "Programs with this key can change nothing any more, in every project. It does not come back.",
-		})})
+			Stops: "Programs with this key can read and change nothing any more, in every project. It does not come back.",
+		})}
+		if k.MadeBy != audit.Operator {
+			row.Maker = k.MadeBy
+		}
+		view.Workspace = append(view.Workspace, row)
 	}
 	return d.pages.Render(w, status, "keys", view)
 }

@@ -11,8 +11,10 @@ import (
 	"regexp"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/identity"
 	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/project"
 	"github.com/postern-id/postern/internal/secret"
@@ -21,7 +23,10 @@ import (
 	"github.com/postern-id/postern/internal/signing"
 )
 
-var projectSecret = regexp.MustCompile(`pst_ps_[0-9A-Za-z]{70}`)
+var (
+	projectSecret   = regexp.MustCompile(`pst_ps_[0-9A-Za-z]{70}`)
+	workspaceSecret = regexp.MustCompile(`pst_wk_[0-9A-Za-z]{70}`)
+)
 
 // Signing keys rotate at the administrator's word, the next at once only with
 // the project's name.
@@ -78,9 +83,9 @@ func TestSecrets(t *testing.T) {
 		if !ok || old.Matches(d.Project.SecretHash) || old.ID == d.Project.SecretID {
 			t.Error("the old secret works")
 		}
-		introspect := func(key string) int {
+		introspect := func(key, query string) int {
 			t.Helper()
-			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, d.Issuer+"/v1/oauth2/introspect", strings.NewReader("token=x"))
+			r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, d.Issuer+"/v1/oauth2/introspect"+query, strings.NewReader("token=x"))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -93,8 +98,12 @@ func TestSecrets(t *testing.T) {
 			defer response.Body.Close()
 			return response.StatusCode
 		}
-		if before, after := introspect(d.Secret), introspect(projectSecret.FindString(made.Body)); before != http.StatusUnauthorized || after != http.StatusOK {
+		now := projectSecret.FindString(made.Body)
+		if before, after := introspect(d.Secret, ""), introspect(now, ""); before != http.StatusUnauthorized || after != http.StatusOK {
 			t.Errorf("the old secret is answered %d, the new one %d", before, after)
+		}
+		if status := introspect(now, "?project_id="+d.Project.ID+"&secret="+now); status != http.StatusBadRequest { // Row: D04.
+			t.Errorf("in the address it is answered %d", status)
 		}
 
 		shows(t, d.send(t, page, "action", "create", "name", " "), http.StatusUnprocessableEntity, "A workspace key needs a name")
@@ -110,7 +119,7 @@ func TestSecrets(t *testing.T) {
 			t.Error("a secret is shown again")
 		}
 		all, err := project.NewWorkspaceKeys(d.Store, d.Clock.Now).All(t.Context())
-		if err != nil || len(all) != 1 {
+		if err != nil || len(all) != 1 || all[0].ReadOnly || !all[0].ExpiresAt.IsZero() || all[0].MadeBy != servertest.AdministratorEmail {
 			t.Fatalf("%v, %v", all, err)
 		}
 		revoke := "revoke-" + all[0].ID
@@ -120,6 +129,92 @@ func TestSecrets(t *testing.T) {
 		d.by(t, "", audit.WorkspaceKeyRevoked)
 		shows(t, d.send(t, again, "action", revoke, "confirm", `<b onclick="x">CI</b>`), http.StatusNotFound)
 	})
+}
+
+// Row: D04. A workspace key may only read, and may end: the page makes such a key
+// as the command does, says so, and shows its end. The key of an administrator who
+// was removed is refused.
+func TestKeysThatReadAndEnd(t *testing.T) {
+	each(t, servertest.Config{}, func(t *testing.T, d desk) {
+		page := d.b.Get(t, d.page("keys"))
+		refused := d.send(t, page, "action", "create", "name", "Look", "read_only", "on", "expires", "soon")
+		shows(t, refused, http.StatusUnprocessableEntity, "A workspace key ends after a time such as 12h or 90d, from 1m to 3650d")
+		for _, typed := range []string{`value="Look"`, `value="soon"`, `name="read_only" value="on" checked`} {
+			if !strings.Contains(refused.Body, typed) {
+				t.Errorf("the form forgets %s", typed)
+			}
+		}
+		end := d.Clock.Now().Add(time.Hour)
+		made := d.send(t, page, "action", "create", "name", "Look", "read_only", "on", "expires", "1h")
+		shows(t, made, http.StatusOK, "is made.", "Works", "Only reads", "by "+servertest.AdministratorEmail, "Ends "+end.UTC().Format("2 Jan 2006"))
+		if strings.Contains(made.Body, "checked") || strings.Contains(made.Body, `value="1h"`) {
+			t.Error("the next key begins as this one was")
+		}
+		d.Clock.Advance(time.Second)
+		shows(t, d.send(t, page, "action", "create", "name", "CI"), http.StatusOK, "Ends never.")
+
+		// What the server says to either.
+		all, err := project.NewWorkspaceKeys(d.Store, d.Clock.Now).All(t.Context())
+		if err != nil || len(all) != 2 || !all[0].ReadOnly || !all[0].ExpiresAt.Equal(end) || all[1].ReadOnly || !all[1].ExpiresAt.IsZero() {
+			t.Fatalf("%+v, %v", all, err)
+		}
+		key := workspaceSecret.FindString(made.Body)
+		call := func(method string) int {
+			t.Helper()
+			r, err := http.NewRequestWithContext(t.Context(), method, d.Issuer+"/v1/projects/"+d.Project.ID+"/policy", strings.NewReader("{}"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			r.Header.Set("Content-Type", "application/json")
+			if method != http.MethodGet {
+				r.Header.Set("If-Match", `"0"`)
+			}
+			r.SetBasicAuth(all[0].ID, key)
+			response, err := d.b.Client.Do(r)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer response.Body.Close()
+			return response.StatusCode
+		}
+		if got, put := call(http.MethodGet), call(http.MethodPut); got != http.StatusOK || put != http.StatusForbidden {
+			t.Errorf("a key that only reads: %d and %d", got, put)
+		}
+
+		// One more administrator, whose key ends with them.
+		d.Clock.Advance(30 * time.Minute)
+		administrators := identity.NewAdministrators(d.Store, d.Clock.Now)
+		who, err := administrators.Find(t.Context(), servertest.AdministratorEmail)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := administrators.Remove(t.Context(), who, true); err != nil {
+			t.Fatal(err)
+		}
+		if got := call(http.MethodGet); got != http.StatusUnauthorized {
+			t.Errorf("a key of somebody who was removed: %d", got)
+		}
+		all, err = project.NewWorkspaceKeys(d.Store, d.Clock.Now).All(t.Context())
+		if err != nil || all[0].State(d.Clock.Now()) != project.KeyRevoked || all[1].State(d.Clock.Now()) != project.KeyRevoked {
+			t.Errorf("%+v, %v", all, err)
+		}
+	})
+}
+
+// A key that has ended says so on the page, and has no button.
+func TestEndedKey(t *testing.T) {
+	d := servertest.New(t, servertest.Config{})
+	if _, _, err := project.NewWorkspaceKeys(d.Store, d.Clock.Now).Create(t.Context(), project.NewKey{Name: "Guest", Lifetime: "1m"}); err != nil {
+		t.Fatal(err)
+	}
+	rig := desk{d, d.Administrator(t)}
+	shows(t, rig.b.Get(t, rig.page("keys")), http.StatusOK, "Guest Works", "on the command line", "Revoke it")
+	d.Clock.Advance(time.Minute)
+	ended := rig.b.Get(t, rig.page("keys"))
+	shows(t, ended, http.StatusOK, "Guest Ended")
+	if strings.Contains(ended.Text(), "Revoke it") {
+		t.Error("it can still be revoked")
+	}
 }
 
 // Every setting of the command is on the page, and what cannot be is refused

@@ -53,10 +53,9 @@ type Config struct {
 
 // Store is what the package itself needs of a database.
 type Store interface {
-	// Record keeps an event that stands alone.
-	Record(ctx context.Context, e audit.Event) error
-	// Count adds one to a counter, or returns oauth.ErrLimited when it is full.
-	Count(ctx context.Context, projectID string, c oauth.Counter, now time.Time) error
+	// RecordRefusal keeps an event, or returns oauth.ErrLimited when one of the
+	// counters is full.
+	RecordRefusal(ctx context.Context, e audit.Event, limits []oauth.Counter) error
 }
 
 // New returns the API on a store.
@@ -72,8 +71,9 @@ type Who string
 
 // The callers.
 const (
-	Anyone       Who = "anyone"
-	WorkspaceKey Who = "workspace key" // Basic, with id and secret of a key of the deployment
+	Anyone     Who = "anyone"
+	AnyKey     Who = "workspace key"                // Basic, with id and secret of a key of the deployment
+	WritingKey Who = "workspace key that may write" // the same, and the key is not one that only reads
 )
 
 // Operation is one call of the API.
@@ -92,11 +92,11 @@ func (a *API) Operations() []Operation {
 	return []Operation{
 		operation(a, http.MethodGet, oauth.PathPolicy, Anyone, a.permits),
 
-		operation(a, http.MethodGet, one+"/policy", WorkspaceKey, a.policy),
-		operation(a, http.MethodPut, one+"/policy", WorkspaceKey, a.setPolicy),
+		operation(a, http.MethodGet, one+"/policy", AnyKey, a.policy),
+		operation(a, http.MethodPut, one+"/policy", WritingKey, a.setPolicy),
 
-		operation(a, http.MethodGet, one+"/rbac_policy", WorkspaceKey, a.compatiblePolicy),
-		operation(a, http.MethodPut, one+"/rbac_policy", WorkspaceKey, a.setCompatiblePolicy),
+		operation(a, http.MethodGet, one+"/rbac_policy", AnyKey, a.compatiblePolicy),
+		operation(a, http.MethodPut, one+"/rbac_policy", WritingKey, a.setCompatiblePolicy),
 	}
 }
 

@@ -35,6 +35,8 @@ type world struct {
 
 	key     string // id:secret of a key that works
 	revoked string
+	reads   string // of one that only reads
+	ends    string // of one that ends after an hour
 }
 
 // each runs a test in a new world on both databases.
@@ -62,9 +64,11 @@ func newWorld(t testing.TB, c store.Config, vertical project.Vertical) *world {
 	})
 	must(t, err)
 	w.keys = project.NewWorkspaceKeys(w.db, w.clock.Now)
-	w.key, _ = w.newKey(t)
+	w.key, _ = w.newKey(t, project.NewKey{Name: "CI"})
+	w.reads, _ = w.newKey(t, project.NewKey{Name: "Look", ReadOnly: true})
+	w.ends, _ = w.newKey(t, project.NewKey{Name: "Guest", Lifetime: "1h"})
 	var id string
-	w.revoked, id = w.newKey(t)
+	w.revoked, id = w.newKey(t, project.NewKey{Name: "Old"})
 	must(t, w.keys.Revoke(t.Context(), id))
 	w.people, err = identity.New(identity.Config{Store: w.db, Now: w.clock.Now})
 	must(t, err)
@@ -83,9 +87,9 @@ func newWorld(t testing.TB, c store.Config, vertical project.Vertical) *world {
 	return w
 }
 
-func (w *world) newKey(t testing.TB) (credentials, id string) {
+func (w *world) newKey(t testing.TB, n project.NewKey) (credentials, id string) {
 	t.Helper()
-	k, s, err := w.keys.Create(t.Context(), "CI")
+	k, s, err := w.keys.Create(t.Context(), n)
 	must(t, err)
 	return k.ID + ":" + s.Text, k.ID
 }
@@ -143,7 +147,7 @@ func (w *world) credentials(name string) string {
 	id, text, _ := strings.Cut(w.key, ":")
 	other := secret.New(secret.WorkspaceKey, time.Now()).Text
 	return map[string]string{
-		"key": w.key, "revoked": w.revoked, "wrong": id + ":" + other, "garbled": id + ":secret", "other-id": "workspace-key-prod-" + "0" + ":" + text, "": "",
+		"key": w.key, "revoked": w.revoked, "reads": w.reads, "wrong": id + ":" + other, "garbled": id + ":secret", "other-id": "workspace-key-prod-" + "0" + ":" + text, "": "",
 	}[name]
 }
 

@@ -121,8 +121,9 @@ type AdministratorStore interface {
 	// ResetAdministrator ends the sessions and ways to sign in of an administrator
 	// and keeps the link that gives them new ones, or returns ErrNotFound.
 	ResetAdministrator(ctx context.Context, l AdministratorLink, e audit.Event) error
-	// RemoveAdministrator removes an administrator, or returns ErrNotFound, or
-	// without last ErrLastAdministrator where nobody else is left.
+	// RemoveAdministrator removes an administrator and ends the workspace keys
+	// that they made, or returns ErrNotFound, or without last
+	// ErrLastAdministrator where nobody else is left.
 	RemoveAdministrator(ctx context.Context, a Administrator, last bool, e audit.Event) error
 
 	// AddAdministratorProof gives an administrator another way to sign in; a
@@ -219,8 +220,8 @@ func (a *Administrators) Reset(ctx context.Context, who Administrator) (secret.S
 	return key, a.store.ResetAdministrator(ctx, l, a.event(l.CreatedAt, audit.AdministratorChanged, who))
 }
 
-// Remove removes an administrator, who is signed out at once. Without last the
-// only one stays: ErrLastAdministrator.
+// Remove removes an administrator, who is signed out at once and whose workspace
+// keys end. Without last the only one stays: ErrLastAdministrator.
 func (a *Administrators) Remove(ctx context.Context, who Administrator, last bool) error {
 	return a.store.RemoveAdministrator(ctx, who, last, a.event(a.now(), audit.AdministratorRemoved, who))
 }

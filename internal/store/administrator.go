@@ -227,7 +227,7 @@ func signOutAdministrator(ctx context.Context, q *db.Queries, id string) error {
 	return wrap("end sessions", err)
 }
 
-// RemoveAdministrator removes an administrator.
+// RemoveAdministrator removes an administrator and ends the keys that they made.
 func (d *DB) RemoveAdministrator(ctx context.Context, a identity.Administrator, last bool, e audit.Event) error {
 	return d.write(ctx, func(q *db.Queries) error {
 		// Two who remove each other at the same moment must not both succeed.
@@ -252,6 +252,9 @@ func (d *DB) RemoveAdministrator(ctx context.Context, a identity.Administrator, 
 		}
 		if err := q.DropAdministratorLinks(ctx, identity.Fold(a.Email)); err != nil {
 			return wrap("drop links", err)
+		}
+		if err := endWorkspaceKeys(ctx, q, a.Email, e); err != nil {
+			return err
 		}
 		return record(ctx, q, e)
 	})

@@ -35,7 +35,7 @@ func TestNothingInTheDashboardChangesWithoutItsEvent(t *testing.T) {
 		must(t, db.CreateClient(ctx, shut, nil, w.event(audit.ClientCreated)))
 		_, err := db.BlockClient(ctx, id, shut.ID, w.event(audit.ClientBlocked))
 		must(t, err)
-		must(t, db.CreateWorkspaceKey(ctx, project.WorkspaceKey{ID: "key", Name: "CI", SecretHash: []byte{1}, CreatedAt: now}, w.event(audit.WorkspaceKeyCreated)))
+		must(t, db.CreateWorkspaceKey(ctx, project.WorkspaceKey{ID: "key", Name: "CI", SecretHash: []byte{1}, MadeBy: audit.Operator, CreatedAt: now}, w.event(audit.WorkspaceKeyCreated)))
 
 		fennel, quarry := w.organization("fennel", func(*identity.Organization) {}), w.organization("quarry", func(*identity.Organization) {})
 		ada := w.member(fennel, "ada@example.test", "admin")

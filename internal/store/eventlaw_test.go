@@ -60,7 +60,7 @@ func TestNothingChangesWithoutItsEvent(t *testing.T) {
 				return db.SetProjectSecret(ctx, id, k.ID, k.Hash[:], w.event(audit.ProjectRotated))
 			},
 			"make a workspace key": func() error {
-				return db.CreateWorkspaceKey(ctx, project.WorkspaceKey{ID: "key", Name: "CI", SecretHash: []byte{1}, CreatedAt: now}, w.event(audit.WorkspaceKeyCreated))
+				return db.CreateWorkspaceKey(ctx, project.WorkspaceKey{ID: "key", Name: "CI", SecretHash: []byte{1}, MadeBy: audit.Operator, CreatedAt: now}, w.event(audit.WorkspaceKeyCreated))
 			},
 			"create a client": func() error { return db.CreateClient(ctx, w.newClient("another"), nil, w.event(audit.ClientCreated)) },
 			"merge a client": func() error {

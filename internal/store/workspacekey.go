@@ -5,17 +5,29 @@ import (
 	"time"
 
 	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/identity"
 	"github.com/postern-id/postern/internal/project"
 	"github.com/postern-id/postern/internal/store/db"
 )
 
 var _ project.WorkspaceKeyStore = (*DB)(nil)
 
-// CreateWorkspaceKey keeps a new key of the deployment.
+// CreateWorkspaceKey keeps a new key of the deployment. Who is removed at the
+// same moment makes none: their keys are ended in the transaction that removes
+// them, and this one waits for it.
 func (d *DB) CreateWorkspaceKey(ctx context.Context, k project.WorkspaceKey, e audit.Event) error {
 	return d.write(ctx, func(q *db.Queries) error {
+		if k.MadeBy != audit.Operator {
+			n, err := q.LockAdministratorByAddress(ctx, identity.Fold(k.MadeBy))
+			switch {
+			case err != nil:
+				return wrap("lock administrator", err)
+			case n == 0:
+				return project.ErrNotFound
+			}
+		}
 		err := q.CreateWorkspaceKey(ctx, db.CreateWorkspaceKeyParams{
-			ID: k.ID, Name: k.Name, SecretHash: k.SecretHash, CreatedAt: micros(k.CreatedAt),
+			ID: k.ID, Name: k.Name, SecretHash: k.SecretHash, ReadOnly: k.ReadOnly, MadeBy: k.MadeBy, CreatedAt: micros(k.CreatedAt), ExpiresAt: micros(k.ExpiresAt),
 		})
 		if err != nil {
 			return wrap("create workspace key", err)
@@ -60,6 +72,23 @@ func (d *DB) RevokeWorkspaceKey(ctx context.Context, id string, e audit.Event) e
 	})
 }
 
+// endWorkspaceKeys ends the keys that work of an administrator whose removal e
+// tells of, each with its event.
+func endWorkspaceKeys(ctx context.Context, q *db.Queries, madeBy string, e audit.Event) error {
+	ids, err := q.RevokeWorkspaceKeysOf(ctx, micros(e.At), madeBy)
+	if err != nil {
+		return wrap("end workspace keys", err)
+	}
+	e.Kind = audit.WorkspaceKeyRevoked
+	for _, id := range ids {
+		e.Object = id
+		if err := record(ctx, q, e); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // TouchWorkspaceKey notes when a key was used last.
 func (d *DB) TouchWorkspaceKey(ctx context.Context, id string, used time.Time) error {
 	return d.write(ctx, func(q *db.Queries) error {
@@ -69,7 +98,7 @@ func (d *DB) TouchWorkspaceKey(ctx context.Context, id string, used time.Time) e
 
 func toWorkspaceKey(row db.WorkspaceKey) project.WorkspaceKey {
 	return project.WorkspaceKey{
-		ID: row.ID, Name: row.Name, SecretHash: row.SecretHash, CreatedAt: fromMicros(row.CreatedAt),
-		LastUsedAt: fromMicros(row.LastUsedAt), RevokedAt: fromMicros(row.RevokedAt),
+		ID: row.ID, Name: row.Name, SecretHash: row.SecretHash, ReadOnly: row.ReadOnly, MadeBy: row.MadeBy, CreatedAt: fromMicros(row.CreatedAt),
+		LastUsedAt: fromMicros(row.LastUsedAt), ExpiresAt: fromMicros(row.ExpiresAt), RevokedAt: fromMicros(row.RevokedAt),
 	}
 }

@@ -532,6 +532,19 @@ func (q *Queries) LockAdministrator(ctx context.Context, id string) (int64, erro
 	return result.RowsAffected()
 }
 
+const lockAdministratorByAddress = `-- name: LockAdministratorByAddress :execrows
+UPDATE administrator SET removed_at = removed_at WHERE email_folded = $1 AND removed_at = 0
+`
+
+// LockAdministratorByAddress is LockAdministrator for who is known by address.
+func (q *Queries) LockAdministratorByAddress(ctx context.Context, emailFolded string) (int64, error) {
+	result, err := q.db.ExecContext(ctx, lockAdministratorByAddress, emailFolded)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
 const lockDeployment = `-- name: LockDeployment :exec
 UPDATE deployment_claim SET claimed_at = claimed_at WHERE id = 1
 `

@@ -301,7 +301,10 @@ type WorkspaceKey struct {
 	ID         string
 	Name       string
 	SecretHash []byte
+	ReadOnly   bool
+	MadeBy     string
 	CreatedAt  int64
 	LastUsedAt int64
+	ExpiresAt  int64
 	RevokedAt  int64
 }

@@ -11,15 +11,18 @@ import (
 
 const createWorkspaceKey = `-- name: CreateWorkspaceKey :exec
 
-INSERT INTO workspace_key (id, name, secret_hash, created_at, last_used_at, revoked_at)
-VALUES ($1, $2, $3, $4, 0, 0)
+INSERT INTO workspace_key (id, name, secret_hash, read_only, made_by, created_at, last_used_at, expires_at, revoked_at)
+VALUES ($1, $2, $3, $4, $5, $6, 0, $7, 0)
 `
 
 type CreateWorkspaceKeyParams struct {
 	ID         string
 	Name       string
 	SecretHash []byte
+	ReadOnly   bool
+	MadeBy     string
 	CreatedAt  int64
+	ExpiresAt  int64
 }
 
 // Keys of the deployment, which bind no project.
@@ -28,13 +31,17 @@ func (q *Queries) CreateWorkspaceKey(ctx context.Context, arg CreateWorkspaceKey
 		arg.ID,
 		arg.Name,
 		arg.SecretHash,
+		arg.ReadOnly,
+		arg.MadeBy,
 		arg.CreatedAt,
+		arg.ExpiresAt,
 	)
 	return err
 }
 
 const revokeWorkspaceKey = `-- name: RevokeWorkspaceKey :execrows
-UPDATE workspace_key SET revoked_at = $1 WHERE id = $2 AND revoked_at = 0
+UPDATE workspace_key SET revoked_at = $1
+WHERE id = $2 AND revoked_at = 0 AND (expires_at = 0 OR expires_at > $1)
 `
 
 func (q *Queries) RevokeWorkspaceKey(ctx context.Context, revokedAt int64, iD string) (int64, error) {
@@ -43,6 +50,35 @@ func (q *Queries) RevokeWorkspaceKey(ctx context.Context, revokedAt int64, iD st
 		return 0, err
 	}
 	return result.RowsAffected()
+}
+
+const revokeWorkspaceKeysOf = `-- name: RevokeWorkspaceKeysOf :many
+UPDATE workspace_key SET revoked_at = $1
+WHERE made_by = $2 AND revoked_at = 0 AND (expires_at = 0 OR expires_at > $1)
+RETURNING id
+`
+
+func (q *Queries) RevokeWorkspaceKeysOf(ctx context.Context, revokedAt int64, madeBy string) ([]string, error) {
+	rows, err := q.db.QueryContext(ctx, revokeWorkspaceKeysOf, revokedAt, madeBy)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const touchWorkspaceKey = `-- name: TouchWorkspaceKey :exec
@@ -55,7 +91,7 @@ func (q *Queries) TouchWorkspaceKey(ctx context.Context, usedAt int64, iD string
 }
 
 const workspaceKey = `-- name: WorkspaceKey :one
-SELECT id, name, secret_hash, created_at, last_used_at, revoked_at FROM workspace_key WHERE id = $1
+SELECT id, name, secret_hash, read_only, made_by, created_at, last_used_at, expires_at, revoked_at FROM workspace_key WHERE id = $1
 `
 
 func (q *Queries) WorkspaceKey(ctx context.Context, id string) (WorkspaceKey, error) {
@@ -65,15 +101,18 @@ func (q *Queries) WorkspaceKey(ctx context.Context, id string) (WorkspaceKey, er
 		&i.ID,
 		&i.Name,
 		&i.SecretHash,
+		&i.ReadOnly,
+		&i.MadeBy,
 		&i.CreatedAt,
 		&i.LastUsedAt,
+		&i.ExpiresAt,
 		&i.RevokedAt,
 	)
 	return i, err
 }
 
 const workspaceKeys = `-- name: WorkspaceKeys :many
-SELECT id, name, secret_hash, created_at, last_used_at, revoked_at FROM workspace_key ORDER BY id
+SELECT id, name, secret_hash, read_only, made_by, created_at, last_used_at, expires_at, revoked_at FROM workspace_key ORDER BY id
 `
 
 func (q *Queries) WorkspaceKeys(ctx context.Context) ([]WorkspaceKey, error) {
@@ -89,8 +128,11 @@ func (q *Queries) WorkspaceKeys(ctx context.Context) ([]WorkspaceKey, error) {
 			&i.ID,
 			&i.Name,
 			&i.SecretHash,
+			&i.ReadOnly,
+			&i.MadeBy,
 			&i.CreatedAt,
 			&i.LastUsedAt,
+			&i.ExpiresAt,
 			&i.RevokedAt,
 		); err != nil {
 			return nil, err

@@ -69,6 +69,10 @@ ON CONFLICT (email_folded) WHERE removed_at = 0 DO NOTHING;
 -- name: LockAdministrator :execrows
 UPDATE administrator SET removed_at = removed_at WHERE id = @id AND removed_at = 0;
 
+-- LockAdministratorByAddress is LockAdministrator for who is known by address.
+-- name: LockAdministratorByAddress :execrows
+UPDATE administrator SET removed_at = removed_at WHERE email_folded = @email_folded AND removed_at = 0;
+
 -- name: Administrators :many
 SELECT a.id, a.email, a.created_at, a.last_sign_in_at, a.password_hash,
     (SELECT COUNT(*) FROM administrator_passkey p WHERE p.administrator_id = a.id) AS passkeys

@@ -24,13 +24,16 @@ CREATE TABLE master_key_check (
     value BYTEA NOT NULL
 );
 
--- Keys of the management API. Revoked ones stay.
+-- Keys of the management API. Revoked and ended ones stay.
 CREATE TABLE workspace_key (
     id           TEXT PRIMARY KEY,
     name         TEXT NOT NULL,
     secret_hash  BYTEA NOT NULL,
+    read_only    BOOLEAN NOT NULL,
+    made_by      TEXT NOT NULL, -- 'operator', or an administrator's address: with them it ends
     created_at   BIGINT NOT NULL,
     last_used_at BIGINT NOT NULL,
+    expires_at   BIGINT NOT NULL, -- 0: it does not end by itself
     revoked_at   BIGINT NOT NULL
 );
 
