@@ -64,6 +64,9 @@ type Config struct {
 	Now            func() time.Time
 	// Changed makes the server take in at once what was changed in the database.
 	Changed func(ctx context.Context)
+	// KeepRefusal keeps the event of a refusal that somebody can cause at will, inside
+	// limits.
+	KeepRefusal func(ctx context.Context, e audit.Event, own ...oauth.Counter) error
 	// Ask is the client that asks an MCP server what it says of itself.
 	Ask func(p *project.Project) *http.Client
 	// FixedIssuers says that the addresses of the projects are not the
@@ -85,7 +88,7 @@ var templates embed.FS
 // New reads the templates and returns a Dashboard.
 func New(c Config) (*Dashboard, error) {
 	if c.URL == "" || c.Version == "" || c.Database == "" || c.Projects == nil || c.Clients == nil || c.People == nil ||
-		c.Administrators == nil || c.Keys == nil || c.Workspace == nil || c.Ask == nil || c.Events == nil || c.Tallies == nil || c.Traces == nil || c.CSRF.Key == [32]byte{} || c.Now == nil || c.Changed == nil || c.Unfit == nil {
+		c.Administrators == nil || c.Keys == nil || c.Workspace == nil || c.Ask == nil || c.Events == nil || c.Tallies == nil || c.Traces == nil || c.CSRF.Key == [32]byte{} || c.Now == nil || c.Changed == nil || c.KeepRefusal == nil || c.Unfit == nil {
 		return nil, errors.New("admin: every field of Config is required")
 	}
 	pages, err := web.NewPages(templates)
@@ -156,23 +159,45 @@ func (d *Dashboard) formUpTo(r *http.Request, v visit, most int64, repeatable ..
 	if err != nil {
 		return nil, err
 	}
-	if !d.CSRF.Check(values.Get("csrf"), csrfPurpose, v.session.ID) {
-		return nil, &web.Error{Status: http.StatusForbidden}
-	}
-	return values, nil
+	return values, d.ofOurs(r, v, values)
 }
 
 // upload is form for one with a picture in the field called file, nil where none
 // was chosen.
 func (d *Dashboard) upload(r *http.Request, v visit) (values url.Values, file []byte, err error) {
 	values, file, err = wire.Upload(r, picture.MaxBytes+web.BodyPage, "file")
-	if err == nil && !d.CSRF.Check(values.Get("csrf"), csrfPurpose, v.session.ID) {
-		err = &web.Error{Status: http.StatusForbidden}
+	if err == nil {
+		err = d.ofOurs(r, v, values)
 	}
 	return values, file, err
 }
 
 const csrfPurpose = "dashboard"
+
+// ofOurs refuses a form that no page of ours made for this session.
+func (d *Dashboard) ofOurs(r *http.Request, v visit, values url.Values) error {
+	if d.CSRF.Check(values.Get("csrf"), csrfPurpose, v.session.ID) {
+		return nil
+	}
+	if err := d.refuseForm(r, v.who.Email, audit.ReasonFormToken); err != nil {
+		return err
+	}
+	return &web.Error{Status: http.StatusForbidden}
+}
+
+// OtherSite keeps that a form came from another site, for web.SameOrigin.
+func (d *Dashboard) OtherSite(r *http.Request) error {
+	return d.refuseForm(r, "", audit.ReasonOtherSite)
+}
+
+// refuseForm keeps that a form came which none of our pages made. Whoever it is
+// about did not send it, as far as we know.
+func (d *Dashboard) refuseForm(r *http.Request, about, reason string) error {
+	return d.KeepRefusal(r.Context(), audit.Event{
+		At: d.Now(), Kind: audit.FormRefused, Subject: about, Object: web.PagePath(r),
+		Address: web.ClientIP(r).String(), TraceID: web.Trace(r.Context()), Reason: reason,
+	})
+}
 
 // done answers a form that was carried out: back to a page, which says so.
 // about is the name of what it was done to, "" for none.

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/project"
@@ -110,6 +111,48 @@ func TestWhoMayRegister(t *testing.T) {
 		shows(t, forged, http.StatusForbidden)
 		if d.Follow(t); d.Project.Change != before {
 			t.Error("a form without its token changed the project")
+		}
+	})
+}
+
+// Row: D17. A form that none of our pages made is in the trail, with the page that
+// it was for and whom it would have used.
+func TestForgedFormsLeaveAnEvent(t *testing.T) {
+	each(t, servertest.Config{}, func(t *testing.T, d desk) {
+		refused := func(n int) audit.Event {
+			t.Helper()
+			all := d.events(t, "", audit.FormRefused)
+			if len(all) != n {
+				t.Fatalf("%d events, want %d", len(all), n)
+			}
+			e := all[0]
+			if e.Address == "" || e.TraceID == "" || !e.Refused || e.Actor != "" {
+				t.Errorf("%+v", e)
+			}
+			return e
+		}
+		shows(t, d.b.Post(t, d.page("settings"), url.Values{"csrf": {"x"}, "action": {"look"}, "name": {"Forged"}}), http.StatusForbidden)
+		if e := refused(1); e.Subject != servertest.AdministratorEmail || e.Object != "/dashboard/projects/{project}/settings" || e.Reason != audit.ReasonFormToken {
+			t.Errorf("%+v", e)
+		}
+		if status := d.sendFile(t, d.b.Get(t, d.page("settings")), "x", []byte("x")); status != http.StatusForbidden {
+			t.Errorf("a file: %d", status)
+		}
+		d.Clock.Advance(time.Second)
+		refused(2)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, d.Issuer+"/dashboard/sign-in", strings.NewReader("email=ada%40example.test"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		r.Header.Set("Origin", "https://evil.example.test")
+		answer, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = answer.Body.Close() // only the status counts
+		if e := refused(3); answer.StatusCode != http.StatusForbidden || e.Subject != "" || e.Object != "/dashboard/sign-in" || e.Reason != audit.ReasonOtherSite {
+			t.Errorf("%d, %+v", answer.StatusCode, e)
 		}
 	})
 }

@@ -80,7 +80,7 @@ func fill(t *testing.T, d desk) filled {
 	f.secrets["client secret"] = text
 	d.AddClient(t, oauth.NewClient{Name: f.name("second"), Type: oauth.ThirdPartyPublic, RedirectURIs: []string{callback + "?a=" + url.QueryEscape(f.name("query"))}})
 	d.selfRegistered(t, f.name("self"))
-	_, wk, err := project.NewWorkspaceKeys(d.Store, d.Clock.Now).Create(ctx, f.name("key"))
+	_, wk, err := project.NewWorkspaceKeys(d.Store, d.Clock.Now).Create(ctx, project.NewKey{Name: f.name("key")})
 	must(t, err)
 	f.secrets["workspace key"] = wk.Text
 	invited, err := identity.NewAdministrators(d.Store, d.Clock.Now).Invite(ctx, "oda@example.test")
@@ -526,6 +526,7 @@ func (f filled) mistake(t *testing.T) {
 		}
 		for _, form := range []url.Values{
 			{"grant_type": {text}},
+			{"grant_type": {"refresh_token"}, "refresh_token": {text, text}},
 			{"grant_type": {"refresh_token"}, "refresh_token": {f.secrets["refresh token"]}, "scope": {text}},
 			{"grant_type": {"refresh_token"}, "refresh_token": {f.secrets["refresh token"]}, "resource": {"https://x.example.test/" + text}},
 			{"grant_type": {"authorization_code"}, "code": {text}, "redirect_uri": {"https://x.example.test/" + text}, "code_verifier": {text}},
@@ -535,6 +536,13 @@ func (f filled) mistake(t *testing.T) {
 		f.call(t, http.MethodGet, strings.ReplaceAll(policy, "{project}", f.Project.ID), nil, text, "x")
 		f.call(t, http.MethodGet, strings.ReplaceAll(policy, "{project}", f.Project.ID)+"?key="+text, nil, "", "")
 		f.call(t, http.MethodGet, oauth.PathUserinfo+"?access_token="+text, nil, "", "")
+		bearer, err := http.NewRequestWithContext(t.Context(), http.MethodGet, f.Issuer+oauth.PathUserinfo, nil)
+		must(t, err)
+		bearer.Header.Set("Authorization", "Bearer "+text)
+		response, err := http.DefaultClient.Do(bearer)
+		must(t, err)
+		_ = response.Body.Close() // what the trail says of it counts
+		f.b.Post(t, f.page("keys"), url.Values{"csrf": {text}, "name": {text}})
 		for _, path := range []string{"/", "/v1/", "/dashboard/", "/dashboard/setup/", "/.well-known/", "/flow/", "/nothing/" + strings.Repeat("n", 70) + "/"} {
 			f.b.Get(t, path+text)
 		}
@@ -593,8 +601,8 @@ func (f filled) wellFormed(t *testing.T, projects ...string) {
 	}
 	for _, k := range []audit.Kind{
 		audit.ProjectCreated, audit.ProjectChanged, audit.ProjectRotated, audit.ResourceAdded, audit.KeyCreated, audit.ClientCreated, audit.ClientRegistered, audit.ClientRotated, audit.ClientRefused, audit.RegisterRefused,
-		audit.CodeSent, audit.SignedIn, audit.UserCreated, audit.AuthorizeRefused, audit.GrantAllowed, audit.TokenIssued, audit.TokenRefreshed, audit.TokenRefused, audit.CodeReused, audit.RefreshReused,
-		audit.WorkspaceKeyCreated, audit.WorkspaceKeyRefused, audit.AdministratorInvited, audit.AdministratorCreated, audit.AdministratorRefused,
+		audit.CodeSent, audit.SignedIn, audit.UserCreated, audit.AuthorizeRefused, audit.GrantAllowed, audit.TokenIssued, audit.TokenRefreshed, audit.TokenRefused, audit.RequestRefused, audit.UserinfoRefused, audit.CodeReused, audit.RefreshReused,
+		audit.WorkspaceKeyCreated, audit.WorkspaceKeyRefused, audit.AdministratorInvited, audit.AdministratorCreated, audit.AdministratorRefused, audit.FormRefused,
 	} {
 		if !seen[k] {
 			t.Errorf("no event %s", k)

@@ -91,10 +91,19 @@ const (
 	TokenIssued      Kind = "token.issued"
 	TokenRefreshed   Kind = "token.refreshed"
 	TokenRefused     Kind = "token.refused"
+	RequestRefused   Kind = "request.refused"  // before it was known, or told, what it is about
+	UserinfoRefused  Kind = "userinfo.refused" // a wrong, old or foreign access token
+	FormRefused      Kind = "form.refused"     // none of our own pages sent it; of the dashboard without a project
 	TokenRevoked     Kind = "token.revoked"
 	TokenDisplaced   Kind = "token.displaced" // the oldest of too many authorizations of one client
 	CodeReused       Kind = "token.code_reused"
 	RefreshReused    Kind = "token.refresh_reused"
+)
+
+// Why a form is refused.
+const (
+	ReasonOtherSite = "form from another site"
+	ReasonFormToken = "form token is wrong"
 )
 
 // Event is one row of the audit trail. Its JSON is what exports and commands

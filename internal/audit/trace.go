@@ -618,14 +618,16 @@ func reasons() map[string]reason {
 		"server_error":            {stage: AtAuthorize, sentence: "We could not answer at that moment.", turn: AdministratorsTurn, next: "Look at the server’s log at that time."},
 
 		// Sign-in.
-		"code no longer works":         {stage: AtSignIn, sentence: "The mailed code had run out, was used, or was replaced by a newer one.", turn: PersonsTurn, next: "Ask for a new code, and type it in the window that asked for it."},
-		"wrong code":                   {stage: AtSignIn, sentence: "The mailed code was typed wrong.", turn: PersonsTurn, next: "Type the newest code again, or ask for another."},
-		"too many wrong codes today":   {stage: AtSignIn, sentence: "Too many wrong codes were typed for this address today.", turn: PersonsTurn, next: "Try again tomorrow, or in a browser that has signed in before."},
-		"user is not active":           {stage: AtSignIn, sentence: "The person is locked.", turn: AdministratorsTurn, next: "Unlock the person, if they should get in."},
-		"not a member":                 {stage: AtSignIn, sentence: "The organization’s sign-in service vouched for somebody who is no member.", turn: AdministratorsTurn, next: "Add the person to the organization, or let people of its domains join."},
-		"not a member of it":           {stage: AtSignIn, sentence: "The person is not in the organization that they chose.", turn: AdministratorsTurn, next: "Invite the person."},
-		"the address was never proved": {stage: AtSignIn, sentence: "The organization’s sign-in service named an address that the person never proved to us.", turn: PersonsTurn, next: "Sign in with a code by mail once."},
-		"bound to another person":      {stage: AtSignIn, sentence: "The organization’s sign-in service names another person for this address than before.", turn: AdministratorsTurn, next: "Remove the member and invite the person again, if the address has changed hands."},
+		"code no longer works":             {stage: AtSignIn, sentence: "The mailed code had run out, was used, or was replaced by a newer one.", turn: PersonsTurn, next: "Ask for a new code, and type it in the window that asked for it."},
+		"wrong code":                       {stage: AtSignIn, sentence: "The mailed code was typed wrong.", turn: PersonsTurn, next: "Type the newest code again, or ask for another."},
+		"too many wrong codes today":       {stage: AtSignIn, sentence: "Too many wrong codes were typed for this address today.", turn: PersonsTurn, next: "Try again tomorrow, or in a browser that has signed in before."},
+		"too many mails for this address":  {stage: AtSignIn, sentence: "Too many codes were mailed to this address within an hour.", turn: PersonsTurn, next: "Use the newest code that came, or wait until the hour is over."},
+		"too many mails from this network": {stage: AtSignIn, sentence: "Too many codes were asked for from one network within an hour.", turn: PersonsTurn, next: "Wait a few minutes. If many people share the network: sign in from another one."},
+		"user is not active":               {stage: AtSignIn, sentence: "The person is locked.", turn: AdministratorsTurn, next: "Unlock the person, if they should get in."},
+		"not a member":                     {stage: AtSignIn, sentence: "The organization’s sign-in service vouched for somebody who is no member.", turn: AdministratorsTurn, next: "Add the person to the organization, or let people of its domains join."},
+		"not a member of it":               {stage: AtSignIn, sentence: "The person is not in the organization that they chose.", turn: AdministratorsTurn, next: "Invite the person."},
+		"the address was never proved":     {stage: AtSignIn, sentence: "The organization’s sign-in service named an address that the person never proved to us.", turn: PersonsTurn, next: "Sign in with a code by mail once."},
+		"bound to another person":          {stage: AtSignIn, sentence: "The organization’s sign-in service names another person for this address than before.", turn: AdministratorsTurn, next: "Remove the member and invite the person again, if the address has changed hands."},
 		"single sign-on is not allowed": {
 			stage: AtSignIn, sentence: "The organization does not take this way to sign in.", turn: PersonsTurn, next: "Sign in the way the organization asks for.",
 		},
@@ -633,6 +635,19 @@ func reasons() map[string]reason {
 		"link is too old":       {stage: AtSignIn, sentence: "The page was used already, waited too long, or was opened in another browser.", turn: PersonsTurn, next: "Go back to the app and connect again."},
 
 		// The token endpoint.
+		"scope of a wrong form":     {stage: AtToken, sentence: "The scope of the token request has characters or a length that no scope has.", turn: AppsTurn, next: tellTheMaker},
+		"no grant type":             {stage: AtToken, sentence: "The token request does not say what for: it has no grant_type.", turn: AppsTurn, next: tellTheMaker},
+		"unknown grant type":        {stage: AtToken, sentence: "The token request names a grant type that is not supported.", turn: AppsTurn, next: "The app must use authorization_code or refresh_token."},
+		"grant type not registered": {stage: AtToken, sentence: "The client did not register for the grant type that it used.", turn: AppsTurn, next: "The app must register again, with this grant type in grant_types."},
+		"the person can no longer grant what was asked": {
+			stage: AtToken, sentence: "The person can no longer grant the permissions that the app asked for.", turn: AdministratorsTurn,
+			next: "See which roles the person has, or let the app ask for less.",
+		},
+		"client authentication cannot be read":       {stage: AtToken, sentence: "The client did not say who it is in a way that can be read.", turn: AppsTurn, next: "The app must send its client_id, and its secret either in the header or in the body."},
+		"request cannot be read":                     {stage: AtToken, sentence: "The parameters could not be read: one was sent twice, stood in the address, or is not encoded as it should be.", turn: AppsTurn, next: tellTheMaker},
+		"request is too long":                        {stage: AtToken, sentence: "The request is too long.", turn: AppsTurn, next: tellTheMaker},
+		"request has another content type":           {stage: AtToken, sentence: "The request is neither a form nor JSON.", turn: AppsTurn, next: "The app must send application/x-www-form-urlencoded."},
+		"no token":                                   {stage: AtToken, sentence: "The request to revoke a token, or about one, names none.", turn: AppsTurn, next: tellTheMaker},
 		"malformed code":                             {stage: AtToken, sentence: "What the app sent as its code is none of ours.", turn: AppsTurn, next: "Look at how the app takes the code out of the answer: whole, and decoded once."},
 		"unknown code":                               {stage: AtToken, sentence: "Nobody was given the code that the app sent.", turn: AppsTurn, next: connectAgain},
 		"code of another client":                     {stage: AtToken, sentence: "Another client was given the code.", turn: AppsTurn, next: "The app must exchange the code with the client_id that asked for it."},
@@ -658,6 +673,12 @@ func reasons() map[string]reason {
 		"wrong secret or method":                     {stage: AtToken, sentence: "The client’s secret is wrong, or it was sent in another way than the client registered.", turn: AppsTurn, next: "Type the secret into the app again, or give the client a new one."},
 		"wrong project secret":                       {stage: AtCall, sentence: "Somebody asked about a token with a wrong project secret.", turn: AdministratorsTurn, next: "Give whoever asks the project’s secret."},
 		"wrong resource server secret":               {stage: AtCall, sentence: "The resource server asked about a token with a wrong secret.", turn: AdministratorsTurn, next: "Give the resource server its secret, or make a new one."},
+		"access token is none of ours":               {stage: AtCall, sentence: "The access token was not issued here.", turn: AppsTurn, next: "The app must send an access token of this server: no id_token, no refresh token, and whole."},
+		"access token ran out":                       {stage: AtCall, sentence: "The access token had run out.", turn: AppsTurn, next: "The app must refresh it. If it cannot: " + connectAgain},
+		"access token works no more":                 {stage: AtCall, sentence: "The access token was taken back, or the person was locked.", turn: AppsTurn, next: connectAgain},
+		"access token without openid":                {stage: AtCall, sentence: "The access token was not given to know who the person is.", turn: AppsTurn, next: "The app must ask for the scope openid."},
+		ReasonOtherSite:                              {sentence: "A form was sent to us from a page of another site.", turn: AdministratorsTurn, next: "Nothing was done. If it was a page of ours, the proxy in front of the server must pass the Host header on and stand in behind_proxy."},
+		ReasonFormToken:                              {sentence: "A form was sent that no page of ours made for this person in this browser.", turn: PersonsTurn, next: "Nothing was done. Open the page again, if the form was yours: it may be from before a sign-in."},
 		"the code was not right, or no longer valid": {stage: AtSignIn, sentence: "The mailed code was typed wrong, or worked no more.", turn: PersonsTurn, next: "Ask for a new code."},
 	}
 }

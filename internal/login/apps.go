@@ -81,7 +81,7 @@ func (l *Pages) ChangeApps(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return err
 	}
-	values, ok, err := l.form(w, r, []string{"apps", who.session.ID})
+	values, ok, err := l.form(w, r, step{who: who}, []string{"apps", who.session.ID})
 	if !ok {
 		return err
 	}

@@ -91,17 +91,41 @@ func (st step) shown(consent oauth.Consent) []string {
 	return binding
 }
 
-// form reads and checks the form of a flow. ok is false when the page that
-// refuses it was drawn.
-func (l *Pages) form(w http.ResponseWriter, r *http.Request, binding []string, repeatable ...string) (url.Values, bool, error) {
+// form reads and checks a form of a page that was drawn for whoever st knows. ok
+// is false when the page that refuses it was drawn.
+func (l *Pages) form(w http.ResponseWriter, r *http.Request, st step, binding []string, repeatable ...string) (url.Values, bool, error) {
 	values, err := wire.Form(r, web.BodyPage, repeatable...)
 	if err != nil {
 		return nil, false, err
 	}
 	if !l.csrf.Check(values.Get("csrf"), binding...) {
+		if err := l.refuseForm(r, st, audit.ReasonFormToken); err != nil {
+			return nil, false, err
+		}
 		return nil, false, l.fail(w, r, "form", web.StatusPage(http.StatusForbidden))
 	}
 	return values, true, nil
+}
+
+// refuseForm keeps that a form came which none of our pages made. Whoever it is
+// about did not send it, as far as we know; and its attempt goes on.
+func (l *Pages) refuseForm(r *http.Request, st step, reason string) error {
+	e := st.about(l.event(r, audit.FormRefused))
+	e.Subject, e.Object, e.Reason, e.Attempt = st.who.session.Subject, web.PagePath(r), reason, ""
+	return l.oauth.KeepRefusal(r.Context(), e)
+}
+
+// OtherSite keeps that a form came from another site, for web.SameOrigin.
+func (l *Pages) OtherSite(r *http.Request) error {
+	return l.refuseForm(r, step{}, audit.ReasonOtherSite)
+}
+
+// TooManyMails keeps that a network asked for more mails than its limit, once
+// within that.
+func (l *Pages) TooManyMails(r *http.Request) error {
+	e := l.event(r, audit.SignInRefused)
+	e.Reason = "too many mails from this network"
+	return l.oauth.KeepRefusal(r.Context(), e, oauth.Counter{Kind: "refused_mails_network", Key: web.AddressKey(web.ClientIP(r)), Limit: 1, Window: time.Hour})
 }
 
 // Flow draws what a flow needs next: an address, a code, a decision, or the
@@ -179,7 +203,7 @@ func (l *Pages) SendCode(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return err
 	}
-	values, ok, err := l.form(w, r, st.binding())
+	values, ok, err := l.form(w, r, st, st.binding())
 	if !ok {
 		return err
 	}
@@ -209,9 +233,21 @@ func (l *Pages) sendCode(r *http.Request, st step, email string) (bad bool, wait
 	case errors.Is(err, signin.ErrAddress):
 		return true, 0, nil
 	case errors.As(err, &soon):
-		return false, soon.Wait, nil
+		return false, soon.Wait, l.keepTooSoon(r, st, email, soon)
 	}
 	return false, 0, err
+}
+
+// keepTooSoon keeps that an address has got all the mails that it may get, once
+// until it may get more. A pause between two mails that is too short is nothing to
+// keep.
+func (l *Pages) keepTooSoon(r *http.Request, st step, email string, soon *signin.TooSoon) error {
+	if !soon.Full {
+		return nil
+	}
+	e := st.about(l.event(r, audit.SignInRefused))
+	e.Subject, e.Reason = soon.Subject, "too many mails for this address"
+	return l.oauth.KeepRefusal(r.Context(), e, oauth.Counter{Kind: "refused_mails", Key: identity.Fold(email), Limit: 1, Window: soon.Wait})
 }
 
 // about says in an event which connected app the sign-in is for, and in which
@@ -249,7 +285,7 @@ func (l *Pages) RedeemCode(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return err
 	}
-	values, ok, err := l.form(w, r, st.binding())
+	values, ok, err := l.form(w, r, st, st.binding())
 	if !ok {
 		return err
 	}
@@ -332,7 +368,7 @@ func (l *Pages) Consent(w http.ResponseWriter, r *http.Request) error {
 		http.Redirect(w, r, flowPath+st.flow.ID, http.StatusSeeOther)
 		return nil
 	}
-	values, ok, err := l.form(w, r, st.binding(), "allow")
+	values, ok, err := l.form(w, r, st, st.binding(), "allow")
 	if !ok {
 		return err
 	}

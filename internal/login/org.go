@@ -65,7 +65,7 @@ func (m manager) control(resource, action string) control {
 
 // orgForm reads and checks a form about the organization.
 func (l *Pages) orgForm(w http.ResponseWriter, r *http.Request, m manager, repeatable ...string) (orgValues, bool, error) {
-	values, ok, err := l.form(w, r, m.binding(), repeatable...)
+	values, ok, err := l.form(w, r, step{who: m.signedIn}, m.binding(), repeatable...)
 	return orgValues{values}, ok, err
 }
 

@@ -73,7 +73,7 @@ func (l *Pages) Organization(w http.ResponseWriter, r *http.Request) error {
 	if r.Method != http.MethodPost {
 		return l.pages.choose(w, v)
 	}
-	values, ok, err := l.form(w, r, st.binding())
+	values, ok, err := l.form(w, r, st, st.binding())
 	if !ok {
 		return err
 	}

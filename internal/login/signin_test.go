@@ -10,8 +10,46 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/project"
 )
+
+// Row: D17. A network that asks for too many mails is in the trail once an hour,
+// however often it asks.
+func TestTooManyMailsFromOneNetwork(t *testing.T) {
+	eachDatabase(t, func(t *testing.T, w *world) {
+		b := w.browser()
+		b.peer = "198.51.100.23"
+		asks := func(hour, n int) (refused page) {
+			t.Helper()
+			form, sent := b.get("/login"), 0
+			for i := range n {
+				if p := b.submit(form, "email", fmt.Sprintf("p%d-%d@example.test", hour, i)); p.status == http.StatusTooManyRequests {
+					refused = p
+				} else {
+					sent++
+				}
+			}
+			if sent != 20 {
+				t.Errorf("%d mails, want 20", sent)
+			}
+			return refused
+		}
+		kept := func(n int, last page) {
+			t.Helper()
+			found, err := w.Store.Events(t.Context(), audit.Query{ProjectID: w.Project.ID, Kinds: []audit.Kind{audit.SignInRefused}, Limit: 100})
+			if err != nil || len(found.Events) != n {
+				t.Fatalf("%d events, %v, want %d", len(found.Events), err, n)
+			}
+			if e := found.Events[0]; e.Address != b.peer || e.Reason != "too many mails from this network" || !e.Refused || e.TraceID == "" || last.status == 0 {
+				t.Errorf("%+v", e)
+			}
+		}
+		kept(1, asks(1, 60))
+		w.Clock.Advance(time.Hour)
+		kept(2, asks(2, 22))
+	})
+}
 
 func TestSignInByCode(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, w *world) {

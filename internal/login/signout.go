@@ -38,7 +38,7 @@ func (l *Pages) SignOut(w http.ResponseWriter, r *http.Request) error {
 			Site: site(p), form: form{Post: signOutPath, CSRF: l.csrf.Token(binding...)}, Email: who.email,
 		})
 	}
-	values, ok, err := l.form(w, r, binding)
+	values, ok, err := l.form(w, r, step{who: who}, binding)
 	if !ok {
 		return err
 	}

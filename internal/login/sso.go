@@ -73,7 +73,7 @@ func (l *Pages) findSSO(w http.ResponseWriter, r *http.Request, st step) error {
 	if r.Method != http.MethodPost {
 		return l.pages.findSSO(w, v)
 	}
-	values, ok, err := l.form(w, r, st.binding())
+	values, ok, err := l.form(w, r, st, st.binding())
 	if !ok {
 		return err
 	}

@@ -161,7 +161,8 @@ const nodesApart = 10
 var errNotOurToken = errors.New("oauth: not a valid access token of this project")
 
 // readAccessToken checks signature, kind, issuer and time of an access token.
-// Whether it was revoked is for live.
+// Whether it was revoked is for live. Of a token of ours that is not in time it
+// returns the claims beside errNotOurToken.
 func (s *Server) readAccessToken(ctx context.Context, p *project.Project, compact string) (accessClaims, error) {
 	ring, err := s.keys.Ring(ctx, p.ID)
 	if err != nil {
@@ -178,9 +179,11 @@ func (s *Server) readAccessToken(ctx context.Context, p *project.Project, compac
 	if err := json.Unmarshal(token.Claims, &c); err != nil {
 		return accessClaims{}, errNotOurToken
 	}
-	now := s.now().Unix()
-	if c.Issuer != p.Issuer || c.TokenUse != tokenUseAccess || c.Subject == "" || c.SID == "" || c.JTI == "" || now+nodesApart < c.NotBefore || now >= c.ExpiresAt {
+	if c.Issuer != p.Issuer || c.TokenUse != tokenUseAccess || c.Subject == "" || c.SID == "" || c.JTI == "" {
 		return accessClaims{}, errNotOurToken
+	}
+	if now := s.now().Unix(); now+nodesApart < c.NotBefore || now >= c.ExpiresAt {
+		return c, errNotOurToken
 	}
 	return c, nil
 }

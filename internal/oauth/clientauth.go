@@ -94,7 +94,7 @@ func basicCredentials(encoded string) (id, password string, ok bool) {
 func (s *Server) authenticateClient(ctx context.Context, r *http.Request, p *project.Project, form url.Values) (Client, string, error) {
 	c, err := readCredentials(r, form)
 	if err != nil {
-		return Client{}, "", err
+		return Client{}, "", s.refuseCredentials(ctx, r, p, form, err)
 	}
 	client, err := s.findClient(ctx, p, c.id)
 	switch {
@@ -147,27 +147,49 @@ func (s *Server) findClient(ctx context.Context, p *project.Project, id string) 
 	return c, err
 }
 
-// refuseClient records why a client was refused. form is what it sent: with a
-// code it is a step of an authorization attempt.
+// namedClient is the client that a request names, right or wrong, "" for none.
+func namedClient(r *http.Request, form url.Values) string {
+	scheme, encoded, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	if id, _, ok := basicCredentials(encoded); ok && strings.EqualFold(scheme, "Basic") {
+		return short(id)
+	}
+	return short(form.Get("client_id"))
+}
+
+// short bounds a client_id that nobody knows.
+func short(id string) string { return id[:min(len(id), 200)] }
+
+// refuseCredentials records that a request does not say who sends it in a way
+// that can be read, and returns refusal.
+func (s *Server) refuseCredentials(ctx context.Context, r *http.Request, p *project.Project, form url.Values, refusal error) error {
+	if err := s.recordClient(ctx, p, form, namedClient(r, form), "client authentication cannot be read"); err != nil {
+		return err
+	}
+	return refusal
+}
+
+// refuseClient records why a client was refused, and answers with one sentence
+// for every case.
 func (s *Server) refuseClient(ctx context.Context, p *project.Project, form url.Values, clientID, reason string) error {
-	e := s.event(ctx, p, audit.ClientRefused)
-	e.ClientID, e.Reason = clientID, reason
-	if len(e.ClientID) > 200 {
-		e.ClientID = e.ClientID[:200]
-	}
-	var err error
-	if form.Get("grant_type") == "authorization_code" {
-		if e.Attempt, err = s.attemptOfCode(ctx, p, form.Get("code")); err != nil {
-			return err
-		}
-		err = s.refuseCode(ctx, "", e)
-	} else {
-		err = s.recordRefusal(ctx, e)
-	}
-	if err != nil {
+	if err := s.recordClient(ctx, p, form, clientID, reason); err != nil {
 		return err
 	}
 	return unauthenticated()
+}
+
+// recordClient keeps the refusal of a client. form is what it sent: with a code it
+// is a step of an authorization attempt.
+func (s *Server) recordClient(ctx context.Context, p *project.Project, form url.Values, clientID, reason string) error {
+	e := s.event(ctx, p, audit.ClientRefused)
+	e.ClientID, e.Reason = short(clientID), reason
+	if form.Get("grant_type") != "authorization_code" {
+		return s.recordRefusal(ctx, e)
+	}
+	var err error
+	if e.Attempt, err = s.attemptOfCode(ctx, p, form.Get("code")); err != nil {
+		return err
+	}
+	return s.refuseCode(ctx, "", e)
 }
 
 // unauthenticated is one sentence for all cases: 401 makes a client register

@@ -57,14 +57,14 @@ func TestConsentDecidesWhatWasAsked(t *testing.T) {
 			page := w.browser.Authorize(t, request(c.ID))
 			other := w.browser.Authorize(t, request(c.ID))
 			form := url.Values{"action": {"allow"}, "allow": {"read:todos"}}
-			w.refuses(t, "", func() {
-				for _, csrf := range []string{"", "x", hidden.FindStringSubmatch(other.Body)[2]} {
+			for _, csrf := range []string{"", "x", hidden.FindStringSubmatch(other.Body)[2]} {
+				w.refuses(t, audit.FormRefused, func() {
 					p := w.browser.Post(t, page.URL.Path+"/consent", with(form, "csrf", csrf))
 					if p.Status != http.StatusForbidden || p.Header.Get("Refresh") != "" || secretText.MatchString(p.Body) {
 						t.Errorf("got %d", p.Status)
 					}
-				}
-			})
+				})
+			}
 			w.browser.Allow(t, page)
 		})
 		t.Run("B15 deny for a client that registered itself waits for a click", func(t *testing.T) {

@@ -1,6 +1,7 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"crypto/subtle"
 	"errors"
@@ -54,7 +55,7 @@ func (s *Server) Introspect(w http.ResponseWriter, r *http.Request) error {
 	ctx, p := s.WithAddress(r), project.FromContext(r.Context())
 	form, err := s.parseBody(r, introspectLimit)
 	if err != nil {
-		return err
+		return s.refuseBody(ctx, r, p, atIntrospection, err)
 	}
 	who, err := s.authenticateInspector(ctx, r, p, form)
 	if err != nil {
@@ -62,7 +63,7 @@ func (s *Server) Introspect(w http.ResponseWriter, r *http.Request) error {
 	}
 	token := form.Get("token")
 	if token == "" {
-		return invalidRequest("token is missing.")
+		return s.refuseRequest(ctx, p, atIntrospection, cmp.Or(who.client.ID, namedClient(r, form)), "no token", invalidRequest("token is missing."))
 	}
 	answer, err := s.introspect(ctx, p, who, token)
 	if err != nil {
@@ -82,7 +83,7 @@ func (s *Server) Introspect(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) authenticateInspector(ctx context.Context, r *http.Request, p *project.Project, form url.Values) (inspector, error) {
 	c, err := readCredentials(r, form)
 	if err != nil {
-		return inspector{}, err
+		return inspector{}, s.refuseCredentials(ctx, r, p, form, err)
 	}
 	if c.id == p.ID {
 		if !secretIs(secret.ProjectSecret, c.secret, p.SecretID, p.SecretHash) {

@@ -187,7 +187,7 @@ func TestRefreshRefused(t *testing.T) {
 		})
 		t.Run("R16 in the address it is refused, and the log does not have it", func(t *testing.T) {
 			i := w.tokens(t, w.public)
-			w.refuses(t, "", func() {
+			w.refuses(t, audit.RequestRefused, func() {
 				query := "?" + refresh(i.Refresh, "client_id", w.public.ID).Encode()
 				refusedToken(t, w.send(t, http.MethodPost, oauth.PathToken+query, isForm, ""), http.StatusBadRequest, "invalid_request")
 			})

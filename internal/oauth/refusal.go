@@ -4,10 +4,13 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/http"
 	"net/netip"
 	"time"
 
 	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/wire"
 )
 
 // refusalLimits bound the events of what strangers were refused, so that nobody
@@ -24,16 +27,51 @@ func refusalLimits(address string) []Counter {
 	}
 }
 
-// recordRefusal keeps the event of a refusal inside those limits.
-func (s *Server) recordRefusal(ctx context.Context, e audit.Event) error {
+// recordRefusal keeps the event of a refusal inside those limits, and inside own.
+func (s *Server) recordRefusal(ctx context.Context, e audit.Event, own ...Counter) error {
 	e.Refused = true
-	return s.unlessLimited(ctx, s.store.RecordRefusal(ctx, e, refusalLimits(e.Address)))
+	return s.unlessLimited(ctx, s.store.RecordRefusal(ctx, e, append(own, refusalLimits(e.Address)...)))
 }
 
 // KeepRefusal keeps the event of a refusal that somebody can cause at will, inside
-// the same limits.
-func (s *Server) KeepRefusal(ctx context.Context, e audit.Event) error {
-	return s.recordRefusal(ctx, e)
+// the same limits and inside own ones, which hold on this computer too.
+func (s *Server) KeepRefusal(ctx context.Context, e audit.Event, own ...Counter) error {
+	return s.recordRefusal(ctx, e, own...)
+}
+
+// The endpoints by the names that their events have.
+const (
+	atToken         = "token"
+	atRevocation    = "revocation"
+	atIntrospection = "introspection"
+)
+
+// refuseRequest keeps that a request to an endpoint lacks what it is about, or
+// cannot be read, and returns refusal. clientID is who sent it, as far as that is
+// known or was said.
+func (s *Server) refuseRequest(ctx context.Context, p *project.Project, endpoint, clientID, reason string, refusal error) error {
+	e := s.event(ctx, p, audit.RequestRefused)
+	e.ClientID, e.Object, e.Reason = clientID, endpoint, reason
+	if err := s.recordRefusal(ctx, e); err != nil {
+		return err
+	}
+	return refusal
+}
+
+// refuseBody is refuseRequest for a body that parseBody did not take: nobody
+// knows yet whose it is, so what stands in the header is taken for it.
+func (s *Server) refuseBody(ctx context.Context, r *http.Request, p *project.Project, endpoint string, refusal error) error {
+	reason := "request cannot be read"
+	var bad *wire.Error
+	if errors.As(refusal, &bad) {
+		switch bad.Status {
+		case http.StatusRequestEntityTooLarge:
+			reason = "request is too long"
+		case http.StatusUnsupportedMediaType:
+			reason = "request has another content type"
+		}
+	}
+	return s.refuseRequest(ctx, p, endpoint, namedClient(r, nil), reason, refusal)
 }
 
 // refuseAttempt keeps the refusal of an authorization request inside those limits.

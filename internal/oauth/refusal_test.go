@@ -3,9 +3,11 @@ package oauth_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"net/url"
 	"strings"
 	"testing"
@@ -58,6 +60,99 @@ func TestRefusalsAreBounded(t *testing.T) {
 	if n := many(30, "192.0.2.7"); n != 20 {
 		t.Errorf("%d events a minute later, want 20", n)
 	}
+}
+
+// The same holds of whatever a stranger can send: of each address 20 a minute are
+// kept, of a project and of the deployment 200, without the secrets that were in
+// them. Row: D17.
+func TestNobodyFillsTheTrail(t *testing.T) {
+	servertest.Each(t, func(t *testing.T, c servertest.Config) {
+		c.Proxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32")}
+		w := newWorld(t, c)
+		dead, key, code := w.tokens(t, w.public), w.keys[w.basic.ID], w.code(t, request(w.public.ID))
+		w.Clock.Advance(time.Hour)
+		canaries := []string{dead.Access, dead.Refresh, key, code}
+		attack := func(from string, i int) {
+			canary := canaries[i%len(canaries)]
+			post := func(path string, body url.Values, header ...string) {
+				h := isForm.Clone()
+				h.Set("X-Forwarded-For", from)
+				for i := 0; i < len(header); i += 2 {
+					h.Set(header[i], header[i+1])
+				}
+				if a := w.send(t, http.MethodPost, path, h, body.Encode()); a.code < 400 || a.code > 499 {
+					t.Fatalf("%s: %d %s", path, a.code, a.body)
+				}
+			}
+			public := url.Values{"client_id": {w.public.ID}}
+			switch i / len(canaries) % 9 {
+			case 0:
+				post(oauth.PathToken, with(public, "grant_type", canary))
+			case 1:
+				post(oauth.PathToken, with(public, "grant_type", "refresh_token", "scope", canary+`"`))
+			case 2:
+				post(oauth.PathToken+"?code="+canary, public)
+			case 3:
+				post(oauth.PathToken, url.Values{"client_id": {canary, "x"}}, "Authorization", basicAuth(canary, canary))
+			case 4:
+				post(oauth.PathIntrospect, url.Values{"client_secret": {canary}}, "Authorization", basicAuth(canary, canary))
+			case 5:
+				post(oauth.PathRevoke, url.Values{"token": {canary}})
+			case 6:
+				post(oauth.PathUserinfo, nil, "Authorization", "Bearer "+canary)
+			case 7:
+				post("/connected-apps", url.Values{"csrf": {canary}}, "Origin", "https://evil.example.test")
+			case 8:
+				post("/dashboard/sign-in", url.Values{"password": {canary}}, "Origin", "https://evil.example.test")
+			}
+		}
+		kept := func(from string) (ofProject, ofDeployment int) {
+			counts := map[string]int{}
+			for _, id := range []string{w.Project.ID, ""} {
+				events, err := w.Store.EventsAfter(t.Context(), id, w.Clock.Now(), "", 10_000)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for _, e := range events {
+					text := fmt.Sprintf("%+v", e)
+					for _, canary := range canaries {
+						if strings.Contains(text, canary[len(canary)-40:]) {
+							t.Errorf("an event holds a secret: %s", text)
+						}
+					}
+					if !e.Refused || e.Reason == "" || e.TraceID == "" || e.Address == "" {
+						t.Errorf("an event says too little: %s", text)
+					}
+					if from == "" || e.Address == from {
+						counts[id]++
+					}
+				}
+			}
+			return counts[w.Project.ID], counts[""]
+		}
+		for i := range 200 {
+			attack("198.51.100.1", i)
+		}
+		for i := range 40 { // the dashboard's
+			attack("198.51.100.1", 8*len(canaries)+i%len(canaries))
+		}
+		if project, deployment := kept("198.51.100.1"); project != 20 || deployment != 20 {
+			t.Errorf("of 240 refusals of one address %d and %d events, want 20 and 20", project, deployment)
+		}
+		for from := range 12 {
+			for i := range 36 {
+				attack(fmt.Sprintf("198.51.100.%d", from+2), i)
+			}
+		}
+		if project, deployment := kept(""); project != 200 || deployment > 200 {
+			t.Errorf("%d events of the project and %d of the deployment, want 200 and no more", project, deployment)
+		}
+		w.Clock.Advance(time.Minute)
+		attack("198.51.100.1", 0)
+		if project, _ := kept(""); project != 1 {
+			t.Errorf("%d events a minute later, want 1", project)
+		}
+	})
 }
 
 // counting counts the refusals that are kept.

@@ -19,7 +19,7 @@ func (s *Server) Revoke(w http.ResponseWriter, r *http.Request) error {
 	ctx, p := s.WithAddress(r), project.FromContext(r.Context())
 	form, err := s.parseBody(r, bodyLimit)
 	if err != nil {
-		return err
+		return s.refuseBody(ctx, r, p, atRevocation, err)
 	}
 	client, _, err := s.authenticateClient(ctx, r, p, form)
 	if err != nil {
@@ -27,7 +27,7 @@ func (s *Server) Revoke(w http.ResponseWriter, r *http.Request) error {
 	}
 	token := form.Get("token")
 	if token == "" {
-		return invalidRequest("token is missing.")
+		return s.refuseRequest(ctx, p, atRevocation, client.ID, "no token", invalidRequest("token is missing."))
 	}
 	if err := s.revoke(ctx, p, client, token); err != nil {
 		return err

@@ -12,6 +12,16 @@ import (
 
 type rigStore = *store.DB
 
+// newest is the newest event of a kind.
+func (r *rig) newest(kind audit.Kind) audit.Event {
+	r.Helper()
+	page, err := r.store.Events(r.Context(), audit.Query{ProjectID: r.project.ID, Kinds: []audit.Kind{kind}, Limit: 1})
+	if err != nil || len(page.Events) != 1 {
+		r.Fatalf("event %s: %v, %v", kind, page.Events, err)
+	}
+	return page.Events[0]
+}
+
 // openRigStore opens a fresh SQLite database that holds the project.
 func openRigStore(t *testing.T, p *project.Project, now func() time.Time) rigStore {
 	t.Helper()

@@ -45,32 +45,28 @@ func (s *Server) Token(w http.ResponseWriter, r *http.Request) error {
 	ctx, p := s.WithAddress(r), project.FromContext(r.Context())
 	form, err := s.parseBody(r, bodyLimit, "resource")
 	if err != nil {
-		return err
+		return s.refuseBody(ctx, r, p, atToken, err)
 	}
-	grant := form.Get("grant_type")
 	client, method, err := s.authenticateClient(ctx, r, p, form)
 	if err != nil {
 		return err
 	}
 	req, err := parseToken(p, client, method, form)
-	if err != nil {
-		return err
-	}
+	registered := slices.Contains(client.Metadata.GrantTypes, req.grant)
 	var answer tokenResponse
-	switch grant {
-	case "":
-		return invalidRequest("grant_type is missing.")
-	case "authorization_code", "refresh_token":
-		if !slices.Contains(client.Metadata.GrantTypes, grant) {
-			return unauthorizedClient("This client did not register for the grant type %s.", grant)
-		}
-		if grant == "authorization_code" {
-			answer, err = s.exchangeCode(ctx, req)
-		} else {
-			answer, err = s.exchangeRefresh(ctx, req)
-		}
+	switch {
+	case err != nil:
+		return s.refuseForm(ctx, req, "scope of a wrong form", err)
+	case req.grant == "":
+		return s.refuseForm(ctx, req, "no grant type", invalidRequest("grant_type is missing."))
+	case req.grant != "authorization_code" && req.grant != "refresh_token":
+		return s.refuseForm(ctx, req, "unknown grant type", unsupportedGrantType("Use authorization_code or refresh_token."))
+	case !registered:
+		return s.refuseForm(ctx, req, "grant type not registered", unauthorizedClient("This client did not register for the grant type %s.", req.grant))
+	case req.grant == "authorization_code":
+		answer, err = s.exchangeCode(ctx, req)
 	default:
-		return unsupportedGrantType("Use authorization_code or refresh_token.")
+		answer, err = s.exchangeRefresh(ctx, req)
 	}
 	if err != nil {
 		return err
@@ -79,16 +75,15 @@ func (s *Server) Token(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// parseToken reads a token request. The error is about scope; all else is read
+// beside it.
 func parseToken(p *project.Project, client Client, method string, form url.Values) (tokenRequest, error) {
 	scopes, err := parseScope(form.Get("scope"))
-	if err != nil {
-		return tokenRequest{}, err
-	}
 	return tokenRequest{
 		project: p, client: client, grant: form.Get("grant_type"), method: method,
 		code: form.Get("code"), verifier: form.Get("code_verifier"), redirect: form.Get("redirect_uri"),
 		refresh: form.Get("refresh_token"), scopes: scopes, resources: form["resource"],
-	}, nil
+	}, err
 }
 
 // checkResource checks that a token request stays inside what was granted (RFC
@@ -132,7 +127,8 @@ func (s *Server) narrow(ctx context.Context, r tokenRequest, subject, organizati
 	}
 	scopes := slices.DeleteFunc(slices.Clone(r.scopes), func(name string) bool { return !slices.Contains(grantable, name) })
 	if !useful(scopes) {
-		return nil, invalidScope("The person can no longer grant any of these scopes.")
+		return nil, s.refuseToken(ctx, r, subject, "the person can no longer grant what was asked", strings.Join(r.scopes, " "),
+			invalidScope("The person can no longer grant any of these scopes."))
 	}
 	return scopes, nil
 }
@@ -176,13 +172,23 @@ func deadGrant() error {
 	return invalidGrant("The code or refresh token is not valid for this client any more. Start a new authorization.")
 }
 
+// refuseForm is refuseToken for a request that is wrong before its code or
+// refresh token is looked at. With a code it is a step of an attempt all the same.
+func (s *Server) refuseForm(ctx context.Context, r tokenRequest, reason string, refusal error) error {
+	var err error
+	if r.attempt, err = s.attemptOfCode(ctx, r.project, r.code); err != nil {
+		return err
+	}
+	return s.refuseToken(ctx, r, "", reason, "", refusal)
+}
+
 // refuseToken records why tokens were refused and returns refusal. asked is what
 // was not right, "" where nothing was compared.
 func (s *Server) refuseToken(ctx context.Context, r tokenRequest, subject, reason, asked string, refusal error) error {
 	e := s.tokenEvent(ctx, r, audit.TokenRefused, subject, "")
 	e.Reason = reason
 	var err error
-	if r.grant == "authorization_code" {
+	if r.grant == "authorization_code" || r.attempt != "" {
 		err = s.refuseCode(ctx, asked, e)
 	} else {
 		err = s.recordRefusal(ctx, e)

@@ -197,7 +197,6 @@ func TestCode(t *testing.T) {
 
 		// Each of these is refused, and then the honest client redeems the code.
 		refresher := w.tokens(t, w.public)
-		const unreadable = "T13 a scope that is no scope"
 		rows := []struct {
 			name   string
 			by     oauth.Client
@@ -234,17 +233,13 @@ func TestCode(t *testing.T) {
 			{"T12 the resource and another one", w.public, func(c string) url.Values { return with2(redeem(c, "resource", todo), "resource", notes) }, "invalid_target"},
 			{"T12 no resource that anybody has", w.public, func(c string) url.Values { return redeem(c, "resource", "nonsense") }, "invalid_target"},
 			{"T13 a scope that was not allowed", w.public, func(c string) url.Values { return redeem(c, "scope", "read:todos delete:todos") }, "invalid_scope"},
-			{unreadable, w.public, func(c string) url.Values { return redeem(c, "scope", `"`) }, "invalid_scope"},
+			{"T13 a scope that is no scope", w.public, func(c string) url.Values { return redeem(c, "scope", `"`) }, "invalid_scope"},
 			{"no code", w.public, func(string) url.Values { return redeem("") }, "invalid_grant"},
 		}
 		for _, row := range rows {
 			t.Run(row.name, func(t *testing.T) {
 				code := w.code(t, request(w.public.ID))
-				kind := audit.TokenRefused
-				if row.name == unreadable {
-					kind = ""
-				}
-				refused(t, kind, row.by, row.attack(code), row.code)
+				refused(t, audit.TokenRefused, row.by, row.attack(code), row.code)
 				got(t, w.token(t, w.public, redeem(code)))
 			})
 		}
@@ -393,7 +388,7 @@ func TestClientAuthentication(t *testing.T) {
 		basic, post := w.basic, w.post
 		raw := func(text string) string { return "Basic " + base64.StdEncoding.EncodeToString([]byte(text)) }
 		wrong := secret.New(secret.ClientSecret, w.Clock.Now()).Text
-		const refused, quiet = audit.ClientRefused, audit.Kind("")
+		const refused = audit.ClientRefused
 		rows := []struct {
 			name   string
 			client oauth.Client // whose code it is
@@ -409,24 +404,24 @@ func TestClientAuthentication(t *testing.T) {
 			{"T14 the secret of another client", basic, basicAuth(basic.ID, w.keys[post.ID]), nil, 401, "invalid_client", refused},
 			{"T14 a secret that is cut", basic, basicAuth(basic.ID, w.keys[basic.ID][:60]), nil, 401, "invalid_client", refused},
 			{"T14 the right id of the secret, other random bits", basic, basicAuth(basic.ID, forge(t, "cs", w.keys[basic.ID], wrong)), nil, 401, "invalid_client", refused},
-			{"T15 not base64", basic, "Basic %%%", nil, 401, "invalid_client", quiet},
-			{"T15 no colon", basic, raw(basic.ID), nil, 401, "invalid_client", quiet},
-			{"T15 not UTF-8", basic, raw("\xff\xfe:x"), nil, 401, "invalid_client", quiet},
-			{"T15 not UTF-8 once decoded", basic, raw("%ff%fe:x"), nil, 401, "invalid_client", quiet},
-			{"T15 a NUL", basic, raw("a\x00b:x"), nil, 401, "invalid_client", quiet},
-			{"T15 a NUL once decoded", basic, raw("a%00b:x"), nil, 401, "invalid_client", quiet},
-			{"T15 a broken percent sign", basic, raw("%zz:x"), nil, 401, "invalid_client", quiet},
-			{"T15 nothing but a colon", basic, raw(":"), nil, 401, "invalid_client", quiet},
+			{"T15 not base64", basic, "Basic %%%", nil, 401, "invalid_client", refused},
+			{"T15 no colon", basic, raw(basic.ID), nil, 401, "invalid_client", refused},
+			{"T15 not UTF-8", basic, raw("\xff\xfe:x"), nil, 401, "invalid_client", refused},
+			{"T15 not UTF-8 once decoded", basic, raw("%ff%fe:x"), nil, 401, "invalid_client", refused},
+			{"T15 a NUL", basic, raw("a\x00b:x"), nil, 401, "invalid_client", refused},
+			{"T15 a NUL once decoded", basic, raw("a%00b:x"), nil, 401, "invalid_client", refused},
+			{"T15 a broken percent sign", basic, raw("%zz:x"), nil, 401, "invalid_client", refused},
+			{"T15 nothing but a colon", basic, raw(":"), nil, 401, "invalid_client", refused},
 			{"T15 a control byte", basic, raw(basic.ID + "\x01:x"), nil, 401, "invalid_client", refused},
-			{"T15 another scheme", basic, "Bearer " + wrong, nil, 401, "invalid_client", quiet},
-			{"T16 header and body", basic, basicAuth(basic.ID, w.keys[basic.ID]), []string{"client_secret", w.keys[basic.ID]}, 400, "invalid_request", quiet},
-			{"T16 another client_id in the body", basic, basicAuth(basic.ID, w.keys[basic.ID]), []string{"client_id", post.ID}, 400, "invalid_request", quiet},
+			{"T15 another scheme", basic, "Bearer " + wrong, nil, 401, "invalid_client", refused},
+			{"T16 header and body", basic, basicAuth(basic.ID, w.keys[basic.ID]), []string{"client_secret", w.keys[basic.ID]}, 400, "invalid_request", refused},
+			{"T16 another client_id in the body", basic, basicAuth(basic.ID, w.keys[basic.ID]), []string{"client_id", post.ID}, 400, "invalid_request", refused},
 			{"T17 body for header", basic, "", []string{"client_id", basic.ID, "client_secret", w.keys[basic.ID]}, 401, "invalid_client", refused},
 			{"T17 header for body", post, basicAuth(post.ID, w.keys[post.ID]), nil, 401, "invalid_client", refused},
 			{"T17 none for body", post, "", []string{"client_id", post.ID}, 401, "invalid_client", refused},
 			{"T18 a public client with a secret in the body", w.public, "", []string{"client_id", w.public.ID, "client_secret", wrong}, 401, "invalid_client", refused},
 			{"T18 a public client with a secret in the header", w.public, basicAuth(w.public.ID, wrong), nil, 401, "invalid_client", refused},
-			{"no client at all", w.public, "", nil, 401, "invalid_client", quiet},
+			{"no client at all", w.public, "", nil, 401, "invalid_client", refused},
 			{"an unknown client", w.public, "", []string{"client_id", "connected-app-test-none"}, 401, "invalid_client", refused},
 			{"an unknown client by a URL", w.public, "", []string{"client_id", "https://client.example.test/document"}, 401, "invalid_client", refused},
 			{"A36 a client of another project", w.public, "", []string{"client_id", w.neighbour(t).ID}, 401, "invalid_client", refused},
@@ -532,49 +527,50 @@ func TestTokenRequestForm(t *testing.T) {
 			header http.Header
 			body   func(code string) string
 			code   string
+			event  audit.Kind
 		}{
-			{"T23 no grant type", "", isForm, func(c string) string { return redeem(c, "client_id", w.public.ID, "grant_type", "").Encode() }, "invalid_request"},
+			{"T23 no grant type", "", isForm, func(c string) string { return redeem(c, "client_id", w.public.ID, "grant_type", "").Encode() }, "invalid_request", audit.TokenRefused},
 			{"T23 grant type password", "", isForm, func(c string) string {
 				return "grant_type=password&username=ada&password=x&client_id=" + w.public.ID
-			}, "unsupported_grant_type"},
-			{"T23 grant type implicit", "", isForm, func(c string) string { return redeem(c, "client_id", w.public.ID, "grant_type", "implicit").Encode() }, "unsupported_grant_type"},
-			{"T23 grant type client_credentials", "", isForm, func(c string) string { return "grant_type=client_credentials&" + secrets }, "unsupported_grant_type"},
+			}, "unsupported_grant_type", audit.TokenRefused},
+			{"T23 grant type implicit", "", isForm, func(c string) string { return redeem(c, "client_id", w.public.ID, "grant_type", "implicit").Encode() }, "unsupported_grant_type", audit.TokenRefused},
+			{"T23 grant type client_credentials", "", isForm, func(c string) string { return "grant_type=client_credentials&" + secrets }, "unsupported_grant_type", audit.TokenRefused},
 			{"T23 a grant type in other letters", "", isForm, func(c string) string {
 				return redeem(c, "client_id", w.public.ID, "grant_type", "Authorization_Code").Encode()
-			}, "unsupported_grant_type"},
-			{"T24 a grant type the client did not register for", "", isForm, func(c string) string { return refresh(c, "client_id", single.ID).Encode() }, "unauthorized_client"},
-			{"T26 no media type", "", http.Header{}, func(c string) string { return form(c) }, "invalid_request"},
-			{"T26 text", "", http.Header{"Content-Type": {"text/plain"}}, func(c string) string { return form(c) }, "invalid_request"},
-			{"T26 two media types in one", "", http.Header{"Content-Type": {"application/json, application/x-www-form-urlencoded"}}, func(c string) string { return form(c) }, "invalid_request"},
-			{"T26 two media types", "", http.Header{"Content-Type": {"application/x-www-form-urlencoded", "application/json"}}, func(c string) string { return form(c) }, "invalid_request"},
-			{"T26 JSON that is a form", "", json, func(c string) string { return form(c) }, "invalid_request"},
+			}, "unsupported_grant_type", audit.TokenRefused},
+			{"T24 a grant type the client did not register for", "", isForm, func(c string) string { return refresh(c, "client_id", single.ID).Encode() }, "unauthorized_client", audit.TokenRefused},
+			{"T26 no media type", "", http.Header{}, func(c string) string { return form(c) }, "invalid_request", audit.RequestRefused},
+			{"T26 text", "", http.Header{"Content-Type": {"text/plain"}}, func(c string) string { return form(c) }, "invalid_request", audit.RequestRefused},
+			{"T26 two media types in one", "", http.Header{"Content-Type": {"application/json, application/x-www-form-urlencoded"}}, func(c string) string { return form(c) }, "invalid_request", audit.RequestRefused},
+			{"T26 two media types", "", http.Header{"Content-Type": {"application/x-www-form-urlencoded", "application/json"}}, func(c string) string { return form(c) }, "invalid_request", audit.RequestRefused},
+			{"T26 JSON that is a form", "", json, func(c string) string { return form(c) }, "invalid_request", audit.RequestRefused},
 			{"T26 JSON with a number for a text", "", json, func(c string) string {
 				return `{"grant_type":"authorization_code","client_id":"` + w.public.ID + `","code":7}`
-			}, "invalid_request"},
+			}, "invalid_request", audit.RequestRefused},
 			{"T26 JSON with a list for a text", "", json, func(c string) string {
 				return `{"grant_type":"authorization_code","client_id":["` + w.public.ID + `","x"],"code":"` + c + `"}`
-			}, "invalid_request"},
+			}, "invalid_request", audit.RequestRefused},
 			{"T26 JSON with an object for a text", "", json, func(c string) string {
 				return `{"grant_type":{"a":"authorization_code"},"client_id":"` + w.public.ID + `","code":"` + c + `"}`
-			}, "invalid_request"},
-			{"T26 a JSON list", "", json, func(c string) string { return `["` + c + `"]` }, "invalid_request"},
+			}, "invalid_request", audit.RequestRefused},
+			{"T26 a JSON list", "", json, func(c string) string { return `["` + c + `"]` }, "invalid_request", audit.RequestRefused},
 			{"T26 a member twice", "", json, func(c string) string {
 				return `{"grant_type":"authorization_code","grant_type":"refresh_token","client_id":"` + w.public.ID + `"}`
-			}, "invalid_request"},
-			{"T27 code twice", "", isForm, func(c string) string { return form(c, "code="+c) }, "invalid_request"},
-			{"T27 client_id twice", "", isForm, func(c string) string { return form(c, "client_id="+w.rival.ID) }, "invalid_request"},
-			{"T27 code_verifier twice", "", isForm, func(c string) string { return form(c, "code_verifier=x") }, "invalid_request"},
-			{"T27 secrets in the address", "?" + secrets, isForm, func(c string) string { return redeem(c).Encode() }, "invalid_request"},
+			}, "invalid_request", audit.RequestRefused},
+			{"T27 code twice", "", isForm, func(c string) string { return form(c, "code="+c) }, "invalid_request", audit.RequestRefused},
+			{"T27 client_id twice", "", isForm, func(c string) string { return form(c, "client_id="+w.rival.ID) }, "invalid_request", audit.RequestRefused},
+			{"T27 code_verifier twice", "", isForm, func(c string) string { return form(c, "code_verifier=x") }, "invalid_request", audit.RequestRefused},
+			{"T27 secrets in the address", "?" + secrets, isForm, func(c string) string { return redeem(c).Encode() }, "invalid_request", audit.RequestRefused},
 			{"R16 a refresh token in the address", "?refresh_token=pst_rt_x", isForm, func(c string) string {
 				return "grant_type=refresh_token&client_id=" + w.public.ID
-			}, "invalid_request"},
-			{"a form that is none", "", isForm, func(string) string { return "%zz=%" }, "invalid_request"},
-			{"a NUL", "", isForm, func(c string) string { return form(c, "x=%00") }, "invalid_request"},
+			}, "invalid_request", audit.RequestRefused},
+			{"a form that is none", "", isForm, func(string) string { return "%zz=%" }, "invalid_request", audit.RequestRefused},
+			{"a NUL", "", isForm, func(c string) string { return form(c, "x=%00") }, "invalid_request", audit.RequestRefused},
 		}
 		for _, row := range rows {
 			t.Run(row.name, func(t *testing.T) {
 				code := w.code(t, request(w.public.ID))
-				w.refuses(t, "", func() {
+				w.refuses(t, row.event, func() {
 					refusedToken(t, w.send(t, http.MethodPost, oauth.PathToken+row.query, row.header, row.body(code)), http.StatusBadRequest, row.code)
 				})
 				got(t, w.token(t, w.public, redeem(code)))
@@ -592,7 +588,7 @@ func TestTokenRequestForm(t *testing.T) {
 			})
 		}
 		t.Run("a body of 33 KiB", func(t *testing.T) {
-			w.refuses(t, "", func() {
+			w.refuses(t, audit.RequestRefused, func() {
 				a := w.send(t, http.MethodPost, oauth.PathToken, isForm, form("x", "y="+strings.Repeat("z", 33<<10)))
 				refusedToken(t, a, http.StatusRequestEntityTooLarge, "invalid_request")
 			})
@@ -737,7 +733,11 @@ func TestPersonNarrowed(t *testing.T) {
 			t.Run("lost one of two and asks for that one alone: the grant lives", func(t *testing.T) {
 				f := form()
 				r.people.lost = []string{"write:notes"}
+				r.clock.Advance(time.Second)
 				post(t, with(f, "scope", "write:notes")).refused(http.StatusBadRequest, "invalid_scope")
+				if e := r.newest(audit.TokenRefused); e.Reason != "the person can no longer grant what was asked" || e.Subject != rigSubject || e.ClientID != client.ID {
+					t.Errorf("%+v", e)
+				}
 				r.people.lost = nil
 				got(t, post(t, f))
 			})
@@ -866,10 +866,15 @@ func TestStorageFails(t *testing.T) {
 	wrongSecret := func(f url.Values) url.Values {
 		return with(f, "client_secret", secret.New(secret.ClientSecret, time.Now()).Text)
 	}
+	noGrant := func(f url.Values) url.Values { return with(f, "grant_type", "") }
 	for _, row := range []struct {
 		what, grant string
 		change      func(url.Values) url.Values
 	}{
+		{"code", "code", noGrant},
+		{"record", "code", noGrant},
+		{"record", "code", func(f url.Values) url.Values { return with(f, "client_id", "", "client_secret", "") }},
+		{"record", "code", func(f url.Values) url.Values { return url.Values{"code": {f.Get("code"), "x"}} }},
 		{"client", "code", nil},
 		{"code", "code", nil},
 		{"redeem", "code", nil},

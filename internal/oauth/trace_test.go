@@ -207,6 +207,21 @@ func TestTraceOfRefusal(t *testing.T) {
 				wrong := redeem(code, "client_id", w.post.ID, "client_secret", "wrong")
 				return w.send(t, http.MethodPost, oauth.PathToken, isForm, wrong.Encode()).header.Get("X-Request-Id")
 			}, "ok ok ok ok ok FAIL -", "Refused at token", "secret is wrong", "", "", audit.AppsTurn},
+			{"no grant type", redeemed("grant_type", ""), "ok ok ok ok ok FAIL -", "Refused at token", "no grant_type", "", "", audit.AppsTurn},
+			{"a grant type that there is not", redeemed("grant_type", "code"), "ok ok ok ok ok FAIL -", "Refused at token", "not supported", "", "", audit.AppsTurn},
+			{"a scope of a wrong form", redeemed("scope", `"`), "ok ok ok ok ok FAIL -", "Refused at token", "no scope has", "", "", audit.AppsTurn},
+			{"no client", func(t *testing.T) string {
+				return w.send(t, http.MethodPost, oauth.PathToken, isForm, redeem(allowed(t)).Encode()).header.Get("X-Request-Id")
+			}, "ok ok ok ok ok FAIL -", "Refused at token", "who it is", "", "", audit.AppsTurn},
+			{"too many mails", func(t *testing.T) string {
+				b := w.Browser(t)
+				page := b.Authorize(t, request(w.public.ID))
+				for range 7 {
+					w.Clock.Advance(21 * time.Second)
+					b.Submit(t, page, "email", url.Values{"email": {"gil@example.test"}})
+				}
+				return w.newest(t).Attempt.Code
+			}, "ok ok ok FAIL - - -", "Waiting at sign-in", "within an hour", "", "", audit.PersonsTurn},
 			{"a code twice", func(t *testing.T) string {
 				code := allowed(t)
 				got(t, w.token(t, w.public, redeem(code)))
@@ -279,6 +294,10 @@ func TestTraceOfRefusal(t *testing.T) {
 			w.Clock.Advance(time.Hour)
 			a := w.token(t, w.rival, redeem("abc"))
 			if tr := w.trace(t, a.header.Get("X-Request-Id")); marks(tr) != "FAIL" || tr.Steps[0].Stage != audit.AtToken {
+				t.Errorf("%+v", tr)
+			}
+			form := w.browser.Post(t, "/connected-apps", url.Values{"csrf": {"x"}})
+			if tr := w.trace(t, codeOn(t, form)); marks(tr) != "FAIL" || !strings.Contains(tr.Summary, "no page of ours made") {
 				t.Errorf("%+v", tr)
 			}
 			page := w.Browser(t).Get(t, "/flow/01930000-0000-7000-8000-000000000000")

@@ -1,12 +1,14 @@
 package oauth
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
 	"net/http"
 	"strings"
 
+	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/project"
 )
 
@@ -19,11 +21,17 @@ func (s *Server) Userinfo(w http.ResponseWriter, r *http.Request) error {
 	if !sent {
 		return s.challenge(w, r, "", "")
 	}
-	claims, err := s.userClaims(ctx, p, token)
+	claims, said, err := s.userClaims(ctx, p, token)
 	switch {
 	case errors.Is(err, errNotOurToken):
+		if err := s.refuseUserinfo(ctx, p, said, s.whyDead(said)); err != nil {
+			return err
+		}
 		return s.challenge(w, r, "invalid_token", "The access token is not valid here, or not any more.")
 	case errors.Is(err, errNoOpenID):
+		if err := s.refuseUserinfo(ctx, p, said, "access token without openid"); err != nil {
+			return err
+		}
 		return s.challenge(w, r, "insufficient_scope", "The access token does not have the scope openid.")
 	case err != nil:
 		return err
@@ -32,39 +40,66 @@ func (s *Server) Userinfo(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
+// whyDead is why userinfo refuses a token that said this.
+func (s *Server) whyDead(said accessClaims) string {
+	reason := "access token works no more"
+	switch {
+	case said.JTI == "":
+		reason = "access token is none of ours"
+	case s.now().Unix() >= said.ExpiresAt:
+		reason = "access token ran out"
+	}
+	return reason
+}
+
+// refuseUserinfo records why nothing was told about a person. said is what the
+// token says of client and person, which we signed, or nothing.
+func (s *Server) refuseUserinfo(ctx context.Context, p *project.Project, said accessClaims, reason string) error {
+	e := s.event(ctx, p, audit.UserinfoRefused)
+	e.ClientID, e.Subject, e.Reason = said.ClientID, said.Subject, reason
+	if strings.HasPrefix(said.ClientID, "https://") { // the trail has the internal id
+		client, err := s.findClient(ctx, p, said.ClientID)
+		if err != nil && !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		e.ClientID = cmp.Or(client.ID, short(said.ClientID))
+	}
+	return s.recordRefusal(ctx, e)
+}
+
 // errNoOpenID says that a token is good but was not given to know who somebody
 // is.
 var errNoOpenID = errors.New("oauth: the token lacks the scope openid")
 
-// userClaims returns what the holder of a token may know now: a scope that the
-// person lost since is lost here too.
-func (s *Server) userClaims(ctx context.Context, p *project.Project, token string) (map[string]any, error) {
+// userClaims returns what the holder of a token may know now, and what the token
+// itself says: a scope that the person lost since is lost here too.
+func (s *Server) userClaims(ctx context.Context, p *project.Project, token string) (map[string]any, accessClaims, error) {
 	c, err := s.readAccessToken(ctx, p, token)
 	if err != nil {
-		return nil, err
+		return nil, c, err
 	}
 	live, scopes, alive, err := s.live(ctx, p, c)
 	switch {
 	case err != nil:
-		return nil, err
+		return nil, c, err
 	case !alive:
-		return nil, errNotOurToken
+		return nil, c, errNotOurToken
 	case !contains(scopes, "openid"):
-		return nil, errNoOpenID
+		return nil, c, errNoOpenID
 	}
 	s.sawCall(ctx, p, live.Family)
 	claims, active, err := s.subjects.Claims(ctx, p.ID, c.Subject, live.Family.Organization, scopes)
 	if err != nil {
-		return nil, err
+		return nil, c, err
 	}
 	if !active {
-		return nil, errNotOurToken
+		return nil, c, errNotOurToken
 	}
 	if claims == nil {
 		claims = map[string]any{}
 	}
 	claims["sub"] = c.Subject // always, and the token's (OpenID Connect Core §5.3.2)
-	return claims, nil
+	return claims, c, nil
 }
 
 // bearer takes a token from the Authorization header (RFC 6750 §2.1). sent is

@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/postern-id/postern/internal/audit"
 )
 
 func (r *rig) userinfo(method string, authorization ...string) answer {
@@ -109,4 +111,22 @@ func TestUserinfoRefuses(t *testing.T) {
 			t.Errorf("got %d %s", a.code, a.body)
 		}
 	})
+}
+
+// The trail has the internal id of a client that its tokens name by its address.
+// Row: D17.
+func TestUserinfoRefusedToADocumentClient(t *testing.T) {
+	r := newRig(t)
+	client, err := r.begin(r.publish("").id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	token := r.authorize(client, "", rigNotes, "openid", "read:notes").Access
+	r.clock.Advance(24 * time.Hour)
+	if a := r.userinfo(http.MethodGet, "Bearer "+token); a.code != http.StatusUnauthorized {
+		t.Fatalf("got %d %s", a.code, a.body)
+	}
+	if e := r.newest(audit.UserinfoRefused); e.ClientID != client.ID || e.Subject != rigSubject || !e.Refused {
+		t.Errorf("%+v", e)
+	}
 }

@@ -187,7 +187,7 @@ func (a *assembly) dashboard(c Config, people *identity.People) error {
 			}
 		},
 		Unfit: func(name, issuer string) []string { return Unfit(name, issuer, a.console) },
-		Ask:   a.asker, FixedIssuers: a.dev != nil,
+		Ask:   a.asker, KeepRefusal: a.oauth.KeepRefusal, FixedIssuers: a.dev != nil,
 	})
 	return err
 }
@@ -209,15 +209,17 @@ func (a *assembly) handlers() error {
 	a.machine = web.Chain(web.Mux(mux(a.machines()), refuseMachine),
 		web.MachineHeaders,
 		web.Bounds(refuseMachine),
-		a.limit(machineLimit(), refuseMachine),
+		a.limit(machineLimit(), nil, refuseMachine),
 	)
 	return nil
 }
 
-func (a *assembly) limit(l web.Limit, write web.ErrorWriter) web.Middleware {
+// limit bounds how often one address asks. refused hears of each time too many; it
+// may be nil.
+func (a *assembly) limit(l web.Limit, refused func(*http.Request) error, write web.ErrorWriter) web.Middleware {
 	limiter := web.NewLimiter(l, limitedPeers, a.now)
 	a.limiters = append(a.limiters, limiter)
-	limited := limiter.Wrap(func(r *http.Request) string { return web.AddressKey(web.ClientIP(r)) }, write)
+	limited := limiter.Wrap(func(r *http.Request) string { return web.AddressKey(web.ClientIP(r)) }, refused, write)
 	return func(next http.Handler) http.Handler {
 		counted := limited(next)
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -76,9 +76,10 @@ func (a *assembly) machines() []Route {
 // request by a form, which becomes a GET.
 func (a *assembly) people(assets http.Handler) []Route {
 	l := a.login
-	often, authorize, mails := a.limit(pageLimit(), l.Error), a.limit(authorizeLimit(), l.Error), a.limit(mailLimit(), l.Error)
+	often, authorize, mails := a.limit(pageLimit(), nil, l.Error), a.limit(authorizeLimit(), nil, l.Error), a.limit(mailLimit(), l.TooManyMails, l.Error)
 	fromAnywhere := func(h web.Handler) http.Handler { return often(web.Handle(h, l.Error)) }
-	page := func(h web.Handler) http.Handler { return web.SameOrigin(l.Error)(fromAnywhere(h)) }
+	ours := web.SameOrigin(l.OtherSite, l.Error)
+	page := func(h web.Handler) http.Handler { return often(ours(web.Handle(h, l.Error))) }
 	routes := []Route{
 		{"GET", oauth.PathAuthorize, Anyone, false, authorize(page(l.Authorize))},
 		{"POST", oauth.PathAuthorize, Anyone, false, authorize(fromAnywhere(l.AuthorizeForm))},
@@ -124,8 +125,8 @@ func (a *assembly) people(assets http.Handler) []Route {
 // administrators are the pages of the dashboard, on the deployment's own URL.
 func (a *assembly) administrators(assets http.Handler) []Route {
 	d := a.admin
-	often := a.limit(pageLimit(), d.Error)
-	page := func(h web.Handler) http.Handler { return web.SameOrigin(d.Error)(often(web.Handle(h, d.Error))) }
+	often, ours := a.limit(pageLimit(), nil, d.Error), web.SameOrigin(d.OtherSite, d.Error)
+	page := func(h web.Handler) http.Handler { return often(ours(web.Handle(h, d.Error))) }
 	const one = admin.Path + "/projects/{project}"
 	routes := []Route{
 		{"GET", admin.Path, Administrator, false, page(d.Home)},

@@ -72,7 +72,11 @@ type MailLimit struct {
 }
 
 // TooSoon is the error of a code asked for too often.
-type TooSoon struct{ Wait time.Duration }
+type TooSoon struct {
+	Wait    time.Duration
+	Full    bool   // Count mails went out within the window; otherwise only the gap between two is missing
+	Subject string // with Full: the user who has the address, "" for nobody yet
+}
 
 func (e *TooSoon) Error() string { return "signin: too many codes for this address" }
 

@@ -92,11 +92,11 @@ func (d *DB) CreateEmailCode(ctx context.Context, c signin.EmailCode, limit sign
 // countMail counts a mail under both limits of its address, or returns
 // *signin.TooSoon with the time until both have room.
 func countMail(ctx context.Context, q *db.Queries, c signin.EmailCode, limit signin.MailLimit) error {
-	var wait time.Duration
+	var soon signin.TooSoon
 	key := limitKey(c.EmailFolded, c.Browser)
 	for _, counter := range []oauth.Counter{
 		{Kind: "mail_gap", Key: key, Limit: 1, Window: limit.Gap},
-		{Kind: "mail", Key: key, Limit: limit.Count, Window: limit.Window},
+		{Kind: mailsCounted, Key: key, Limit: limit.Count, Window: limit.Window},
 	} {
 		ok, err := count(ctx, q, c.ProjectID, counter, c.CreatedAt)
 		if err != nil {
@@ -109,13 +109,23 @@ func countMail(ctx context.Context, q *db.Queries, c signin.EmailCode, limit sig
 		if err != nil {
 			return err
 		}
-		wait = max(wait, fromMicros(row.Until).Sub(c.CreatedAt))
+		soon.Wait = max(soon.Wait, fromMicros(row.Until).Sub(c.CreatedAt))
+		soon.Full = counter.Kind == mailsCounted
 	}
-	if wait > 0 {
-		return &signin.TooSoon{Wait: wait}
+	switch {
+	case soon.Wait == 0:
+		return nil
+	case soon.Full:
+		var err error
+		if soon.Subject, err = userOfAddress(ctx, q, c.ProjectID, c.EmailFolded); err != nil {
+			return err
+		}
 	}
-	return nil
+	return &soon
 }
+
+// mailsCounted is the counter of the mails to an address.
+const mailsCounted = "mail"
 
 // limitKey is what the limits of an address count under: a browser that proved
 // the address before has a counter of its own. No address has a blank.
@@ -173,17 +183,22 @@ func (d *DB) RedeemEmailCode(ctx context.Context, r signin.Redemption, e audit.E
 // there is none yet, and in a B2B project, where an address is several members'.
 func userOfCode(ctx context.Context, q *db.Queries, r signin.Redemption) (string, error) {
 	address, err := q.EmailCodeAddress(ctx, db.EmailCodeAddressParams{ProjectID: r.ProjectID, ID: r.MethodID, FlowID: r.FlowID})
-	if err == nil {
-		var user db.User
-		user, err = q.UserByEmail(ctx, r.ProjectID, address)
-		if err == nil {
-			return user.ID, nil
-		}
+	switch {
+	case errors.Is(err, sql.ErrNoRows):
+		return "", nil
+	case err != nil:
+		return "", wrap("read code", err)
 	}
+	return userOfAddress(ctx, q, r.ProjectID, address)
+}
+
+// userOfAddress is the id of the user who has an address, "" for nobody.
+func userOfAddress(ctx context.Context, q *db.Queries, projectID, folded string) (string, error) {
+	user, err := q.UserByEmail(ctx, projectID, folded)
 	if errors.Is(err, sql.ErrNoRows) {
 		return "", nil
 	}
-	return "", wrap("read user", err)
+	return user.ID, wrap("read user", err)
 }
 
 func tryEmailCode(ctx context.Context, q *db.Queries, r signin.Redemption) (out signin.Outcome, reason string, err error) {

@@ -41,8 +41,9 @@ func (c CSRF) sum(binding []string) []byte {
 
 // SameOrigin refuses requests that change something and come from another site,
 // by Sec-Fetch-Site and Origin. It is for the routes that a cookie opens, and
-// only for them: programs call the others from anywhere.
-func SameOrigin(write ErrorWriter) Middleware {
+// only for them: programs call the others from anywhere. refused hears of each
+// one that it refuses.
+func SameOrigin(refused func(r *http.Request) error, write ErrorWriter) Middleware {
 	protection := http.NewCrossOriginProtection()
 	return func(next http.Handler) http.Handler {
 		return Handle(func(w http.ResponseWriter, r *http.Request) error {
@@ -52,6 +53,9 @@ func SameOrigin(write ErrorWriter) Middleware {
 			seen.Host = Host(r)
 			if err := protection.Check(&seen); err != nil {
 				Note(r.Context(), slog.String("origin", cut(r.Header.Get("Origin"), 100)))
+				if err := refused(r); err != nil {
+					return err
+				}
 				return &Error{Status: http.StatusForbidden, Cause: err}
 			}
 			next.ServeHTTP(w, r)

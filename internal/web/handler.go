@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/postern-id/postern/internal/wire"
@@ -139,6 +140,14 @@ func Mux(m *http.ServeMux, write ErrorWriter) http.Handler {
 		defer func() { route(r.Context(), r.Pattern) }()
 		m.ServeHTTP(w, r)
 	})
+}
+
+// PagePath is the path of the route that a request took, with the names of its
+// variables where their values are: what can be told of an address without what
+// somebody put into it.
+func PagePath(r *http.Request) string {
+	_, path, _ := strings.Cut(r.Pattern, " ")
+	return path
 }
 
 // probe takes the answer that a ServeMux gives by itself.

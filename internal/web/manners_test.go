@@ -580,7 +580,7 @@ func TestLimiterStaysSmall(t *testing.T) {
 func TestLimiterWrap(t *testing.T) {
 	now := time.Now()
 	l := web.NewLimiter(web.Limit{Count: 1, Per: time.Minute}, 10, func() time.Time { return now })
-	h := l.Wrap(func(r *http.Request) string { return r.Header.Get("Key") }, write)(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	h := l.Wrap(func(r *http.Request) string { return r.Header.Get("Key") }, nil, write)(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	ask := func(key string) *http.Response {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header.Set("Key", key)
@@ -642,9 +642,11 @@ func TestCSRF(t *testing.T) {
 	}
 }
 
-// Row: B03.
+// Row: B03. Each refusal is heard of, before it is answered.
 func TestSameOrigin(t *testing.T) {
-	h := web.SameOrigin(write)(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	heard := 0
+	told := func(*http.Request) error { heard++; return nil }
+	h := web.SameOrigin(told, write)(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	behind := web.Proxy{Trusted: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")}}.Wrap(h)
 	tests := map[string]struct {
 		handler http.Handler
@@ -667,11 +669,20 @@ func TestSameOrigin(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			r := httptest.NewRequest(test.method, "http://issuer.example/consent", nil)
 			r.Header = test.header
-			if answer := serve(test.handler, r); answer.StatusCode != test.status {
-				t.Errorf("status %d, want %d", answer.StatusCode, test.status)
+			before := heard
+			if answer := serve(test.handler, r); answer.StatusCode != test.status || (heard > before) != (test.status == http.StatusForbidden) {
+				t.Errorf("status %d, want %d; heard %d times", answer.StatusCode, test.status, heard-before)
 			}
 		})
 	}
+	t.Run("what cannot be kept is not answered as if it were", func(t *testing.T) {
+		r := httptest.NewRequest(http.MethodPost, "http://issuer.example/consent", nil)
+		r.Header.Set("Origin", "https://evil.example")
+		broken := web.SameOrigin(func(*http.Request) error { return errors.New("no database") }, write)
+		if answer := serve(broken(h), r); answer.StatusCode != http.StatusInternalServerError {
+			t.Errorf("status %d", answer.StatusCode)
+		}
+	})
 }
 
 func TestCORS(t *testing.T) {
