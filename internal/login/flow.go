@@ -120,14 +120,6 @@ func (l *Pages) OtherSite(r *http.Request) error {
 	return l.refuseForm(r, step{}, audit.ReasonOtherSite)
 }
 
-// TooManyMails keeps that a network asked for more mails than its limit, once
-// within that.
-func (l *Pages) TooManyMails(r *http.Request) error {
-	e := l.event(r, audit.SignInRefused)
-	e.Reason = "too many mails from this network"
-	return l.oauth.KeepRefusal(r.Context(), e, oauth.Counter{Kind: "refused_mails_network", Key: web.AddressKey(web.ClientIP(r)), Limit: 1, Window: time.Hour})
-}
-
 // Flow draws what a flow needs next: an address, a code, a decision, or the
 // way on.
 func (l *Pages) Flow(w http.ResponseWriter, r *http.Request) error {
@@ -223,6 +215,9 @@ func (l *Pages) SendCode(w http.ResponseWriter, r *http.Request) error {
 // sendCode sends a code, or says what is wrong with the address or how long to
 // wait.
 func (l *Pages) sendCode(r *http.Request, st step, email string) (bad bool, wait time.Duration, err error) {
+	if wait, ok := l.mails(r); !ok {
+		return false, 0, l.tooManyMails(r, st, wait)
+	}
 	err = l.methods.SendCode(r.Context(), st.project, st.flow, email, st.project.Issuer+flowPath+st.flow.ID, func(code string, until time.Time) (string, string, error) {
 		return l.pages.codeMail(codeMailView{
 			Project: st.project.Name, Code: code, Until: moment{until, l.now()}, Client: st.clientView(l.now()),
@@ -236,6 +231,18 @@ func (l *Pages) sendCode(r *http.Request, st step, email string) (bad bool, wait
 		return false, soon.Wait, l.keepTooSoon(r, st, email, soon)
 	}
 	return false, 0, err
+}
+
+// tooManyMails refuses a mail to a network that has had all it may get, and keeps
+// that once within an hour.
+func (l *Pages) tooManyMails(r *http.Request, st step, wait time.Duration) error {
+	e := st.about(l.event(r, audit.SignInRefused))
+	e.Reason = "too many mails from this network"
+	once := oauth.Counter{Kind: "refused_mails_network", Key: web.AddressKey(web.ClientIP(r)), Limit: 1, Window: time.Hour}
+	if err := l.oauth.KeepRefusal(r.Context(), e, once); err != nil {
+		return err
+	}
+	return &web.Error{Status: http.StatusTooManyRequests, RetryAfter: wait}
 }
 
 // keepTooSoon keeps that an address has got all the mails that it may get, once

@@ -73,6 +73,9 @@ type Config struct {
 	Audit    audit.Recorder // keeps what was refused
 	Now      func() time.Time
 	Mailbox  string // address of the mailbox of `postern dev`, "" elsewhere
+	// Mails counts a mail that a browser asks for; where its network has had all
+	// of them it says how long to wait.
+	Mails func(r *http.Request) (wait time.Duration, ok bool)
 }
 
 // Pages answers everything a person's browser asks for.
@@ -85,13 +88,14 @@ type Pages struct {
 	audit    audit.Recorder
 	now      func() time.Time
 	mailbox  string
+	mails    func(r *http.Request) (wait time.Duration, ok bool)
 	pages    *pages
 }
 
 // New reads the templates and returns Pages.
 func New(c Config) (*Pages, error) {
-	if c.OAuth == nil || c.People == nil || c.Methods == nil || c.Upstream == nil || c.Audit == nil || c.Now == nil || c.CSRF.Key == [32]byte{} {
-		return nil, errors.New("login: OAuth, People, Methods, Upstream, CSRF, Audit and Now are required")
+	if c.OAuth == nil || c.People == nil || c.Methods == nil || c.Upstream == nil || c.Audit == nil || c.Now == nil || c.Mails == nil || c.CSRF.Key == [32]byte{} {
+		return nil, errors.New("login: OAuth, People, Methods, Upstream, CSRF, Audit, Now and Mails are required")
 	}
 	pages, err := newPages()
 	if err != nil {
@@ -99,7 +103,7 @@ func New(c Config) (*Pages, error) {
 	}
 	return &Pages{
 		oauth: c.OAuth, people: c.People, methods: c.Methods, upstream: c.Upstream, csrf: c.CSRF, audit: c.Audit,
-		now: c.Now, mailbox: c.Mailbox, pages: pages,
+		now: c.Now, mailbox: c.Mailbox, mails: c.Mails, pages: pages,
 	}, nil
 }
 

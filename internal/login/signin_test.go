@@ -48,6 +48,16 @@ func TestTooManyMailsFromOneNetwork(t *testing.T) {
 		kept(1, asks(1, 60))
 		w.Clock.Advance(time.Hour)
 		kept(2, asks(2, 22))
+
+		// A second code for the same sign-in is a mail too.
+		w.Clock.Advance(time.Hour)
+		form := b.get("/login")
+		waiting := b.follow(b.submit(form, "email", ada))
+		for i := range 19 {
+			b.submit(form, "email", fmt.Sprintf("q%d@example.test", i))
+		}
+		w.Clock.Advance(30 * time.Second)
+		kept(3, b.submit(waiting, "action", "resend"))
 	})
 }
 

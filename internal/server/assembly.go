@@ -146,7 +146,15 @@ func assemble(ctx context.Context, c Config) (*assembly, error) {
 	if c.Dev != nil && c.Dev.Mailbox != nil {
 		mailbox = DevMailbox
 	}
+	mails := a.limiter(mailLimit())
 	a.login, err = login.New(login.Config{
+		Mails: func(r *http.Request) (time.Duration, bool) {
+			key := floodKey(r)
+			if key == "" {
+				return 0, true
+			}
+			return mails.Allow(key)
+		},
 		OAuth: a.oauth, People: people, Methods: methods, Upstream: upstream, Audit: kept, Now: c.Now, Mailbox: mailbox,
 		CSRF: web.CSRF{Key: c.Storage.Sealer.Derive(signing.CSRF)},
 	})
@@ -209,30 +217,32 @@ func (a *assembly) handlers() error {
 	a.machine = web.Chain(web.Mux(mux(a.machines()), refuseMachine),
 		web.MachineHeaders,
 		web.Bounds(refuseMachine),
-		a.limit(machineLimit(), nil, refuseMachine),
+		a.limit(machineLimit(), refuseMachine),
 	)
 	return nil
 }
 
-// limit bounds how often one address asks. refused hears of each time too many; it
-// may be nil.
-func (a *assembly) limit(l web.Limit, refused func(*http.Request) error, write web.ErrorWriter) web.Middleware {
+// limit bounds how often one address asks.
+func (a *assembly) limit(l web.Limit, write web.ErrorWriter) web.Middleware {
+	return a.limiter(l).Wrap(floodKey, write)
+}
+
+// limiter counts in memory, for this server's part of a limit.
+func (a *assembly) limiter(l web.Limit) *web.Limiter {
 	limiter := web.NewLimiter(l, limitedPeers, a.now)
 	a.limiters = append(a.limiters, limiter)
-	limited := limiter.Wrap(func(r *http.Request) string { return web.AddressKey(web.ClientIP(r)) }, refused, write)
-	return func(next http.Handler) http.Handler {
-		counted := limited(next)
-		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-			// An address that another computer forwarded is what it says, also when
-			// it says that it is this one.
-			peer, err := netip.ParseAddrPort(r.RemoteAddr)
-			if err == nil && peer.Addr().Unmap().IsLoopback() && web.ClientIP(r).IsLoopback() {
-				next.ServeHTTP(w, r)
-				return
-			}
-			counted.ServeHTTP(w, r)
-		})
+	return limiter
+}
+
+// floodKey is what a request counts under, "" for one that is not limited. An
+// address that another computer forwarded is what it says, also when it says that
+// it is this one.
+func floodKey(r *http.Request) string {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err == nil && peer.Addr().Unmap().IsLoopback() && web.ClientIP(r).IsLoopback() {
+		return ""
 	}
+	return web.AddressKey(web.ClientIP(r))
 }
 
 // route finds the project of a request's host and sends the request to the

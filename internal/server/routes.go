@@ -76,7 +76,7 @@ func (a *assembly) machines() []Route {
 // request by a form, which becomes a GET.
 func (a *assembly) people(assets http.Handler) []Route {
 	l := a.login
-	often, authorize, mails := a.limit(pageLimit(), nil, l.Error), a.limit(authorizeLimit(), nil, l.Error), a.limit(mailLimit(), l.TooManyMails, l.Error)
+	often, authorize := a.limit(pageLimit(), l.Error), a.limit(authorizeLimit(), l.Error)
 	fromAnywhere := func(h web.Handler) http.Handler { return often(web.Handle(h, l.Error)) }
 	ours := web.SameOrigin(l.OtherSite, l.Error)
 	page := func(h web.Handler) http.Handler { return often(ours(web.Handle(h, l.Error))) }
@@ -86,7 +86,7 @@ func (a *assembly) people(assets http.Handler) []Route {
 		{"GET", "/login", Anyone, false, page(l.SignIn)},
 		{"GET", "/switch-organization", Anyone, false, page(l.SwitchOrganization)},
 		{"GET", "/flow/{flow}", Browser, false, page(l.Flow)},
-		{"POST", "/flow/{flow}/email", Browser, false, mails(page(l.SendCode))},
+		{"POST", "/flow/{flow}/email", Browser, false, page(l.SendCode)},
 		{"POST", "/flow/{flow}/code", Browser, false, page(l.RedeemCode)},
 		{"GET", "/flow/{flow}/organization", Browser, false, page(l.Organization)},
 		{"POST", "/flow/{flow}/organization", Browser, false, page(l.Organization)},
@@ -125,7 +125,7 @@ func (a *assembly) people(assets http.Handler) []Route {
 // administrators are the pages of the dashboard, on the deployment's own URL.
 func (a *assembly) administrators(assets http.Handler) []Route {
 	d := a.admin
-	often, ours := a.limit(pageLimit(), nil, d.Error), web.SameOrigin(d.OtherSite, d.Error)
+	often, ours := a.limit(pageLimit(), d.Error), web.SameOrigin(d.OtherSite, d.Error)
 	page := func(h web.Handler) http.Handler { return often(ours(web.Handle(h, d.Error))) }
 	const one = admin.Path + "/projects/{project}"
 	routes := []Route{

@@ -122,18 +122,12 @@ func (l *Limiter) Allow(key string) (retryAfter time.Duration, ok bool) {
 }
 
 // Wrap answers 429 with Retry-After through write where the key of a request
-// has used its limit up. A request with the key "" is not limited. refused hears
-// of each one too many; it may be nil.
-func (l *Limiter) Wrap(key func(*http.Request) string, refused func(*http.Request) error, write ErrorWriter) Middleware {
+// has used its limit up. A request with the key "" is not limited.
+func (l *Limiter) Wrap(key func(*http.Request) string, write ErrorWriter) Middleware {
 	return func(next http.Handler) http.Handler {
 		return Handle(func(w http.ResponseWriter, r *http.Request) error {
 			if k := key(r); k != "" {
 				if wait, ok := l.Allow(k); !ok {
-					if refused != nil {
-						if err := refused(r); err != nil {
-							return err
-						}
-					}
 					return &Error{Status: http.StatusTooManyRequests, RetryAfter: wait}
 				}
 			}

@@ -580,7 +580,7 @@ func TestLimiterStaysSmall(t *testing.T) {
 func TestLimiterWrap(t *testing.T) {
 	now := time.Now()
 	l := web.NewLimiter(web.Limit{Count: 1, Per: time.Minute}, 10, func() time.Time { return now })
-	h := l.Wrap(func(r *http.Request) string { return r.Header.Get("Key") }, nil, write)(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
+	h := l.Wrap(func(r *http.Request) string { return r.Header.Get("Key") }, write)(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	ask := func(key string) *http.Response {
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header.Set("Key", key)
