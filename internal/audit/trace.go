@@ -80,6 +80,13 @@ type Attempt struct {
 	CalledAt     time.Time // first introspection or userinfo, zero before
 }
 
+// Call is the first use of a token of an attempt.
+type Call struct {
+	ProjectID string
+	Code      string // of the attempt
+	At        time.Time
+}
+
 // The lengths of what is kept of a request.
 const (
 	boundName   = 120

@@ -133,7 +133,7 @@ func (s *Server) introspect(ctx context.Context, p *project.Project, who inspect
 		return introspection{}, err
 	}
 	if who.resource != nil || who.project { // a client that asks about its own token called nobody
-		s.sawCall(ctx, p, live.Family)
+		s.sawCall(p, live.Family)
 	}
 	answer := introspection{
 		Active: true, Subject: claims.Subject, Issuer: claims.Issuer, Audience: audience, ClientID: claims.ClientID,

@@ -291,8 +291,8 @@ type Store interface {
 	// began from the same address and has no token for. asked is what was not right,
 	// "" where nothing was compared.
 	RefuseToken(ctx context.Context, asked string, e audit.Event, limits []Counter) error
-	// CallAttempt keeps that a token of an attempt was used; the first time counts.
-	CallAttempt(ctx context.Context, projectID, code string, now time.Time) error
+	// CallAttempts keeps that tokens of attempts were used; the first time counts.
+	CallAttempts(ctx context.Context, calls []audit.Call) error
 
 	audit.TraceReader
 }

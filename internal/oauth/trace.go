@@ -3,7 +3,6 @@ package oauth
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"strings"
 	"sync"
 	"time"
@@ -23,7 +22,10 @@ const discoverySeen = 30 * time.Minute
 type traces struct {
 	discovered memory[time.Time] // by project and network: when the metadata was read
 	registered memory[string]    // by project and client: the network it registered from
-	called     memory[struct{}]  // by project and family: its first call is kept
+	called     memory[struct{}]  // by project and family: its first call was seen
+
+	mu    sync.Mutex
+	calls []audit.Call // first calls that are not kept yet, at most memorySize
 }
 
 // memory keeps values by key, the newest memorySize of them at least and twice as
@@ -99,17 +101,43 @@ func (s *Server) discoveredAt(p *project.Project, clientID, address string) time
 	return newest
 }
 
-// sawCall keeps the first use of a family's tokens in the attempt that it came
-// of. A trace is no reason to refuse a call, so that trouble is only logged.
-func (s *Server) sawCall(ctx context.Context, p *project.Project, f Family) {
+// sawCall remembers the first use of a family's tokens for the attempt that it
+// came of, until KeepCalls keeps it: an answer about a token waits for no disk.
+func (s *Server) sawCall(p *project.Project, f Family) {
 	now := s.now()
 	if f.Attempt == "" || now.Sub(f.CreatedAt) > audit.AttemptKept || !s.traces.called.first(p.ID+" "+f.ID, struct{}{}) {
 		return
 	}
-	if err := s.store.CallAttempt(ctx, p.ID, f.Attempt, now); err != nil {
-		s.note(ctx, slog.String("trace", "the first call was not kept: "+err.Error()))
+	s.traces.mu.Lock()
+	defer s.traces.mu.Unlock()
+	if len(s.traces.calls) < memorySize {
+		s.traces.calls = append(s.traces.calls, audit.Call{ProjectID: p.ID, Code: f.Attempt, At: now})
 	}
 }
+
+// KeepCalls keeps the first calls that were seen since it was called last. Whoever
+// runs the Server calls it every second, and once at the end. What it could not
+// keep waits for the next time.
+func (s *Server) KeepCalls(ctx context.Context) error {
+	s.traces.mu.Lock()
+	calls := s.traces.calls
+	s.traces.calls = nil
+	s.traces.mu.Unlock()
+	for len(calls) > 0 {
+		n := min(len(calls), callsAtOnce)
+		if err := s.store.CallAttempts(ctx, calls[:n]); err != nil {
+			s.traces.mu.Lock()
+			defer s.traces.mu.Unlock()
+			s.traces.calls = append(calls, s.traces.calls...)
+			return err
+		}
+		calls = calls[n:]
+	}
+	return nil
+}
+
+// callsAtOnce bounds for how long first calls hold up other writes.
+const callsAtOnce = 200
 
 // attemptOf is the attempt that a request is, with what is known of its client by
 // now.

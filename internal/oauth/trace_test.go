@@ -118,6 +118,7 @@ func TestTraceOfSuccess(t *testing.T) {
 		}
 		w.Clock.Advance(time.Minute)
 		w.active(t, i.Access)
+		w.Follow(t)
 		tr := w.newest(t)
 		var offsets []string
 		for _, s := range tr.Steps {
@@ -142,6 +143,22 @@ func TestTraceOfSuccess(t *testing.T) {
 		tr = w.newest(t)
 		if marks(tr) != "ok ok ok ok ok ok -" || w.gotTo(t) != "Step-up allowed" || !tr.Steps[0].At.IsZero() {
 			t.Errorf("step-up: %s, %s, %+v", marks(tr), w.gotTo(t), tr.Steps[0])
+		}
+	})
+}
+
+// A server that ends keeps the first calls that it put off.
+func TestFirstCallIsKeptAtTheEnd(t *testing.T) {
+	servertest.Each(t, func(t *testing.T, c servertest.Config) {
+		c.Poll = time.Hour
+		w := newWorld(t, c)
+		if !w.active(t, got(t, w.token(t, w.public, redeem(w.code(t, request(w.public.ID))))).Access) {
+			t.Fatal("the token does not live")
+		}
+		w.Stop()
+		var called int64
+		if err := w.db.QueryRowContext(t.Context(), "SELECT called_at FROM attempt").Scan(&called); err != nil || called != w.Clock.Now().UnixMicro() {
+			t.Errorf("called at %d, %v", called, err)
 		}
 	})
 }

@@ -87,7 +87,7 @@ func (s *Server) userClaims(ctx context.Context, p *project.Project, token strin
 	case !contains(scopes, "openid"):
 		return nil, c, errNoOpenID
 	}
-	s.sawCall(ctx, p, live.Family)
+	s.sawCall(p, live.Family)
 	claims, active, err := s.subjects.Claims(ctx, p.ID, c.Subject, live.Family.Organization, scopes)
 	if err != nil {
 		return nil, c, err

@@ -208,8 +208,9 @@ func (a *assembly) makeKeys(ctx context.Context, projects []*project.Project) {
 	}
 }
 
-// keepUp follows what is changed beside this server and keeps its place among
-// the others: at each interval, and as soon as hurry tells of something.
+// keepUp follows what is changed beside this server, keeps what this one put off
+// and its place among the others: at each interval, and as soon as hurry tells of
+// something.
 func (a *assembly) keepUp(ctx context.Context, interval time.Duration, hurry <-chan struct{}) {
 	a.renew(ctx)
 	defer a.leave(ctx)
@@ -226,6 +227,7 @@ func (a *assembly) keepUp(ctx context.Context, interval time.Duration, hurry <-c
 		if err := a.follow(ctx); err != nil && ctx.Err() == nil {
 			a.log.Error("changes could not be read", "error", err)
 		}
+		a.keepCalls(ctx)
 		a.renew(ctx)
 		select { // many changes in a row are few polls
 		case <-ctx.Done():
@@ -257,10 +259,19 @@ func (a *assembly) renew(ctx context.Context) {
 	}
 }
 
-// leave gives this server's part of the limits to the others.
+// keepCalls keeps the first calls that were seen, for the traces.
+func (a *assembly) keepCalls(ctx context.Context) {
+	if err := a.oauth.KeepCalls(ctx); err != nil && ctx.Err() == nil {
+		a.log.Warn("first calls are not kept yet; their traces lack them", "error", err)
+	}
+}
+
+// leave keeps what was put off, and gives this server's part of the limits to the
+// others.
 func (a *assembly) leave(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
 	defer cancel()
+	a.keepCalls(ctx)
 	if err := a.db.EndNode(ctx, a.id); err != nil {
 		a.log.Warn("this server's lease could not be ended; it runs out by itself", "error", err)
 	}
@@ -290,13 +301,16 @@ func (a *assembly) listen(ctx context.Context, hurry chan<- struct{}) {
 	}
 }
 
-// Follow takes in at once what was changed beside this server. Run does it
-// every Config.Poll, and whenever the database tells of a change.
+// Follow takes in at once what was changed beside this server, and keeps what it
+// put off. Run does both every Config.Poll, and whenever the database tells of a
+// change.
 func (s *Server) Follow(ctx context.Context) error {
-	if a := s.serving.Load(); a != nil {
-		return a.follow(ctx)
+	a := s.serving.Load()
+	if a == nil {
+		return nil
 	}
-	return nil
+	a.keepCalls(ctx)
+	return a.follow(ctx)
 }
 
 // follow takes in what was changed beside this server.

@@ -112,12 +112,19 @@ func (d *DB) RefuseToken(ctx context.Context, asked string, e audit.Event, limit
 	})
 }
 
-// CallAttempt keeps when a token of an attempt was used first.
-func (d *DB) CallAttempt(ctx context.Context, projectID, code string, now time.Time) error {
+// CallAttempts keeps when tokens of attempts were used first.
+func (d *DB) CallAttempts(ctx context.Context, calls []audit.Call) error {
+	calls = slices.SortedFunc(slices.Values(calls), func(a, b audit.Call) int { // so that no two servers wait for each other
+		return cmp.Or(strings.Compare(a.ProjectID, b.ProjectID), strings.Compare(a.Code, b.Code))
+	})
 	return d.write(ctx, func(q *db.Queries) error {
-		return wrap("first call", q.CallAttempt(ctx, db.CallAttemptParams{
-			Now: micros(now), Step: string(audit.AtCall), ProjectID: projectID, Code: code,
-		}))
+		for _, c := range calls {
+			err := q.CallAttempt(ctx, db.CallAttemptParams{Now: micros(c.At), Step: string(audit.AtCall), ProjectID: c.ProjectID, Code: c.Code})
+			if err != nil {
+				return wrap("first call", err)
+			}
+		}
+		return nil
 	})
 }
 

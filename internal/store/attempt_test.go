@@ -123,11 +123,13 @@ func TestAttempt(t *testing.T) {
 		}
 
 		at(8, func(i int) {
-			if err := db.CallAttempt(t.Context(), w.project.ID, code, now.Add(time.Minute)); err != nil {
+			call := audit.Call{ProjectID: w.project.ID, Code: code, At: now.Add(time.Minute)}
+			none := audit.Call{ProjectID: w.project.ID, Code: fmt.Sprintf("ZZ%d-ZZZ-ZZZ", i), At: now}
+			if err := db.CallAttempts(t.Context(), []audit.Call{none, call, call}); err != nil {
 				t.Error(err)
 			}
 		})
-		must(t, db.CallAttempt(t.Context(), w.project.ID, code, now.Add(time.Hour)))
+		must(t, db.CallAttempts(t.Context(), []audit.Call{{ProjectID: w.project.ID, Code: code, At: now.Add(time.Hour)}}))
 		a.Stage, a.CalledAt = audit.AtCall, now.Add(time.Minute)
 		if diff := cmp.Diff(a, w.found(code)); diff != "" {
 			t.Errorf("called: %s", diff)

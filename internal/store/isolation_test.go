@@ -104,7 +104,7 @@ func TestProjectsAreApart(t *testing.T) {
 		must(t, db.ClearFlowEmail(ctx, id, flow.ID))
 		must(t, db.RevokeFamily(ctx, id, family.ID, now, other))
 		must(t, db.RevokeToken(ctx, id, "jti", now.Add(day), other))
-		must(t, db.CallAttempt(ctx, id, "AAA-BBB-CCC", now))
+		must(t, db.CallAttempts(ctx, []audit.Call{{ProjectID: id, Code: "AAA-BBB-CCC", At: now}}))
 		refused := other
 		refused.Attempt, refused.Refused = "AAA-BBB-CCC", true
 		must(t, db.RefuseToken(ctx, "", refused, nil))

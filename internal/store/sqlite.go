@@ -66,7 +66,9 @@ func openSQLite(ctx context.Context, c Config) (*sqliteDB, error) {
 		s.readers.SetMaxOpenConns(4)
 	}
 	s.cached = newStatements(s.readers)
-	if s.writer, err = s.open("", 1); err != nil {
+	// What a savepoint needs to go back stays in memory: SQLite would write it to a
+	// file in the system's temporary folder, half of all that it writes.
+	if s.writer, err = s.open("&_pragma=temp_store(MEMORY)", 1); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	s.group.connect = s.writer.Conn

@@ -146,7 +146,7 @@ func (q *Queries) EndSessions(ctx context.Context, projectID string, subject str
 const sessionsOfSubject = `-- name: SessionsOfSubject :many
 SELECT project_id, id, subject, organization_id, browser_id, kind, secret_id, secret_hash, factors, address, user_agent, created_at, last_seen_at, idle_expires_at, expires_at
 FROM session
-WHERE project_id = $1 AND subject = $2 AND idle_expires_at > $3 AND expires_at > $3
+WHERE project_id = $1 AND subject = $2 AND idle_expires_at + 0 > $3 AND expires_at > $3
 ORDER BY last_seen_at DESC, id DESC LIMIT $4
 `
 
@@ -157,6 +157,8 @@ type SessionsOfSubjectParams struct {
 	MaxRows   int32
 }
 
+// The end in SessionsOfSubject is an expression: SQLite would rather walk all
+// sessions that live in the project.
 func (q *Queries) SessionsOfSubject(ctx context.Context, arg SessionsOfSubjectParams) ([]Session, error) {
 	rows, err := q.db.QueryContext(ctx, sessionsOfSubject,
 		arg.ProjectID,

@@ -318,7 +318,7 @@ func (q *Queries) Live(ctx context.Context, arg LiveParams) (LiveRow, error) {
 
 const oldestFamilies = `-- name: OldestFamilies :many
 SELECT id FROM family
-WHERE project_id = $1 AND grant_id = $2 AND revoked_at = 0 AND expires_at > $3
+WHERE project_id = $1 AND grant_id = $2 AND revoked_at = 0 AND expires_at + 0 > $3
 ORDER BY created_at DESC, id DESC LIMIT 1000 OFFSET $4
 `
 
@@ -329,7 +329,8 @@ type OldestFamiliesParams struct {
 	Keep      int32
 }
 
-// OldestFamilies are the live families of a grant but for the newest ones.
+// OldestFamilies are the live families of a grant but for the newest ones. The end
+// is an expression: SQLite would rather walk all that live in the project.
 func (q *Queries) OldestFamilies(ctx context.Context, arg OldestFamiliesParams) ([]string, error) {
 	rows, err := q.db.QueryContext(ctx, oldestFamilies,
 		arg.ProjectID,

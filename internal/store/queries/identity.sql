@@ -60,10 +60,12 @@ DELETE FROM session WHERE project_id = @project_id AND id = @id;
 -- name: EndSessions :execrows
 DELETE FROM session WHERE project_id = @project_id AND subject = @subject;
 
+-- The end in SessionsOfSubject is an expression: SQLite would rather walk all
+-- sessions that live in the project.
 -- name: SessionsOfSubject :many
 SELECT project_id, id, subject, organization_id, browser_id, kind, secret_id, secret_hash, factors, address, user_agent, created_at, last_seen_at, idle_expires_at, expires_at
 FROM session
-WHERE project_id = @project_id AND subject = @subject AND idle_expires_at > @now AND expires_at > @now
+WHERE project_id = @project_id AND subject = @subject AND idle_expires_at + 0 > @now AND expires_at > @now
 ORDER BY last_seen_at DESC, id DESC LIMIT @max_rows;
 
 -- name: EndSessionOfSubject :one

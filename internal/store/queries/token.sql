@@ -26,10 +26,11 @@ DELETE FROM code WHERE project_id = @project_id AND grant_id = @grant_id;
 INSERT INTO family (project_id, id, grant_id, client_id, subject, organization, session_id, resource, scopes, nonce, auth_time, generation, created_at, expires_at, revoked_at, attempt)
 VALUES (@project_id, @id, @grant_id, @client_id, @subject, @organization, @session_id, @resource, @scopes, @nonce, @auth_time, @generation, @created_at, @expires_at, 0, @attempt);
 
--- OldestFamilies are the live families of a grant but for the newest ones.
+-- OldestFamilies are the live families of a grant but for the newest ones. The end
+-- is an expression: SQLite would rather walk all that live in the project.
 -- name: OldestFamilies :many
 SELECT id FROM family
-WHERE project_id = @project_id AND grant_id = @grant_id AND revoked_at = 0 AND expires_at > @now
+WHERE project_id = @project_id AND grant_id = @grant_id AND revoked_at = 0 AND expires_at + 0 > @now
 ORDER BY created_at DESC, id DESC LIMIT 1000 OFFSET @keep;
 
 -- A family that is revoked also ends, so that its rows are cleaned up in time.
