@@ -62,18 +62,27 @@ func (s *Server) documentClient(ctx context.Context, p *project.Project, id stri
 	if !p.Settings.MetadataDocuments {
 		return Client{}, invalidClient("Client ID metadata documents are off here. Use a client_id from the operator, who can also turn them on: postern project set cimd on")
 	}
-	known, err := s.store.ClientByURL(ctx, p.ID, id)
+	known, fresh, err := s.knownDocument(ctx, p, id)
 	switch {
-	case err != nil && !errors.Is(err, ErrNotFound):
-		return Client{}, err
-	case known.Blocked:
-		return Client{}, invalidClient("This client is blocked here. Ask the operator.")
-	case s.now().Before(known.FreshUntil) && (known.CopiedAt.IsZero() || p.Settings.DocumentCopies):
-		return known, nil
+	case err != nil || fresh:
+		return known, err
 	case !signedIn:
 		return Client{}, ErrSignInFirst
 	}
-	return s.renewDocument(ctx, p, id, u.Host, known)
+	return s.renewDocument(ctx, p, id, u.Host)
+}
+
+// knownDocument returns the client of a document as it was read last, and whether
+// that is enough. A client that was never read has no ID.
+func (s *Server) knownDocument(ctx context.Context, p *project.Project, id string) (known Client, fresh bool, err error) {
+	known, err = s.store.ClientByURL(ctx, p.ID, id)
+	switch {
+	case err != nil && !errors.Is(err, ErrNotFound):
+		return Client{}, false, err
+	case known.Blocked:
+		return Client{}, false, invalidClient("This client is blocked here. Ask the operator.")
+	}
+	return known, s.now().Before(known.FreshUntil) && (known.CopiedAt.IsZero() || p.Settings.DocumentCopies), nil
 }
 
 // checkDocumentURL refuses what cannot be the address of a client's document
@@ -142,12 +151,16 @@ func (d *documents) begin(projectID, host, address string) bool {
 }
 
 // renewDocument reads a document and keeps what it says, or what a stored copy
-// of it says. known is the client that we have for it, or the zero Client. Any
-// number of callers at once cause one reading; it does not end because one of
-// them went away.
-func (s *Server) renewDocument(ctx context.Context, p *project.Project, id, host string, known Client) (Client, error) {
+// of it says. Any number of callers at once cause one reading; it does not end
+// because one of them went away.
+func (s *Server) renewDocument(ctx context.Context, p *project.Project, id, host string) (Client, error) {
 	result, err, _ := s.documents.reading.Do(p.ID+" "+id, func() (any, error) {
 		ctx := context.WithoutCancel(ctx)
+		// Another reading may have ended since this one was found due.
+		known, fresh, err := s.knownDocument(ctx, p, id)
+		if err != nil || fresh {
+			return known, err
+		}
 		kind := audit.ClientRegistered
 		read, err := s.readDocument(ctx, p, id, host)
 		if errors.Is(err, errUnread) {
