@@ -34,7 +34,7 @@ type Config struct {
 	DatabaseFile  string   `yaml:"database_file" usage:"file that holds the PostgreSQL URL"`
 	MasterKey     string   `yaml:"-" key:"master_key" usage:"32 random bytes in base64 that seal the signing keys" secret:"true"`
 	MasterKeyFile string   `yaml:"master_key_file" usage:"file that holds the master key; empty means master.key in the data folder"`
-	URL           string   `yaml:"url" usage:"address that people and MCP clients reach this server at: the issuer of the first project"`
+	URL           string   `yaml:"url" usage:"address that people and MCP clients reach this server at: the issuer of the first project, without a path"`
 	Listen        []string `yaml:"listen" usage:"addresses to listen on"`
 	TLS           TLS      `yaml:"tls"`
 	BehindProxy   []string `yaml:"behind_proxy" usage:"networks of the reverse proxies whose X-Forwarded headers count, such as 10.1.0.0/16"`
@@ -273,7 +273,7 @@ func (c Config) check() []string {
 	var problems []string
 	add := func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) }
 
-	if err := project.CheckIssuer(c.URL); err != nil {
+	if err := project.CheckURL(c.URL); err != nil {
 		add("url: %s", err)
 	}
 	proxies, wide := c.proxies(&problems)

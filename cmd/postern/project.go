@@ -289,7 +289,7 @@ func (d *desk) moveIssuer(cmd *cobra.Command, one *project.Project, issuer strin
 func (d *desk) issuerLetters(one *project.Project) {
 	d.out.line("")
 	d.out.line("Set %s as the issuer of every MCP server and of your own clients;", one.Issuer)
-	d.out.line("people sign in again there, for their cookies belong to the old host.")
+	d.out.line("at another host people sign in again, for their cookies belong to the old one.")
 	for _, r := range one.Resources {
 		d.out.line("   %s", r.URI)
 	}

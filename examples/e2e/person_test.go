@@ -103,7 +103,7 @@ func (p *person) visit(ctx context.Context, address string) (page, error) {
 		chooser, asksOrganization := now.form(`name="organization"`)
 		consent, asksConsent := now.form(`name="allow"`)
 		switch {
-		case now.url.Scheme+"://"+now.url.Host != p.postern.issuer:
+		case !strings.HasPrefix(now.url.String(), p.postern.issuer+"/"):
 			return now, nil
 		case handedOver:
 			now, err = p.open(ctx, onward)

@@ -258,7 +258,7 @@ func (p *postern) addTodo(t *testing.T, uri string, more ...string) resource {
 // was changed beside it within a second.
 func (p *postern) awaitMetadata(t *testing.T, wanted func(metadata string) bool) {
 	t.Helper()
-	p.awaitAt(t, metadataPath, wanted)
+	p.awaitAt(t, "/.well-known/openid-configuration", wanted) // the same document, below any issuer
 }
 
 // awaitAt waits until what an address of the issuer answers is as wanted.

@@ -405,10 +405,10 @@ func TestIssuer(t *testing.T) {
 		shows(t, page, http.StatusOK, "What ends", "people 1", "Robot", d.Issuer, "postern project set issuer NEW_URL")
 		const next = "https://auth.example.test"
 		for want, values := range map[string]url.Values{
-			"Type " + d.Project.Name + " as it":     {"issuer": {next}, "confirm": {"x"}},
-			"must begin with https://":              {"issuer": {"http://auth.example.test"}, "confirm": {d.Project.Name}},
-			"The project has this issuer already.":  {"issuer": {d.Issuer}, "confirm": {d.Project.Name}},
-			"must end after the host, without a sl": {"issuer": {next + "/"}, "confirm": {d.Project.Name}},
+			"Type " + d.Project.Name + " as it":    {"issuer": {next}, "confirm": {"x"}},
+			"must begin with https://":             {"issuer": {"http://auth.example.test"}, "confirm": {d.Project.Name}},
+			"The project has this issuer already.": {"issuer": {d.Issuer}, "confirm": {d.Project.Name}},
+			"must not end with a slash":            {"issuer": {next + "/"}, "confirm": {d.Project.Name}},
 		} {
 			shows(t, d.b.Submit(t, page, "issuer", values), http.StatusUnprocessableEntity, "Nothing was changed.", want)
 		}

@@ -77,8 +77,8 @@ func New(c Config) (*Client, error) {
 		return nil, fmt.Errorf("the server %q is not a URL; use the project's address, such as https://auth.example.com", c.Server)
 	case u.Scheme != "https" && !(u.Scheme == "http" && loopback(u.Hostname())):
 		return nil, fmt.Errorf("the server %q must begin with https:// (plain http is for this computer only)", c.Server)
-	case u.User != nil || u.Path != "" || u.RawQuery != "" || u.ForceQuery || strings.Contains(c.Server, "#"):
-		return nil, fmt.Errorf("the server %q must end after the host", c.Server)
+	case u.User != nil || u.RawQuery != "" || u.ForceQuery || strings.Contains(c.Server, "#"):
+		return nil, fmt.Errorf("the server %q must have no user, query or fragment", c.Server)
 	case c.ProjectID == "" || c.KeyID == "" || c.Secret == "":
 		return nil, errors.New("a project id, the id of a workspace key and its secret are needed")
 	case strings.Contains(c.KeyID, ":"):

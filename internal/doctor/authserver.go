@@ -30,12 +30,13 @@ const (
 // metadata finds and checks the document in the order of places that MCP
 // prescribes: RFC 8414 §3.1 before OpenID Connect Discovery §4.
 func (s *authorizationServer) metadata(ctx context.Context) (string, *mistake) {
-	u, err := url.Parse(s.issuer)
+	origin, places, err := metadataPaths(s.issuer)
 	if err != nil {
 		return "", TurnServer.must("correct authorization_servers", "%q is no URL", s.issuer)
 	}
-	origin, path := u.Scheme+"://"+u.Host, strings.TrimSuffix(u.EscapedPath(), "/")
-	places := slices.Compact([]string{origin + oauthPath + path, origin + openidPath + path, origin + path + openidPath})
+	for i := range places {
+		places[i] = origin + places[i]
+	}
 	var found answer
 	for _, place := range places {
 		s.doc, found, err = s.document(ctx, place)

@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"maps"
 	"net/http"
+	"net/url"
 	"slices"
 	"strings"
 	"time"
@@ -98,27 +99,45 @@ func (v *visit) bad(check, fix, format string, args ...any) {
 	v.results = append(v.results, Result{Subject: v.subject, Check: check, Seen: fmt.Sprintf(format, args...), Fix: fix})
 }
 
-// The two addresses of an issuer's metadata (RFC 8414 §3, OpenID Connect
-// Discovery §4).
+// What the addresses of an issuer's metadata begin with, before the issuer's own
+// path (RFC 8414 §3.1), or end with, behind it (OpenID Connect Discovery §4).
 const (
 	oauthPath  = "/.well-known/oauth-authorization-server"
 	openidPath = "/.well-known/openid-configuration"
 )
 
+// metadataPaths are the addresses of an issuer's metadata at its origin, in the
+// order in which MCP clients ask: two, or three where the issuer has a path.
+func metadataPaths(issuer string) (origin string, paths []string, err error) {
+	u, err := url.Parse(issuer)
+	if err != nil {
+		return "", nil, err
+	}
+	path := strings.TrimSuffix(u.EscapedPath(), "/")
+	return u.Scheme + "://" + u.Host, slices.Compact([]string{oauthPath + path, openidPath + path, path + openidPath}), nil
+}
+
 func (v *visit) look(ctx context.Context) {
-	oauth, answer, err := v.fetch(ctx, v.subject+oauthPath, nil)
+	origin, paths, err := metadataPaths(v.subject)
+	if err != nil {
+		v.bad("reachable", "correct the issuer", "%s", reason(err))
+		return
+	}
+	oauth, answer, err := v.fetch(ctx, origin+paths[0], nil)
 	if err != nil {
 		v.bad("reachable", reachFix(v.subject, err), "%s", reason(err))
 		return
 	}
-	v.good("reachable", "answers on %s", oauthPath)
+	v.good("reachable", "answers on %s", paths[0])
 	v.clock(answer.header)
-	v.metadata(oauthPath, oauth)
-	openid, _, err := v.fetch(ctx, v.subject+openidPath, nil)
-	if err != nil {
-		v.bad("metadata", "route every path of the issuer's host to postern", "%s: %s", openidPath, reason(err))
-	} else {
-		v.metadata(openidPath, openid)
+	v.metadata(paths[0], oauth)
+	for _, path := range paths[1:] {
+		openid, _, err := v.fetch(ctx, origin+path, nil)
+		if err != nil {
+			v.bad("metadata", "route every path of the issuer's host to postern", "%s: %s", path, reason(err))
+			continue
+		}
+		v.metadata(path, openid)
 		v.same(oauth, openid)
 	}
 	v.keys(ctx, oauth)

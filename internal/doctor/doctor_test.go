@@ -18,15 +18,20 @@ import (
 type issuer struct {
 	*httptest.Server
 	oauth, openid, keys map[string]any
+	path                string // of the issuer
+	missing             string // an address of the metadata that answers 404
 	unknown             int
 	date                time.Time
 }
 
-func newIssuer(t *testing.T) *issuer {
+func newIssuer(t *testing.T) *issuer { return newIssuerAt(t, "") }
+
+func newIssuerAt(t *testing.T, path string) *issuer {
 	t.Helper()
-	i := &issuer{unknown: http.StatusNotFound}
+	i := &issuer{path: path, unknown: http.StatusNotFound}
 	i.Server = httptest.NewServer(i)
 	t.Cleanup(i.Close)
+	i.URL += path
 	document := func() map[string]any {
 		return map[string]any{
 			"issuer":                           i.URL,
@@ -50,10 +55,12 @@ func (i *issuer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Date", i.date.UTC().Format(http.TimeFormat))
 	}
 	answers := map[string]map[string]any{
-		"/.well-known/oauth-authorization-server": i.oauth,
-		"/.well-known/openid-configuration":       i.openid,
-		"/.well-known/jwks.json":                  i.keys,
+		"/.well-known/oauth-authorization-server" + i.path: i.oauth,
+		"/.well-known/openid-configuration" + i.path:       i.openid,
+		i.path + "/.well-known/openid-configuration":       i.openid,
+		i.path + "/.well-known/jwks.json":                  i.keys,
 	}
+	delete(answers, i.missing)
 	document, ok := answers[r.URL.Path]
 	switch {
 	case !ok:
@@ -88,6 +95,28 @@ func TestHealthyIssuer(t *testing.T) {
 	for _, r := range results {
 		if !r.OK || r.Fix != "" || r.Subject != i.URL {
 			t.Errorf("a healthy issuer has a complaint: %+v", r)
+		}
+	}
+}
+
+// An issuer with a path has its metadata at three addresses, and each is missed.
+func TestPathIssuer(t *testing.T) {
+	const oauth, openid = "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"
+	for missing, check := range map[string]string{"": "", oauth + "/a/b": "reachable", openid + "/a/b": "metadata", "/a/b" + openid: "metadata"} {
+		i := newIssuerAt(t, "/a/b")
+		i.missing = missing
+		results := look(t, doctor.Config{Issuers: func() []string { return []string{i.URL} }})
+		var wrong []doctor.Result
+		for _, r := range results {
+			if !r.OK {
+				wrong = append(wrong, r)
+			}
+		}
+		switch {
+		case missing == "" && (len(wrong) != 0 || len(results) != 7):
+			t.Errorf("a healthy issuer: %+v", results)
+		case missing != "" && (len(wrong) != 1 || wrong[0].Check != check || !strings.Contains(wrong[0].Fix, "to postern")):
+			t.Errorf("without %s: %+v", missing, wrong)
 		}
 	}
 }

@@ -30,12 +30,12 @@ func (l *Pages) ConnectedApps(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	v := appsView{
-		Site: site(p), form: form{Post: appsPath, CSRF: l.csrf.Token("apps", who.session.ID)},
-		Email: who.email, SignOut: signOutPath, Organization: who.visit.Organization.Name, Switch: switchPath, Manage: orgPath,
+		Site: site(p), form: form{Post: p.Path() + appsPath, CSRF: l.csrf.Token("apps", who.session.ID)},
+		Email: who.email, SignOut: p.Path() + signOutPath, Organization: who.visit.Organization.Name, Switch: p.Path() + switchPath, Manage: p.Path() + orgPath,
 	}
 	query := r.URL.Query()
 	for _, app := range apps {
-		now, client, done := l.now(), clientViewOf(app.Client, l.now()), doneNothing
+		now, client, done := l.now(), clientViewOf(p, app.Client, l.now()), doneNothing
 		if !app.Grant.RevokedAt.IsZero() {
 			client.Shut, done = true, doneTakenBack
 			v.TakenBack = append(v.TakenBack, takenBackView{Client: client, When: moment{app.Grant.RevokedAt, now}})
@@ -96,7 +96,7 @@ func (l *Pages) ChangeApps(w http.ResponseWriter, r *http.Request) error {
 		if err := l.signOutEverywhere(w, r, who); err != nil {
 			return err
 		}
-		return l.pages.signedOut(w, signedOutView{Site: site(p), Everywhere: true, SignIn: signInPath})
+		return l.pages.signedOut(w, signedOutView{Site: site(p), Everywhere: true, SignIn: p.Path() + signInPath})
 	default:
 		return l.fail(w, r, "connected apps", web.StatusPage(http.StatusBadRequest))
 	}
@@ -106,7 +106,7 @@ func (l *Pages) ChangeApps(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	back := appsPath + "?" + doneParameter + "=" + urlQuery(string(done)) + "&" + grantParameter + "=" + urlQuery(grant)
+	back := p.Path() + appsPath + "?" + doneParameter + "=" + urlQuery(string(done)) + "&" + grantParameter + "=" + urlQuery(grant)
 	http.Redirect(w, r, back, http.StatusSeeOther)
 	return nil
 }

@@ -35,7 +35,7 @@ func (l *Pages) AuthorizeForm(w http.ResponseWriter, r *http.Request) error {
 	if request, err := oauth.ParseAuthorize(form); err != nil {
 		return l.unreadable(w, r, request, err)
 	}
-	http.Redirect(w, r, oauth.PathAuthorize+"?"+form.Encode(), http.StatusSeeOther)
+	http.Redirect(w, r, project.FromContext(r.Context()).Path()+oauth.PathAuthorize+"?"+form.Encode(), http.StatusSeeOther)
 	return nil
 }
 
@@ -99,11 +99,17 @@ func (l *Pages) Authorize(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	next := flowPath + flow.ID
+	next := p.Path() + flowPath + flow.ID
 	if known && p.Vertical == project.B2B && request.Asks("select_account") {
 		next += "/organization"
 	}
 	http.Redirect(w, r, next, http.StatusSeeOther)
+	return nil
+}
+
+// Home sends who opens the issuer itself to their own page.
+func (l *Pages) Home(w http.ResponseWriter, r *http.Request) error {
+	http.Redirect(w, r, project.FromContext(r.Context()).Path()+appsPath, http.StatusSeeOther)
 	return nil
 }
 
@@ -134,7 +140,7 @@ func (l *Pages) begin(w http.ResponseWriter, r *http.Request, returnTo string, r
 	if err != nil {
 		return err
 	}
-	http.Redirect(w, r, flowPath+flow.ID, http.StatusSeeOther)
+	http.Redirect(w, r, project.FromContext(r.Context()).Path()+flowPath+flow.ID, http.StatusSeeOther)
 	return nil
 }
 

@@ -72,6 +72,9 @@ func (l *Pages) open(w http.ResponseWriter, r *http.Request) (st step, ok bool, 
 	return st, true, nil
 }
 
+// at is an address of this flow: the flow's own, or one below it.
+func (st step) at(below string) string { return st.project.Path() + flowPath + st.flow.ID + below }
+
 // binding ties a form to this flow, this browser's cookie and whoever is
 // signed in, so that a form of one is worth nothing in another.
 func (st step) binding() []string {
@@ -137,7 +140,7 @@ func (l *Pages) Flow(w http.ResponseWriter, r *http.Request) error {
 	case !st.who.inside():
 		return l.discover(w, r, st)
 	case st.pending == nil:
-		http.Redirect(w, r, st.flow.ReturnTo, http.StatusSeeOther)
+		http.Redirect(w, r, st.project.Path()+st.flow.ReturnTo, http.StatusSeeOther)
 		return nil
 	}
 	consent, ok, err := l.ask(w, r, &st)
@@ -208,7 +211,7 @@ func (l *Pages) SendCode(w http.ResponseWriter, r *http.Request) error {
 	case v.BadEmail || v.Wait > 0:
 		return l.pages.signIn(w, v)
 	}
-	http.Redirect(w, r, flowPath+st.flow.ID, http.StatusSeeOther)
+	http.Redirect(w, r, st.at(""), http.StatusSeeOther)
 	return nil
 }
 
@@ -297,7 +300,7 @@ func (l *Pages) RedeemCode(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if st.flow.MethodID == "" {
-		http.Redirect(w, r, flowPath+st.flow.ID, http.StatusSeeOther)
+		http.Redirect(w, r, st.at(""), http.StatusSeeOther)
 		return nil
 	}
 	v := l.codeView(st)
@@ -306,7 +309,7 @@ func (l *Pages) RedeemCode(w http.ResponseWriter, r *http.Request) error {
 		if err := l.methods.Forget(r.Context(), st.flow); err != nil {
 			return err
 		}
-		http.Redirect(w, r, flowPath+st.flow.ID, http.StatusSeeOther)
+		http.Redirect(w, r, st.at(""), http.StatusSeeOther)
 		return nil
 	case "resend":
 		_, v.Wait, err = l.sendCode(r, st, st.flow.Email)
@@ -338,7 +341,7 @@ func (l *Pages) RedeemCode(w http.ResponseWriter, r *http.Request) error {
 		}
 		setCookie(w, st.project, "session", cookie.Text, ends.Sub(l.now()))
 		setCookie(w, st.project, "known", l.methods.Mark(st.project, email), markLifetime)
-		http.Redirect(w, r, flowPath+st.flow.ID, http.StatusSeeOther)
+		http.Redirect(w, r, st.at(""), http.StatusSeeOther)
 		return nil
 	case out.Locked:
 		v.Problem = codeLocked
@@ -360,7 +363,7 @@ func (l *Pages) switchPerson(w http.ResponseWriter, r *http.Request, st step) er
 	if err := l.methods.Forget(r.Context(), st.flow); err != nil {
 		return err
 	}
-	http.Redirect(w, r, flowPath+st.flow.ID, http.StatusSeeOther)
+	http.Redirect(w, r, st.at(""), http.StatusSeeOther)
 	return nil
 }
 
@@ -372,7 +375,7 @@ func (l *Pages) Consent(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if !st.known || !st.who.inside() || st.pending == nil || st.pending.Client.ID == "" {
-		http.Redirect(w, r, flowPath+st.flow.ID, http.StatusSeeOther)
+		http.Redirect(w, r, st.at(""), http.StatusSeeOther)
 		return nil
 	}
 	values, ok, err := l.form(w, r, st, st.binding(), "allow")
@@ -447,7 +450,7 @@ func (l *Pages) decided(w http.ResponseWriter, r *http.Request, st step, err err
 // (decisions 11 and 12).
 func (l *Pages) handOver(w http.ResponseWriter, st step, answer oauth.Answer, v handOverView) error {
 	client := st.pending.Client
-	v.Site, v.Client, v.Apps = site(st.project), clientViewOf(client, l.now()), appsPath
+	v.Site, v.Client, v.Apps = site(st.project), clientViewOf(st.project, client, l.now()), st.project.Path()+appsPath
 	v.Answer, v.Link = answerTo(answer.RedirectURI, client.Host()), link(answer)
 	dropCookie(w, st.project, "txn-"+st.flow.ID)
 	if v.Answer.Kind != toScheme && !(v.Denied && client.SelfRegistered()) {

@@ -24,6 +24,7 @@
 //	GET, POST /sign-out          SignOut
 //	GET, POST /oauth/logout      Logout          RP-initiated logout
 //	GET  /logo/{digest}          Logo            of the project or a connected app
+//	GET  /                       Home
 //
 // A flow is a sign-in in one browser, bound to it by a cookie, perhaps with an
 // authorization request that waits. Every step reads the flow, decides what
@@ -52,7 +53,7 @@ import (
 	"github.com/postern-id/postern/internal/web"
 )
 
-// The addresses that pages send people to.
+// The addresses that pages send people to, below the issuer's path.
 const (
 	flowPath    = "/flow/"
 	appsPath    = "/connected-apps"
@@ -110,7 +111,7 @@ func New(c Config) (*Pages, error) {
 // site is the frame that every page of a project has.
 func site(p *project.Project) web.Site {
 	return web.Site{
-		Name: p.Name, ID: p.ID, Logo: logoAddress(p.Logo), HideBadge: p.Settings.HideBadge,
+		Base: p.Path(), Name: p.Name, ID: p.ID, Logo: logoAddress(p, p.Logo), HideBadge: p.Settings.HideBadge,
 		PrivacyURL: p.Settings.PrivacyURL, HelpURL: p.Settings.HelpURL,
 	}
 }

@@ -32,10 +32,10 @@ func (l *Pages) Logo(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// logoAddress is where a logo is served, "" for none.
-func logoAddress(digest string) string {
+// logoAddress is where a logo of a project is served, "" for none.
+func logoAddress(p *project.Project, digest string) string {
 	if digest == "" {
 		return ""
 	}
-	return logoPath + digest
+	return p.Path() + logoPath + digest
 }

@@ -91,13 +91,14 @@ func (l *Pages) forbid(w http.ResponseWriter, r *http.Request, e audit.Event) er
 // orgView begins the view of a page about the organization; current is the
 // page's address.
 func (l *Pages) orgView(m manager, current string) orgView {
+	base := m.project.Path()
 	v := orgView{
-		Site: site(m.project), form: form{Post: current, CSRF: l.csrf.Token(m.binding()...)},
+		Site: site(m.project), form: form{Post: base + current, CSRF: l.csrf.Token(m.binding()...)},
 		Person: m.email, Standing: strings.Join(m.roleNames(), " and "), Organization: m.organization.Name, OrganizationID: m.organization.ID,
-		SignOut: signOutPath, Switch: switchPath, MyApps: appsPath,
-		Nav: []orgLink{{Name: "Settings", Path: orgPath}, {Name: "Members", Path: orgMembersPath}, {Name: "Connected apps", Path: orgAppsPath}, {Name: "Single sign-on", Path: orgSSOPath}},
+		SignOut: base + signOutPath, Switch: base + switchPath, MyApps: base + appsPath,
+		Nav: []orgLink{{Name: "Settings", Path: base + orgPath}, {Name: "Members", Path: base + orgMembersPath}, {Name: "Connected apps", Path: base + orgAppsPath}, {Name: "Single sign-on", Path: base + orgSSOPath}},
 	}
-	i := slices.IndexFunc(v.Nav, func(n orgLink) bool { return n.Path == current })
+	i := slices.IndexFunc(v.Nav, func(n orgLink) bool { return n.Path == v.Post })
 	if i >= 0 {
 		v.Nav[i].Current = true
 	}

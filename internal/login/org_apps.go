@@ -47,11 +47,11 @@ func (l *Pages) OrganizationApps(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if after != "" {
-		v.First = orgAppsPath
+		v.First = v.Post
 	}
 	if len(found) > appsShown {
 		found = found[:appsShown]
-		v.Next = orgAppsPath + "?after=" + urlQuery(found[appsShown-1].Grant.ID)
+		v.Next = v.Post + "?after=" + urlQuery(found[appsShown-1].Grant.ID)
 	}
 	if v.Clients, err = l.orgClients(r, m, found); err != nil {
 		return err
@@ -65,7 +65,7 @@ func (l *Pages) orgClients(r *http.Request, m manager, found []oauth.ConnectedAp
 	now := l.now()
 	for _, app := range found {
 		if n := len(clients); n == 0 || clients[n-1].ID != app.Client.ID {
-			clients = append(clients, orgClientView{ID: app.Client.ID, Client: clientViewOf(app.Client, now)})
+			clients = append(clients, orgClientView{ID: app.Client.ID, Client: clientViewOf(m.project, app.Client, now)})
 		}
 		row := orgGrantView{ID: app.Grant.ID, Allowed: moment{app.Grant.CreatedAt, now}, Used: moment{app.Grant.LastUsedAt, now}}
 		member, err := l.people.Member(r.Context(), m.organization, memberID(app.Grant.Subject))
@@ -111,6 +111,6 @@ func (l *Pages) revokeApps(w http.ResponseWriter, r *http.Request, m manager) er
 	if err != nil {
 		return err
 	}
-	http.Redirect(w, r, orgAppsPath+"?"+doneParameter+"="+doneRevoked, http.StatusSeeOther)
+	http.Redirect(w, r, m.project.Path()+orgAppsPath+"?"+doneParameter+"="+doneRevoked, http.StatusSeeOther)
 	return nil
 }

@@ -106,7 +106,7 @@ func (l *Pages) changeMembers(w http.ResponseWriter, r *http.Request, m manager)
 	switch {
 	case err == nil:
 		back := url.Values{doneParameter: {do}, memberParameter: {changed.ID}}
-		http.Redirect(w, r, orgMembersPath+"?"+back.Encode(), http.StatusSeeOther)
+		http.Redirect(w, r, m.project.Path()+orgMembersPath+"?"+back.Encode(), http.StatusSeeOther)
 		return nil
 	case errors.Is(err, errBeyond):
 		return l.forbid(w, r, e)
@@ -272,7 +272,7 @@ func (l *Pages) listMembers(w http.ResponseWriter, r *http.Request, m manager, s
 		} else if err != nil {
 			return err
 		}
-		q.After, v.First = after, pageOf(orgMembersPath, query, "")
+		q.After, v.First = after, pageOf(v.Post, query, "")
 	}
 	found, err := l.people.Members(r.Context(), m.organization, q)
 	if err != nil {
@@ -280,7 +280,7 @@ func (l *Pages) listMembers(w http.ResponseWriter, r *http.Request, m manager, s
 	}
 	if len(found) > membersShown {
 		found = found[:membersShown]
-		v.Next = pageOf(orgMembersPath, query, found[membersShown-1].ID)
+		v.Next = pageOf(v.Post, query, found[membersShown-1].ID)
 	}
 	if v.Members, err = l.memberRows(r, m, found, roles); err != nil {
 		return err

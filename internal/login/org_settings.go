@@ -132,7 +132,7 @@ func (l *Pages) changeOrganization(w http.ResponseWriter, r *http.Request, m man
 		return nil
 	}, e)
 	if err == nil {
-		http.Redirect(w, r, orgPath+"?"+savedParameter+"="+strconv.FormatInt(saved.Version, 10), http.StatusSeeOther)
+		http.Redirect(w, r, m.project.Path()+orgPath+"?"+savedParameter+"="+strconv.FormatInt(saved.Version, 10), http.StatusSeeOther)
 		return nil
 	}
 	status, problems := http.StatusUnprocessableEntity, identity.Problems(nil)

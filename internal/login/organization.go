@@ -24,7 +24,7 @@ func (l *Pages) SwitchOrganization(w http.ResponseWriter, r *http.Request) error
 	if err != nil {
 		return err
 	}
-	http.Redirect(w, r, flowPath+flow.ID+"/organization", http.StatusSeeOther)
+	http.Redirect(w, r, p.Path()+flowPath+flow.ID+"/organization", http.StatusSeeOther)
 	return nil
 }
 
@@ -63,7 +63,7 @@ func (l *Pages) Organization(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if !st.known || st.who.visit.Browser.ID == "" {
-		http.Redirect(w, r, flowPath+st.flow.ID, http.StatusSeeOther)
+		http.Redirect(w, r, st.at(""), http.StatusSeeOther)
 		return nil
 	}
 	v, err := l.choiceView(r, st)
@@ -96,7 +96,7 @@ func (l *Pages) Organization(w http.ResponseWriter, r *http.Request) error {
 		if err != nil {
 			return err
 		}
-		http.Redirect(w, r, flowPath+st.flow.ID, http.StatusSeeOther)
+		http.Redirect(w, r, st.at(""), http.StatusSeeOther)
 		return nil
 	}
 	return l.enter(w, r, st, values.Get("organization"))
@@ -114,14 +114,14 @@ func (l *Pages) enter(w http.ResponseWriter, r *http.Request, st step, id string
 	case err != nil:
 		return err
 	}
-	http.Redirect(w, r, flowPath+st.flow.ID, http.StatusSeeOther)
+	http.Redirect(w, r, st.at(""), http.StatusSeeOther)
 	return nil
 }
 
 // choiceView lists what the person of a flow can choose from.
 func (l *Pages) choiceView(r *http.Request, st step) (chooseView, error) {
 	v := chooseView{
-		Site: site(st.project), form: form{Post: flowPath + st.flow.ID + "/organization", CSRF: l.csrf.Token(st.binding()...)},
+		Site: site(st.project), form: form{Post: st.at("/organization"), CSRF: l.csrf.Token(st.binding()...)},
 		Client: st.clientView(l.now()), Email: st.who.email, Create: st.project.Settings.OrganizationCreation && st.who.visit.Browser.Confined() == "",
 	}
 	choices, err := l.people.Choices(r.Context(), st.who.visit.Browser)
@@ -134,7 +134,7 @@ func (l *Pages) choiceView(r *http.Request, st step) (chooseView, error) {
 	}
 	for _, c := range choices {
 		o := c.Organization
-		row := choiceRow{ID: o.ID, Name: o.Name, Logo: logoAddress(o.Logo), Roles: identity.Titles(c.Member, o), Joining: c.Member.ID == "", Invited: c.Member.Status != identity.Active && c.Member.ID != ""}
+		row := choiceRow{ID: o.ID, Name: o.Name, Logo: logoAddress(st.project, o.Logo), Roles: identity.Titles(c.Member, o), Joining: c.Member.ID == "", Invited: c.Member.Status != identity.Active && c.Member.ID != ""}
 		switch {
 		case !o.Accepts(st.who.visit.Browser.Factors):
 			row.OtherProof = true
@@ -142,7 +142,7 @@ func (l *Pages) choiceView(r *http.Request, st step) (chooseView, error) {
 			row.NoEntry = true
 		}
 		if !row.NoEntry && o.TakesSSO() && slices.Contains(connected, o.ID) {
-			row.SSO = ssoAddress(st.flow.ID, o.ID)
+			row.SSO = st.ssoAddress(o.ID)
 		}
 		v.Choices = append(v.Choices, row)
 	}

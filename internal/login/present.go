@@ -9,8 +9,8 @@ import (
 )
 
 // clientViewOf says who a client is and who vouches for it.
-func clientViewOf(c oauth.Client, now time.Time) clientView {
-	v := clientView{Name: c.Name(), Shut: c.Blocked, Logo: logoAddress(c.Logo)}
+func clientViewOf(p *project.Project, c oauth.Client, now time.Time) clientView {
+	v := clientView{Name: c.Name(), Shut: c.Blocked, Logo: logoAddress(p, c.Logo)}
 	switch {
 	case c.Type.FirstParty():
 		v.Vouched = byProject
@@ -34,29 +34,33 @@ func (st step) clientView(now time.Time) *clientView {
 		host := oauth.Client{URL: st.pending.Request.ClientID}.Host()
 		return &clientView{Name: host, Registered: moment{now, now}}
 	}
-	v := clientViewOf(st.pending.Client, now)
+	v := clientViewOf(st.project, st.pending.Client, now)
 	return &v
 }
 
 func (l *Pages) signInView(st step) signInView {
 	v := signInView{
-		Site: site(st.project), form: form{Post: flowPath + st.flow.ID + "/email", CSRF: l.csrf.Token(st.binding()...)},
+		Site: site(st.project), form: form{Post: st.at("/email"), CSRF: l.csrf.Token(st.binding()...)},
 		Client: st.clientView(l.now()),
 	}
 	if st.pending != nil {
 		v.Email = st.pending.Request.LoginHint
 	}
 	if st.project.Vertical == project.B2B {
-		v.SSO = flowPath + st.flow.ID + "/sso"
+		v.SSO = st.at("/sso")
 	}
 	return v
 }
 
 func (l *Pages) codeView(st step) codeView {
-	return codeView{
-		Site: site(st.project), form: form{Post: flowPath + st.flow.ID + "/code", CSRF: l.csrf.Token(st.binding()...)},
-		Email: st.flow.Email, Until: moment{st.flow.CodeExpiresAt, l.now()}, Mailbox: l.mailbox,
+	v := codeView{
+		Site: site(st.project), form: form{Post: st.at("/code"), CSRF: l.csrf.Token(st.binding()...)},
+		Email: st.flow.Email, Until: moment{st.flow.CodeExpiresAt, l.now()},
 	}
+	if l.mailbox != "" {
+		v.Mailbox = st.project.Path() + l.mailbox
+	}
+	return v
 }
 
 func (l *Pages) codeUntil(p *project.Project) moment {
@@ -84,7 +88,7 @@ func (st step) organizationView() *organizationView {
 	if o.ID == "" {
 		return nil
 	}
-	return &organizationView{ID: o.ID, Name: o.Name, Logo: logoAddress(o.Logo), Roles: strings.Join(st.who.roleNames(), " and "), Change: flowPath + st.flow.ID + "/organization"}
+	return &organizationView{ID: o.ID, Name: o.Name, Logo: logoAddress(st.project, o.Logo), Roles: strings.Join(st.who.roleNames(), " and "), Change: st.at("/organization")}
 }
 
 func (l *Pages) consentView(st step, consent oauth.Consent) consentView {
@@ -93,10 +97,10 @@ func (l *Pages) consentView(st step, consent oauth.Consent) consentView {
 		life.LoneAccessToken = r.AccessToken
 	}
 	v := consentView{
-		Site: site(st.project), form: form{Post: flowPath + st.flow.ID + "/consent", CSRF: l.csrf.Token(st.binding()...)},
+		Site: site(st.project), form: form{Post: st.at("/consent"), CSRF: l.csrf.Token(st.binding()...)},
 		Page:   l.csrf.Token(st.shown(consent)...),
-		Client: clientViewOf(pending.Client, l.now()), Answer: answerTo(pending.RedirectURI, pending.Client.Host()),
-		Email: st.who.email, Apps: appsPath, Organization: st.organizationView(),
+		Client: clientViewOf(st.project, pending.Client, l.now()), Answer: answerTo(pending.RedirectURI, pending.Client.Host()),
+		Email: st.who.email, Apps: st.project.Path() + appsPath, Organization: st.organizationView(),
 		AtMost: time.Duration(life.LoneAccessToken) * time.Second,
 	}
 	if pending.Client.Refreshes() {

@@ -27,7 +27,7 @@ func (l *Pages) SignOut(w http.ResponseWriter, r *http.Request) error {
 	ctx, p := r.Context(), project.FromContext(r.Context())
 	who, err := l.session(ctx, r)
 	if errors.Is(err, identity.ErrNotFound) {
-		return l.pages.signedOut(w, signedOutView{Site: site(p), SignIn: signInPath})
+		return l.pages.signedOut(w, signedOutView{Site: site(p), SignIn: p.Path() + signInPath})
 	}
 	if err != nil {
 		return err
@@ -35,7 +35,7 @@ func (l *Pages) SignOut(w http.ResponseWriter, r *http.Request) error {
 	binding := []string{"sign out", who.cookieID()}
 	if r.Method != http.MethodPost {
 		return l.pages.signOut(w, signOutView{
-			Site: site(p), form: form{Post: signOutPath, CSRF: l.csrf.Token(binding...)}, Email: who.email,
+			Site: site(p), form: form{Post: p.Path() + signOutPath, CSRF: l.csrf.Token(binding...)}, Email: who.email,
 		})
 	}
 	values, ok, err := l.form(w, r, step{who: who}, binding)
@@ -43,13 +43,13 @@ func (l *Pages) SignOut(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if values.Get("action") != "sign_out" {
-		http.Redirect(w, r, appsPath, http.StatusSeeOther)
+		http.Redirect(w, r, p.Path()+appsPath, http.StatusSeeOther)
 		return nil
 	}
 	if err := l.signOut(w, r, who); err != nil {
 		return err
 	}
-	return l.pages.signedOut(w, signedOutView{Site: site(p), SignIn: signInPath})
+	return l.pages.signedOut(w, signedOutView{Site: site(p), SignIn: p.Path() + signInPath})
 }
 
 // Logout is RP-initiated logout (OpenID Connect RP-Initiated Logout 1.0 §2): a
@@ -89,10 +89,10 @@ func (l *Pages) Logout(w http.ResponseWriter, r *http.Request) error {
 				again.Set(field, values.Get(field))
 			}
 		}
-		http.Redirect(w, r, logoutPath+"?"+again.Encode(), http.StatusSeeOther)
+		http.Redirect(w, r, p.Path()+logoutPath+"?"+again.Encode(), http.StatusSeeOther)
 		return nil
 	}
-	done := signedOutView{Site: site(p), SignIn: signInPath, Client: name, Return: returnLink(request)}
+	done := signedOutView{Site: site(p), SignIn: p.Path() + signInPath, Client: name, Return: returnLink(request)}
 	who, err := l.session(ctx, r)
 	if errors.Is(err, identity.ErrNotFound) {
 		return l.pages.signedOut(w, done)
@@ -104,11 +104,11 @@ func (l *Pages) Logout(w http.ResponseWriter, r *http.Request) error {
 	confirmed := r.Method == http.MethodPost && l.csrf.Check(values.Get("csrf"), binding...)
 	switch {
 	case confirmed && values.Get("action") == "stay":
-		http.Redirect(w, r, appsPath, http.StatusSeeOther)
+		http.Redirect(w, r, p.Path()+appsPath, http.StatusSeeOther)
 		return nil
 	case !confirmed && !request.Matches(who.person()):
 		v := signOutView{
-			Site: site(p), form: form{Post: logoutPath, CSRF: l.csrf.Token(binding...)}, Client: name, Email: who.email,
+			Site: site(p), form: form{Post: p.Path() + logoutPath, CSRF: l.csrf.Token(binding...)}, Client: name, Email: who.email,
 		}
 		for _, field := range logoutFields() {
 			if values.Has(field) {

@@ -22,8 +22,8 @@ const ssoTestPath = orgSSOPath + "/test"
 
 // ssoAddress sends the person of a flow to an organization's own sign-in
 // service.
-func ssoAddress(flowID, organizationID string) string {
-	return flowPath + flowID + "/sso?organization=" + urlQuery(organizationID)
+func (st step) ssoAddress(organizationID string) string {
+	return st.at("/sso") + "?organization=" + urlQuery(organizationID)
 }
 
 // SSO sends the browser of a flow to the sign-in service of an organization. It
@@ -64,8 +64,8 @@ func (l *Pages) SSO(w http.ResponseWriter, r *http.Request) error {
 // leave the host (decision 12).
 func (l *Pages) findSSO(w http.ResponseWriter, r *http.Request, st step) error {
 	v := findSSOView{
-		Site: site(st.project), form: form{Post: flowPath + st.flow.ID + "/sso", CSRF: l.csrf.Token(st.binding()...)},
-		Client: st.clientView(l.now()), Back: flowPath + st.flow.ID,
+		Site: site(st.project), form: form{Post: st.at("/sso"), CSRF: l.csrf.Token(st.binding()...)},
+		Client: st.clientView(l.now()), Back: st.at(""),
 	}
 	if st.project.Vertical != project.B2B {
 		return l.fail(w, r, "single sign-on", web.StatusPage(http.StatusNotFound))
@@ -82,7 +82,7 @@ func (l *Pages) findSSO(w http.ResponseWriter, r *http.Request, st step) error {
 	if err == nil && o.Active && o.TakesSSO() {
 		var c identity.Connection
 		if c, err = l.people.Connection(r.Context(), st.project.ID, o.ID); err == nil && c.Active {
-			v.Name, v.Onward = o.Name, ssoAddress(st.flow.ID, o.ID)
+			v.Name, v.Onward = o.Name, st.ssoAddress(o.ID)
 			w.Header().Set("Refresh", "0; url="+v.Onward)
 			return l.pages.findSSO(w, v)
 		}
@@ -146,7 +146,7 @@ func (l *Pages) SSOCallback(w http.ResponseWriter, r *http.Request) error {
 	}
 	// The browser gets no mark of a known address: this one was not proved by mail.
 	setCookie(w, p, "session", cookie.Text, browser.ExpiresAt.Sub(l.now()))
-	http.Redirect(w, r, flowPath+st.flow.ID, http.StatusSeeOther)
+	http.Redirect(w, r, st.at(""), http.StatusSeeOther)
 	return nil
 }
 
@@ -222,7 +222,7 @@ func (l *Pages) OrganizationSSO(w http.ResponseWriter, r *http.Request) error {
 		err = l.people.DeleteConnection(r.Context(), m.organization, c, e)
 	}
 	if err == nil {
-		http.Redirect(w, r, orgSSOPath+"?"+doneParameter+"="+action, http.StatusSeeOther)
+		http.Redirect(w, r, m.project.Path()+orgSSOPath+"?"+doneParameter+"="+action, http.StatusSeeOther)
 		return nil
 	}
 	var upstream *signin.UpstreamError
@@ -245,7 +245,7 @@ func (l *Pages) OrganizationSSO(w http.ResponseWriter, r *http.Request) error {
 func (l *Pages) ssoPage(w http.ResponseWriter, r *http.Request, m manager, v ssoView) error {
 	problems := v.Problems
 	v.orgView = l.orgView(m, orgSSOPath)
-	v.Problems, v.Callback, v.TestPath = problems, signin.Callback(m.project, m.organization.ID), ssoTestPath
+	v.Problems, v.Callback, v.TestPath = problems, signin.Callback(m.project, m.organization.ID), m.project.Path()+ssoTestPath
 	v.See, v.Make = m.control(rbac.ResourceSSO, "get"), m.control(rbac.ResourceSSO, "create")
 	v.Change, v.Delete = m.control(rbac.ResourceSSO, "update"), m.control(rbac.ResourceSSO, "delete")
 	c, err := l.people.Connection(r.Context(), m.project.ID, m.organization.ID)

@@ -58,7 +58,7 @@ const (
 type Project struct {
 	ID          string   // project-<test|live>-<uuid>
 	Name        string   // as people see it
-	Issuer      string   // issuer identifier, byte for byte (RFC 8414 §2); no trailing slash
+	Issuer      string   // issuer identifier, byte for byte (RFC 8414 §2); may have a path, no trailing slash
 	Hosts       []string // further hosts that serve this project's API, normalized as by Host
 	Vertical    Vertical
 	Environment Environment
@@ -324,24 +324,79 @@ func Loopback(host string) bool {
 	return err == nil && a.IsLoopback()
 }
 
+// maxIssuer bounds an issuer in bytes: it stands in every token and address.
+const maxIssuer = 300
+
 // CheckIssuer refuses what cannot be an issuer identifier (RFC 8414 §2): it is
 // https, or http on this computer, with a host and without query, fragment,
-// user or trailing slash. Issuers with a path are not served yet.
+// user or trailing slash. A path is made of the characters that no program
+// writes in two ways (RFC 3986 §2.3), for issuers are compared byte by byte.
 func CheckIssuer(issuer string) error {
 	u, err := url.Parse(issuer)
 	switch {
+	case len(issuer) > maxIssuer:
+		return fmt.Errorf("an issuer has at most %d bytes; this one has %d", maxIssuer, len(issuer))
 	case err != nil || u.Host == "" || u.Opaque != "":
 		return fmt.Errorf("issuer %q is not a URL; use one such as https://auth.example.com", issuer)
 	case u.Scheme != "https" && !(u.Scheme == "http" && Loopback(u.Hostname())):
 		return fmt.Errorf("issuer %q must begin with https:// (plain http is for this computer only)", issuer)
 	case u.User != nil || u.RawQuery != "" || u.Fragment != "" || u.ForceQuery || strings.Contains(issuer, "#"):
 		return fmt.Errorf("issuer %q must have no user, query or fragment", issuer)
+	case u.Host != strings.ToLower(u.Host) || Host(u.Scheme, u.Host) != u.Host || !strings.HasPrefix(issuer, u.Scheme+"://"+u.Host):
+		return fmt.Errorf("issuer %q must be written in lower case up to the end of the host, and without a default port", issuer)
+	case strings.HasSuffix(issuer, "/"):
+		return fmt.Errorf("issuer %q must not end with a slash", issuer)
 	case u.Path != "":
-		return fmt.Errorf("issuer %q must end after the host, without a slash or path", issuer)
-	case u.Host != strings.ToLower(u.Host) || Host(u.Scheme, u.Host) != u.Host:
-		return fmt.Errorf("issuer %q must be written in lower case and without a default port", issuer)
+		return checkPath(issuer, u)
 	}
 	return nil
+}
+
+// taken are the first parts of the addresses that a host has beside the issuer's
+// path.
+var taken = []string{"assets", "dashboard", "healthz", "readyz", "v1"}
+
+func checkPath(issuer string, u *url.URL) error {
+	segments := strings.Split(strings.TrimPrefix(issuer, u.Scheme+"://"+u.Host+"/"), "/")
+	for _, s := range segments {
+		switch {
+		case s == "" || s == "." || s == "..":
+			return fmt.Errorf("issuer %q has a path with an empty part, . or ..; use one such as https://%s/tenant1", issuer, u.Host)
+		case strings.ContainsFunc(s, func(r rune) bool { return !unreserved(r) }):
+			return fmt.Errorf("issuer %q has a path with other characters than letters, digits and . _ ~ -", issuer)
+		case s == ".well-known":
+			return fmt.Errorf("issuer %q has a path with .well-known, which leads to metadata", issuer)
+		}
+	}
+	if slices.Contains(taken, segments[0]) {
+		return fmt.Errorf("issuer %q has a path that begins with /%s, which has its own meaning on every host", issuer, segments[0])
+	}
+	return nil
+}
+
+// unreserved are the characters that stand for themselves in every URL (RFC
+// 3986 §2.3).
+func unreserved(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-._~", r)
+}
+
+// CheckURL refuses what cannot be the deployment's own URL, which is like an
+// issuer without a path.
+func CheckURL(address string) error {
+	if u, err := url.Parse(address); err == nil && u.Host != "" && u.Path != "" {
+		return fmt.Errorf("%q must end after the host, without a slash or path", address)
+	}
+	return CheckIssuer(address)
+}
+
+// Path is the path of the issuer, "" where it has none. Everything that the
+// project serves stands below it; pages and redirects name it.
+func (p *Project) Path() string {
+	_, after, _ := strings.Cut(p.Issuer, "://")
+	if i := strings.IndexByte(after, '/'); i >= 0 {
+		return after[i:]
+	}
+	return ""
 }
 
 // IssuerHost is the routing key of an issuer that CheckIssuer accepts.

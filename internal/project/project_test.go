@@ -6,6 +6,8 @@ import (
 	"errors"
 	"image"
 	"image/png"
+	"net/url"
+	pathpkg "path"
 	"slices"
 	"strings"
 	"testing"
@@ -28,19 +30,52 @@ func TestCheckIssuer(t *testing.T) {
 		"http://127.0.0.1":              true,
 		"http://[::1]:4000":             true,
 
+		"https://auth.example.com/tenant1":                            true,
+		"https://auth.example.com/tenant1/Prod_2.0~x-y":               true,
+		"http://localhost:4000/tenant1":                               true,
+		"https://auth.example.com/" + strings.Repeat("a", 275):        true,
+		"https://auth.example.com/" + strings.Repeat("a", 276):        false,
+		"https://auth.example.com/tenant1/":                           false,
+		"https://auth.example.com//tenant1":                           false,
+		"https://auth.example.com/a//b":                               false,
+		"https://auth.example.com/.":                                  false,
+		"https://auth.example.com/a/..":                               false,
+		"https://auth.example.com/../a":                               false,
+		"https://auth.example.com/a/./b":                              false,
+		"https://auth.example.com/tenant%31":                          false,
+		"https://auth.example.com/a%2Fb":                              false,
+		"https://auth.example.com/a b":                                false,
+		"https://auth.example.com/tenänt":                             false,
+		"https://auth.example.com/a;b":                                false,
+		"https://auth.example.com/a:b":                                false,
+		"https://auth.example.com/{a}":                                false,
+		`https://auth.example.com/a"b`:                                false,
+		"https://auth.example.com/a\\b":                               false,
+		"https://auth.example.com/tenant1?x":                          false,
+		"https://auth.example.com/tenant1#x":                          false,
+		"https://auth.example.com/.well-known":                        false,
+		"https://auth.example.com/a/.well-known/openid-configuration": false,
+		"https://auth.example.com/dashboard":                          false,
+		"https://auth.example.com/dashboard/a":                        false,
+		"https://auth.example.com/v1":                                 false,
+		"https://auth.example.com/assets/a":                           false,
+		"https://auth.example.com/healthz":                            false,
+		"https://auth.example.com/readyz":                             false,
+
 		"":                              false,
 		"auth.example.com":              false,
 		"http://auth.example.com":       false,
 		"http://localhost.evil.test":    false,
 		"http://127.0.0.1.evil.test":    false,
 		"https://auth.example.com/":     false, // RFC 8414 §2: compared byte for byte
-		"https://auth.example.com/a":    false,
 		"https://auth.example.com?x=1":  false,
 		"https://auth.example.com?":     false,
 		"https://auth.example.com#x":    false,
 		"https://auth.example.com#":     false,
 		"https://user@auth.example.com": false,
 		"https://Auth.example.com":      false,
+		"HTTPS://auth.example.com":      false,
+		"https://Auth.example.com/a":    false,
 		"https://auth.example.com:443":  false,
 		"http://localhost:80":           false,
 		"ftp://auth.example.com":        false,
@@ -50,6 +85,17 @@ func TestCheckIssuer(t *testing.T) {
 	} {
 		if err := project.CheckIssuer(issuer); (err == nil) != want {
 			t.Errorf("CheckIssuer(%q): %v, want accepted: %t", issuer, err, want)
+		}
+	}
+}
+
+func TestCheckURL(t *testing.T) {
+	for address, want := range map[string]bool{
+		"https://auth.example.com": true, "http://localhost:4000": true,
+		"https://auth.example.com/tenant1": false, "https://auth.example.com/": false, "http://auth.example.com": false, "": false,
+	} {
+		if err := project.CheckURL(address); (err == nil) != want {
+			t.Errorf("CheckURL(%q): %v, want accepted: %t", address, err, want)
 		}
 	}
 }
@@ -103,16 +149,22 @@ func TestHost(t *testing.T) {
 
 // Whatever CheckIssuer takes is found again under the host of its own pages.
 func FuzzIssuerHost(f *testing.F) {
-	for _, seed := range []string{"https://auth.example.com", "http://localhost:4000", "http://[::1]", "https://a:443", "https://A"} {
+	for _, seed := range []string{"https://auth.example.com", "http://localhost:4000", "http://[::1]", "https://a:443", "https://A", "https://a/b/c", "https://a/b%2F"} {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, issuer string) {
 		if project.CheckIssuer(issuer) != nil {
 			return
 		}
-		scheme, host, _ := strings.Cut(issuer, "://")
+		scheme, rest, _ := strings.Cut(issuer, "://")
+		path := (&project.Project{Issuer: issuer}).Path()
+		host := strings.TrimSuffix(rest, path)
 		if got := project.IssuerHost(issuer); got == "" || got != project.Host(scheme, host) || got != host {
 			t.Fatalf("%q is served at %q, asked for at %q", issuer, got, project.Host(scheme, host))
+		}
+		u, err := url.Parse(issuer)
+		if err != nil || u.Path != path || u.EscapedPath() != path || path != "" && pathpkg.Clean(path) != path {
+			t.Fatalf("%q has the path %q, and is asked for at %v, %v", issuer, path, u, err)
 		}
 	})
 }

@@ -62,7 +62,7 @@ func AllSettings() []Setting {
 			p.Name = strings.TrimSpace(v)
 			return checkName(p.Name)
 		}},
-		{Name: IssuerSetting, Values: "an address such as https://auth.example.com", get: func(p *Project) string { return p.Issuer }, set: func(p *Project, v string) error {
+		{Name: IssuerSetting, Values: "an address such as https://auth.example.com or https://auth.example.com/tenant1, without a slash at its end", get: func(p *Project) string { return p.Issuer }, set: func(p *Project, v string) error {
 			p.Issuer = v
 			return CheckIssuer(v)
 		}},

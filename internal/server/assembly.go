@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -58,10 +59,12 @@ type assembly struct {
 	renewed  time.Time // when its lease was; of keepUp alone
 	limiters []*web.Limiter
 
-	pages    http.Handler
-	machine  http.Handler
-	desk     http.Handler // the dashboard
-	fetchers sync.Map     // with credentials or not, allowed ports -> *http.Client
+	pages     http.Handler
+	machine   http.Handler
+	desk      http.Handler // the dashboard
+	noPage    http.Handler // these two have no route: beside the path of an issuer
+	noMachine http.Handler
+	fetchers  sync.Map // with credentials or not, allowed ports -> *http.Client
 }
 
 // maxTokenLife is the ceiling of every lifetime that project.Settings allows
@@ -219,6 +222,8 @@ func (a *assembly) handlers() error {
 		web.Bounds(refuseMachine),
 		a.limit(machineLimit(), refuseMachine),
 	)
+	a.noPage = web.Chain(web.Mux(http.NewServeMux(), a.login.Error), web.PageHeaders)
+	a.noMachine = web.Chain(web.Mux(http.NewServeMux(), refuseMachine), web.MachineHeaders)
 	return nil
 }
 
@@ -260,11 +265,53 @@ func (a *assembly) route(w http.ResponseWriter, r *http.Request) {
 	}
 	r = r.WithContext(project.NewContext(r.Context(), p))
 	web.Note(r.Context(), slog.String("project", p.ID))
-	if forMachines(r.URL.Path) {
-		a.machine.ServeHTTP(w, r)
-		return
+	inside, ok := below(p.Path(), r)
+	switch {
+	case !ok && forMachines(r.URL.Path):
+		a.noMachine.ServeHTTP(w, r)
+	case !ok && host == a.home: // what its pages are made of
+		a.desk.ServeHTTP(w, r)
+	case !ok:
+		a.noPage.ServeHTTP(w, r)
+	case forMachines(inside.URL.Path):
+		a.machine.ServeHTTP(w, inside)
+	default:
+		a.pages.ServeHTTP(w, inside)
 	}
-	a.pages.ServeHTTP(w, r)
+}
+
+// below takes the path of an issuer off a request, so that the rest of the
+// server knows of none. ok is false for what is not the issuer's. Its metadata
+// has three addresses (RFC 8414 §3.1 and §5, OpenID Connect Discovery §4), and
+// whoever asks for that of the whole host gets none, for it would name another
+// issuer (RFC 8414 §3.3). The published SDKs drop the path of the address they
+// are given, so the JSON API is at the root of the host as well.
+func below(issuer string, r *http.Request) (inside *http.Request, ok bool) {
+	asked := r.URL.EscapedPath()
+	if issuer == "" || asked == "/" || strings.HasPrefix(asked, "/v1/") {
+		return r, true
+	}
+	u := *r.URL
+	switch {
+	case asked == issuer:
+		u.Path, u.RawPath = "/", ""
+	case asked == oauth.PathMetadata+issuer:
+		u.Path, u.RawPath = oauth.PathMetadata, ""
+	case asked == oauth.PathDiscovery+issuer:
+		u.Path, u.RawPath = oauth.PathDiscovery, ""
+	case asked != issuer+oauth.PathMetadata && strings.HasPrefix(asked, issuer+"/"):
+		u.Path, u.RawPath = strings.TrimPrefix(u.Path, issuer), strings.TrimPrefix(u.RawPath, issuer)
+	default:
+		return nil, false
+	}
+	// A ServeMux redirects from a path with // or .. in it; one that knows only
+	// the rest would lead out of the issuer's path.
+	if u.Path != "/" && path.Clean(u.Path) != strings.TrimSuffix(u.Path, "/") {
+		return nil, false
+	}
+	inside = r.WithContext(r.Context())
+	inside.URL = &u
+	return inside, true
 }
 
 // forAdministrators tells the dashboard's addresses from those of the project
@@ -276,7 +323,7 @@ func forAdministrators(path string) bool {
 // forMachines tells the two kinds of address apart. Everything well-known is
 // for programs, so that an unknown one is a plain 404 (MCP-AS-9).
 func forMachines(path string) bool {
-	return strings.HasPrefix(path, "/.well-known/") || strings.HasPrefix(path, "/v1/")
+	return strings.Contains(path, "/.well-known/") || strings.HasPrefix(path, "/v1/")
 }
 
 // misdirected answers for a host that no project has (RFC 9110 §15.5.20). In
@@ -309,7 +356,7 @@ func (a *assembly) localName(host string) (string, bool) {
 	if !ok {
 		return "", false
 	}
-	return p.Issuer, true
+	return strings.TrimSuffix(p.Issuer, p.Path()), true
 }
 
 // ssoSecret is where the client secret of a connection is kept.

@@ -111,7 +111,7 @@ func (a *assembly) people(assets http.Handler) []Route {
 		{"POST", oauth.PathLogout, Anyone, false, fromAnywhere(l.Logout)},
 		{"GET", "/logo/{digest}", Anyone, false, page(l.Logo)},
 		{"GET", web.AssetsPath, Anyone, false, assets},
-		{"GET", "/{$}", Anyone, false, http.RedirectHandler("/connected-apps", http.StatusSeeOther)},
+		{"GET", "/{$}", Anyone, false, page(l.Home)},
 	}
 	if a.dev != nil && a.dev.Mailbox != nil {
 		routes = append(routes,

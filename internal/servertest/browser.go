@@ -44,7 +44,7 @@ func NewBrowser(t testing.TB, issuer string, code func(t testing.TB, to string) 
 	}
 	b := &Browser{Client: &http.Client{Jar: jar, Timeout: 20 * time.Second}, issuer: issuer, code: code}
 	b.Client.CheckRedirect = func(r *http.Request, via []*http.Request) error {
-		if r.URL.Scheme+"://"+r.URL.Host != issuer || len(via) > 10 {
+		if r.URL.Scheme+"://"+r.URL.Host != originOf(issuer) || len(via) > 10 {
 			return http.ErrUseLastResponse
 		}
 		return nil
@@ -81,7 +81,7 @@ func (b *Browser) do(t testing.TB, method, address string, form url.Values) Page
 	request.Header.Set("User-Agent", "Mozilla/5.0 (servertest)")
 	if method == http.MethodPost {
 		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-		request.Header.Set("Origin", b.issuer)
+		request.Header.Set("Origin", originOf(b.issuer))
 		request.Header.Set("Sec-Fetch-Site", "same-origin")
 	}
 	response, err := b.Client.Do(request)

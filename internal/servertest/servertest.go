@@ -48,13 +48,14 @@ type Config struct {
 	Dev      *server.Dev
 	Poll     time.Duration // as in server.Config
 	Empty    bool          // no project yet
+	Path     string        // of the issuer, such as /tenant1
 	Beside   *Server       // another server on PostgreSQL, whose database and clock this one shares
 }
 
 // Server is a running server.
 type Server struct {
 	*server.Server
-	Issuer   string // http://localhost:<port>
+	Issuer   string // http://localhost:<port>, with Config.Path
 	Address  string // http://localhost:<port> of this server, which differs from the issuer's with Config.Beside
 	Project  *project.Project
 	Secret   string // the project's
@@ -94,7 +95,7 @@ func New(t testing.TB, c Config) *Server {
 		Address: fmt.Sprintf("http://localhost:%d", listener.Addr().(*net.TCPAddr).Port),
 		Clock:   clock, Log: &Log{}, Mail: mail.NewRecorder(1000, clock.Now),
 	}
-	s.Issuer = s.Address
+	s.Issuer = s.Address + c.Path
 	s.data = server.Data{Folder: t.TempDir(), Now: clock.Now}
 	switch {
 	case c.Beside != nil:
@@ -120,7 +121,7 @@ func New(t testing.TB, c Config) *Server {
 		s.create(ctx, t, c)
 	}
 	s.Server, err = server.Open(ctx, server.Config{
-		Storage: s.Storage, URL: s.Issuer, Mail: s.Mail, Proxies: c.Proxies, Now: clock.Now, Version: "test", Dev: c.Dev, Poll: c.Poll,
+		Storage: s.Storage, URL: originOf(s.Issuer), Mail: s.Mail, Proxies: c.Proxies, Now: clock.Now, Version: "test", Dev: c.Dev, Poll: c.Poll,
 		Log: slog.New(slog.NewJSONHandler(s.Log, &slog.HandlerOptions{Level: slog.LevelDebug})), Drain: 5 * time.Second,
 	})
 	if err != nil {
@@ -143,6 +144,15 @@ func New(t testing.TB, c Config) *Server {
 	}
 	t.Cleanup(s.stop)
 	return s
+}
+
+// originOf is an issuer without its path.
+func originOf(issuer string) string {
+	u, err := url.Parse(issuer)
+	if err != nil {
+		return issuer
+	}
+	return u.Scheme + "://" + u.Host
 }
 
 // create makes the project.

@@ -95,6 +95,7 @@ func Assets() (http.Handler, error) {
 // Site is whose page it is: what the shell shows around every page. A view
 // embeds it. The zero Site is Postern's own.
 type Site struct {
+	Base       string // path of the issuer, in front of every address of the page; "" for none
 	Name       string // the project's name; "" shows Postern's mark instead
 	ID         string // the project's id, which chooses its tile's colour; "" is the working colour
 	Logo       string // address of the project's logo on this host; "" shows a tile with its initial
