@@ -29,6 +29,8 @@ type group struct {
 	mu      sync.Mutex
 	waiting []*job
 	leading bool // while nobody leads, nobody waits
+	ended   bool
+	idle    sync.Cond // nobody leads any more; on mu
 
 	// Used by who leads only.
 	conn   *sql.Conn
@@ -52,6 +54,8 @@ type queueFull struct{}
 func (queueFull) Error() string   { return "store: too many writes are waiting" }
 func (queueFull) Temporary() bool { return true }
 
+var errClosed = errors.New("store: the database is closed")
+
 // job is one function that waits to be run.
 type job struct {
 	ctx      context.Context
@@ -64,7 +68,11 @@ type job struct {
 func (g *group) write(ctx context.Context, fn func(*db.Queries) error) error {
 	j := &job{ctx: ctx, fn: fn, wake: make(chan bool, 1)}
 	g.mu.Lock()
-	if len(g.waiting) >= groupQueue {
+	switch {
+	case g.ended:
+		g.mu.Unlock()
+		return errClosed
+	case len(g.waiting) >= groupQueue:
 		g.mu.Unlock()
 		return ErrBusy
 	}
@@ -119,6 +127,8 @@ func (g *group) lead() {
 	g.leading = len(g.waiting) > 0
 	if g.leading {
 		g.waiting[0].wake <- true
+	} else {
+		g.idle.Broadcast()
 	}
 	g.mu.Unlock()
 	for _, j := range batch[1:] {
@@ -184,6 +194,17 @@ func (j *job) run(q *db.Queries) (commit bool) {
 func (g *group) exec(ctx context.Context, statement string) error {
 	_, err := g.cached.ExecContext(ctx, statement)
 	return err
+}
+
+// end refuses more writes, waits for those under way and closes the connection.
+func (g *group) end() {
+	g.mu.Lock()
+	g.ended = true
+	for g.leading {
+		g.idle.Wait()
+	}
+	g.mu.Unlock()
+	g.close()
 }
 
 // close ends the connection, and with it a transaction that it may still have.

@@ -313,3 +313,41 @@ func TestWriteLeaving(t *testing.T) {
 		}
 	})
 }
+
+// A database that is closed while it is written to ends what was begun, and
+// refuses the rest.
+func TestCloseWhileWriting(t *testing.T) {
+	t.Parallel()
+	eachConfig(t, func(t *testing.T, c store.Config) {
+		db, err := store.Open(t.Context(), c)
+		must(t, err)
+		w := newWorld(t, db, "auth.example.com")
+		var kept atomic.Int64
+		begun, closed := make(chan struct{}, 16), make(chan error, 1)
+		go func() {
+			for range 16 {
+				<-begun
+			}
+			closed <- db.Close()
+		}()
+		at(16, func(i int) {
+			for n := 0; ; n++ {
+				err := w.Write(t.Context(), func(q *dbQueries) error {
+					return mark(t.Context(), q, w.project.ID, fmt.Sprint("w", i, "-", n))
+				})
+				if err != nil {
+					return
+				}
+				kept.Add(1)
+				if n == 0 {
+					begun <- struct{}{}
+				}
+			}
+		})
+		must(t, <-closed)
+		again := open(t, c)
+		if n := len(marks(t, &world{DB: again, project: w.project})); int64(n) < kept.Load() {
+			t.Errorf("%d writes were acknowledged, %d are there", kept.Load(), n)
+		}
+	})
+}

@@ -71,7 +71,7 @@ func openSQLite(ctx context.Context, c Config) (*sqliteDB, error) {
 	if s.writer, err = s.open("&_pragma=temp_store(MEMORY)", 1); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
-	s.group.connect = s.writer.Conn
+	s.group.connect, s.group.idle.L = s.writer.Conn, &s.group.mu
 	if err := s.firstConnection(ctx); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
@@ -192,7 +192,7 @@ func (s *sqliteDB) ping(ctx context.Context) error { return s.readers.PingContex
 func (s *sqliteDB) close() error {
 	var errs []error
 	if s.writer != nil {
-		s.group.close()
+		s.group.end()
 		errs = append(errs, s.writer.Close())
 	}
 	s.cached.close()
