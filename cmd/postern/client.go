@@ -1,8 +1,10 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -24,7 +26,7 @@ func (p *program) clientCommand() *cobra.Command {
 
 func (p *program) clientCreate() *cobra.Command {
 	var n oauth.NewClient
-	var kind string
+	var kind, jwks string
 	c := &cobra.Command{
 		Use:   "create",
 		Short: "Register a client and print what to type into its settings",
@@ -34,10 +36,17 @@ Types:
   first-party          your own program, with a secret
   first-party-public   your own program, without one
   third-party          somebody else's program, with a secret
-  third-party-public   somebody else's program, without one; most MCP clients`,
+  third-party-public   somebody else's program, without one; most MCP clients
+
+A program that signs with a key of its own (private_key_jwt) has no secret: give its
+public keys with --jwks or --jwks-uri.`,
 		Args: needs(),
 		RunE: p.ofProject(func(ctx context.Context, d *desk, one *project.Project, _ []string) error {
 			n.Type = oauth.ClientType(strings.ReplaceAll(kind, "-", "_"))
+			var err error
+			if n.JWKS, err = keyFile(jwks); err != nil {
+				return err
+			}
 			created, key, err := d.clients.CreateClient(ctx, one, n)
 			if err != nil {
 				return advise(err, "postern client create --help")
@@ -71,9 +80,29 @@ Types:
 	f.StringVar(&kind, "type", "third-party-public", "first-party, first-party-public, third-party or third-party-public")
 	f.StringArrayVar(&n.RedirectURIs, "redirect-uri", nil, "where answers may go, exactly; any port on localhost; may repeat")
 	f.StringArrayVar(&n.PostLogoutRedirectURIs, "post-logout-redirect-uri", nil, "where it may send people after signing out; may repeat")
-	f.StringVar(&n.AuthMethod, "auth-method", "", "how it sends its secret: client_secret_basic (default) or client_secret_post")
+	f.StringVar(&n.AuthMethod, "auth-method", "", "client_secret_basic (default), client_secret_post, or private_key_jwt with keys")
+	keyFlags(c, &jwks, &n.JWKSURI)
 	f.BoolVar(&n.BypassConsent, "bypass-consent", false, "do not ask people (first party only)")
 	return c
+}
+
+// keyFlags are the flags for the keys of a client.
+func keyFlags(c *cobra.Command, jwks, jwksURI *string) {
+	c.Flags().StringVar(jwks, "jwks", "", "file with its public keys, a JWK set; for private_key_jwt")
+	c.Flags().StringVar(jwksURI, "jwks-uri", "", "https address where it publishes them instead")
+	c.MarkFlagsMutuallyExclusive("jwks", "jwks-uri")
+}
+
+// keyFile reads a file of public keys, if one is named.
+func keyFile(path string) ([]byte, error) {
+	if path == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, wrong("postern client --help", "the file of keys: %s", plain(err))
+	}
+	return text, nil
 }
 
 // everyClient is how many clients are read at once.
@@ -173,26 +202,33 @@ func (d *desk) client(ctx context.Context, p *project.Project, id string) (oauth
 }
 
 func (p *program) clientSet() *cobra.Command {
-	var name, bypass string
+	var name, bypass, jwks, jwksURI string
 	var add, remove, addOut, removeOut []string
 	c := &cobra.Command{
 		Use:   "set CLIENT_ID",
 		Short: "Change a client that was registered by hand",
 		Long: `Change a client that was registered by hand: its name, where its answers may go,
-whether people are asked. Whoever agreed to it is asked once more.`,
+its keys, whether people are asked. Whoever agreed to it is asked once more.`,
 		Args: needs("the client id"),
 		RunE: p.ofProject(func(ctx context.Context, d *desk, one *project.Project, args []string) error {
 			c, err := d.client(ctx, one, args[0])
 			if err != nil {
 				return err
 			}
-			if name == "" && bypass == "" && len(add)+len(remove)+len(addOut)+len(removeOut) == 0 {
+			if name == "" && bypass == "" && jwks == "" && jwksURI == "" && len(add)+len(remove)+len(addOut)+len(removeOut) == 0 {
 				return wrong("postern client set --help", "say what to change")
 			}
 			if bypass != "" && bypass != "on" && bypass != "off" {
 				return wrong("postern client set --help", "--bypass-consent is on or off")
 			}
+			keys, err := keyFile(jwks)
+			if err != nil {
+				return err
+			}
 			changed, err := d.clients.ChangeClient(ctx, one, c.ID, func(c *oauth.Client) error {
+				if len(keys) > 0 || jwksURI != "" {
+					c.Metadata.JWKS, c.Metadata.JWKSURI = keys, jwksURI
+				}
 				if name != "" {
 					c.Metadata.ClientName = name
 				}
@@ -224,6 +260,7 @@ whether people are asked. Whoever agreed to it is asked once more.`,
 	f.StringArrayVar(&addOut, "post-logout-redirect-uri", nil, "add an address for after signing out; may repeat")
 	f.StringArrayVar(&removeOut, "remove-post-logout-redirect-uri", nil, "take one away; may repeat")
 	f.StringVar(&bypass, "bypass-consent", "", "on: do not ask people (first party only); off: ask them")
+	keyFlags(c, &jwks, &jwksURI)
 	return c
 }
 
@@ -467,6 +504,12 @@ func clientFacts(c oauth.Client) [][2]string {
 		{"Registered", string(c.Creation) + ", " + stamp(c.CreatedAt)},
 		{"Authenticates by", c.Metadata.TokenEndpointAuthMethod},
 		{"Redirect URIs", printable(strings.Join(c.Metadata.RedirectURIs, " "))},
+	}
+	switch {
+	case c.Metadata.JWKSURI != "":
+		facts = append(facts, [2]string{"Keys at", printable(c.Metadata.JWKSURI)})
+	case c.HasKeys():
+		facts = append(facts, [2]string{"Keys", printable(cmp.Or(strings.Join(c.KeyIDs(), " "), "without kid"))})
 	}
 	if len(c.Metadata.PostLogoutRedirectURIs) > 0 {
 		facts = append(facts, [2]string{"After sign-out", printable(strings.Join(c.Metadata.PostLogoutRedirectURIs, " "))})

@@ -1,7 +1,9 @@
 package admin
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -49,6 +51,7 @@ type appView struct {
 	SignedOut []string          // addresses after signing out
 	Add       string            // an address that was typed, or that a trace proposes
 	Name      string            // as it was typed
+	Keys      keyFields         // as they are, or as they were typed
 	Secret    string            // a new one: shown once
 	Commands  map[string]string // by action
 	Dangers   map[string]danger // by action
@@ -107,7 +110,7 @@ func (d *Dashboard) App(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	view := appView{Tab: chosen, Open: r.URL.Query().Get("open"), Add: r.URL.Query().Get("add"), Name: c.Name()}
+	view := appView{Tab: chosen, Open: r.URL.Query().Get("open"), Add: r.URL.Query().Get("add"), Name: c.Name(), Keys: keysOf(c)}
 	if r.Method != http.MethodPost {
 		return d.app(w, r, v, http.StatusOK, view, c)
 	}
@@ -118,6 +121,7 @@ func (d *Dashboard) App(w http.ResponseWriter, r *http.Request) error {
 	f := appForm{
 		action: values.Get("action"), confirmed: confirmed(values, confirmation(c)), grant: values.Get("grant"),
 		address: strings.TrimSpace(values.Get("address")), name: values.Get("name"), bypass: values.Get("bypass_consent") == "on",
+		keys: readKeyFields(values),
 	}
 	done, err := d.changeApp(r.Context(), v, c, f)
 	switch {
@@ -144,8 +148,11 @@ func (d *Dashboard) App(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	view.Open, view.Add, view.Name = f.action, f.address, c.Name()
-	if f.action == "change" {
+	switch f.action {
+	case "change":
 		view.Name, c.BypassConsent = f.name, f.bypass
+	case "keys":
+		view.Keys = f.keys
 	}
 	view.Problems = problems
 	return d.app(w, r, v, http.StatusUnprocessableEntity, view, c)
@@ -155,6 +162,7 @@ func (d *Dashboard) App(w http.ResponseWriter, r *http.Request) error {
 type appForm struct {
 	action, grant, address, name string
 	bypass, confirmed            bool
+	keys                         keyFields
 }
 
 // appDone is what a form did, besides its own name.
@@ -183,6 +191,8 @@ func (d *Dashboard) changeApp(ctx context.Context, v visit, c oauth.Client, f ap
 			c.Metadata.ClientName, c.BypassConsent = f.name, f.bypass
 			return nil
 		})
+	case "keys":
+		err = edit(func(m *oauth.Metadata) { m.JWKS, m.JWKSURI = []byte(f.keys.Set), f.keys.Address })
 	case "add":
 		err = edit(func(m *oauth.Metadata) { m.RedirectURIs = append(m.RedirectURIs, f.address) })
 	case "remove":
@@ -216,6 +226,15 @@ func (d *Dashboard) changeApp(ctx context.Context, v visit, c oauth.Client, f ap
 	}
 	done.about = strconv.Itoa(n)
 	return done, err
+}
+
+// keysOf are the keys of a client as a form shows them.
+func keysOf(c oauth.Client) keyFields {
+	var set bytes.Buffer
+	if json.Indent(&set, c.Metadata.JWKS, "", "  ") != nil { // none
+		set.Reset()
+	}
+	return keyFields{Address: c.Metadata.JWKSURI, Set: set.String()}
 }
 
 // confirmation is what is typed before a dangerous action: the name as it is
@@ -260,6 +279,7 @@ func (d *Dashboard) app(w http.ResponseWriter, r *http.Request, v visit, status 
 	}
 	view.Commands = map[string]string{
 		"change": v.command("client", "set", id, "--name", c.Name()), "revoke": v.command("grant", "revoke", "GRANT_ID"), "unblock": v.command("client", "unblock", id),
+		"keys":           v.command("client", "set", id, "--jwks-uri", "URL"),
 		"add":            v.command("client", "set", id, "--redirect-uri", "NEW", "--remove-redirect-uri", "OLD"),
 		"add_signed_out": v.command("client", "set", id, "--post-logout-redirect-uri", "NEW", "--remove-post-logout-redirect-uri", "OLD"),
 	}

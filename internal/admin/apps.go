@@ -32,6 +32,7 @@ type appsView struct {
 	New           oauth.NewClient // what was typed
 	Addresses     string          // of New, one a line
 	Types         []clientType
+	Keys          keyFields // of New
 	Made          appRow
 	Secret        string // of Made: shown once
 }
@@ -92,9 +93,9 @@ type clientType struct {
 func clientTypes() []clientType {
 	return []clientType{
 		{oauth.ThirdPartyPublic, "Third party, public", "Somebody else’s program without a secret: most MCP clients."},
-		{oauth.ThirdParty, "Third party, confidential", "Somebody else’s program on a server, with a secret."},
+		{oauth.ThirdParty, "Third party, confidential", "Somebody else’s program on a server, with a secret or keys of its own."},
 		{oauth.FirstPartyPublic, "First party, public", "Your own program without a secret, such as a page or a command."},
-		{oauth.FirstParty, "First party, confidential", "Your own program on a server, with a secret."},
+		{oauth.FirstParty, "First party, confidential", "Your own program on a server, with a secret or keys of its own."},
 	}
 }
 
@@ -186,7 +187,7 @@ func (d *Dashboard) AppList(w http.ResponseWriter, r *http.Request) error {
 		if values.Get("action") == "registration" {
 			return d.flip(w, r, v, values, registration())
 		}
-		view.New, view.Addresses = newClient(values), values.Get("addresses")
+		view.New, view.Addresses, view.Keys = newClient(values), values.Get("addresses"), readKeyFields(values)
 		made, key, err := d.Clients.By(v.origin).CreateClient(r.Context(), v.project, view.New)
 		switch {
 		case err == nil && key == nil:
@@ -196,7 +197,7 @@ func (d *Dashboard) AppList(w http.ResponseWriter, r *http.Request) error {
 		case err == nil:
 			d.Changed(r.Context())
 			view.Made, view.Secret = v.appRow(made), key.Text
-			view.New, view.Addresses = oauth.NewClient{Type: oauth.ThirdPartyPublic}, ""
+			view.New, view.Addresses, view.Keys = oauth.NewClient{Type: oauth.ThirdPartyPublic}, "", keyFields{}
 		default:
 			if problems, err = sentences(err); err != nil {
 				return err
@@ -251,10 +252,22 @@ func (a appsView) Filtered() bool { return a.Query != "" || a.Show != "" }
 
 // newClient reads the form that registers a client.
 func newClient(values url.Values) oauth.NewClient {
+	keys := readKeyFields(values)
 	return oauth.NewClient{
 		Name: values.Get("name"), Type: oauth.ClientType(values.Get("type")), RedirectURIs: addressLines(values.Get("addresses")),
 		AuthMethod: values.Get("auth_method"), BypassConsent: values.Get("bypass_consent") == "on",
+		JWKS: []byte(keys.Set), JWKSURI: keys.Address,
 	}
+}
+
+// keyFields are a client's keys as they are typed: one of the two, or none.
+type keyFields struct{ Address, Set string }
+
+// Typed reports whether something was.
+func (k keyFields) Typed() bool { return k != keyFields{} }
+
+func readKeyFields(values url.Values) keyFields {
+	return keyFields{Address: strings.TrimSpace(values.Get("jwks_uri")), Set: strings.TrimSpace(values.Get("jwks"))}
 }
 
 // addressLines are the lines of a text that say something.

@@ -201,6 +201,66 @@ func TestRegisterByHand(t *testing.T) {
 	})
 }
 
+const publicKeys = `{"keys":[{"kty":"EC","crv":"P-256","kid":"key-1","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM"}]}`
+
+// addSigner registers a client with a key of its own.
+func (d desk) addSigner(t *testing.T) oauth.Client {
+	t.Helper()
+	c, _ := d.AddClient(t, oauth.NewClient{Name: "Signer", Type: oauth.ThirdParty, RedirectURIs: []string{callback}, JWKS: []byte(publicKeys)})
+	return c
+}
+
+// A client with a key of its own is registered without a secret, and gets other
+// keys; what somebody else registered stays as it is.
+func TestAppWithKeys(t *testing.T) {
+	each(t, servertest.Config{}, func(t *testing.T, d desk) {
+		list := d.b.Get(t, d.page("apps"))
+		form := func(jwks, uri string) url.Values {
+			return url.Values{
+				"action": {"create"}, "name": {"Signer"}, "type": {"third_party"}, "addresses": {callback}, "auth_method": {"private_key_jwt"}, "jwks": {jwks}, "jwks_uri": {uri},
+			}
+		}
+		for want, values := range map[string]url.Values{
+			"needs jwks with a key for signatures":     form("", ""),
+			"Send jwks or jwks_uri, not both.":         form(publicKeys, "https://signer.example.test/jwks"),
+			"jwks holds a private or symmetric key.":   form(`{"keys":[{"kty":"oct","k":"AAAA"}]}`, ""),
+			"jwks_uri must be an https address with a": form("", "https://10.0.0.1/jwks"),
+		} {
+			bad := d.b.Submit(t, list, "addresses", values)
+			shows(t, bad, http.StatusUnprocessableEntity, "Nothing was changed.", want)
+			if typed := values.Get("jwks_uri"); !strings.Contains(bad.Body, `name="jwks_uri" value="`+typed+`"`) {
+				t.Errorf("%s: what was typed is gone", want)
+			}
+		}
+		made := d.b.Submit(t, list, "addresses", form(" "+publicKeys+"\r\n", ""))
+		shows(t, made, http.StatusOK, "Registered.", "it has no secret", "private_key_jwt")
+		found, err := d.Clients.FindClients(t.Context(), d.Project, oauth.ClientQuery{Text: "signer", Limit: 2})
+		if err != nil || len(found) != 1 || found[0].SecretID != "" {
+			t.Fatalf("found %v, %v", found, err)
+		}
+		c := found[0]
+		settings := d.page("apps/" + c.ID + "/settings")
+		page := d.b.Get(t, settings)
+		shows(t, page, http.StatusOK, "Its keys")
+		if strings.Contains(page.Body, "New secret") || !strings.Contains(page.Body, "&#34;kid&#34;: &#34;key-1&#34;") {
+			t.Errorf("a secret is offered, or the keys are not there:\n%s", page.Body)
+		}
+		keys := func(jwks, uri string) servertest.Page {
+			return d.b.Submit(t, d.b.Get(t, settings), "jwks", url.Values{"action": {"keys"}, "jwks": {jwks}, "jwks_uri": {uri}})
+		}
+		shows(t, keys("", ""), http.StatusUnprocessableEntity, "needs jwks with a key for signatures")
+		shows(t, keys("x", ""), http.StatusUnprocessableEntity, "jwks is not a JWK set")
+		shows(t, keys("", "https://signer.example.test/jwks"), http.StatusOK, "Its keys are saved.")
+		d.by(t, d.Project.ID, audit.ClientChanged)
+		if c = d.app(t, c); c.Metadata.JWKSURI == "" || len(c.Metadata.JWKS) != 0 {
+			t.Errorf("%+v", c.Metadata)
+		}
+		robot, _ := d.addApp(t, "Robot", oauth.ThirdParty)
+		other := d.b.Get(t, d.page("apps/"+robot.ID+"/settings"))
+		shows(t, d.send(t, other, "action", "keys", "jwks", publicKeys), http.StatusUnprocessableEntity, "does not authenticate with keys")
+	})
+}
+
 // What a client that was registered by hand says of itself is changed; one that
 // registered itself stays as it is.
 func TestChangeApp(t *testing.T) {

@@ -54,8 +54,9 @@ func TestEveryFormHasItsCommand(t *testing.T) {
 		t.Fatal(err)
 	}
 	c, _ := rig.addApp(t, "Robot", oauth.ThirdParty)
+	signer := rig.addSigner(t)
 	for _, page := range []string{
-		rig.page(""), rig.page("apps"), rig.page("apps/" + c.ID + "/settings"), rig.page("apps/" + c.ID + "/addresses"), rig.page("users"), rig.page("roles"),
+		rig.page(""), rig.page("apps"), rig.page("apps/" + c.ID + "/settings"), rig.page("apps/" + signer.ID + "/settings"), rig.page("apps/" + c.ID + "/addresses"), rig.page("users"), rig.page("roles"),
 		rig.page("resources"), path, path + "/settings", path + "/move", rig.page("keys"), rig.page("settings"), rig.page("settings/issuer"),
 	} {
 		check(t, rig.b.Get(t, page))

@@ -72,7 +72,7 @@ func Groups() []Group {
 			{ClientDeleted, "A client was deleted with its tokens."},
 			{ClientExpired, "A client that registered itself and was never allowed anything was deleted."},
 			{ClientRotated, "A client got a new secret."},
-			{ClientChanged, "The name, the return addresses or the consent rule of a client that was registered by hand changed."},
+			{ClientChanged, "The name, the return addresses, the keys or the consent rule of a client that was registered by hand changed."},
 			{ClientBlocked, "A client was shut out, and what people had allowed it ended."},
 			{ClientUnblocked, "A client that had been shut out may ask people again."},
 			{RegisterRefused, "A client's registration was refused: its metadata, the limits, or because nobody may register."},

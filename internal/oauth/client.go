@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/signing"
 )
 
 // ClientType is what the dashboard and the compatible API call a client.
@@ -81,6 +82,11 @@ type Metadata struct {
 	SoftwareID               string   `json:"software_id,omitempty"`
 	SoftwareVersion          string   `json:"software_version,omitempty"`
 	IDTokenSignedResponseAlg string   `json:"id_token_signed_response_alg,omitempty"`
+	// Of a client that authenticates with a key: the public keys themselves or
+	// where they are, and the only algorithm, if it named one.
+	JWKS       json.RawMessage `json:"jwks,omitempty"`
+	JWKSURI    string          `json:"jwks_uri,omitempty"`
+	SigningAlg string          `json:"token_endpoint_auth_signing_alg,omitempty"`
 }
 
 // PublicID is the client_id as the client writes it (decision 33).
@@ -99,6 +105,19 @@ func (c Client) Host() string {
 		return ""
 	}
 	return u.Host
+}
+
+// HasKeys reports whether the client can authenticate with a key.
+func (c Client) HasKeys() bool { return len(c.Metadata.JWKS) > 0 || c.Metadata.JWKSURI != "" }
+
+// KeyIDs are the kids of the keys that it registered; nobody knows here those that
+// it publishes at its jwks_uri.
+func (c Client) KeyIDs() []string {
+	keys, err := signing.ReadClientKeys(c.Metadata.JWKS)
+	if err != nil {
+		return nil
+	}
+	return keys.IDs()
 }
 
 // SelfRegistered reports whether nobody but the client itself vouches for it.

@@ -20,11 +20,15 @@ const (
 	authNone  = "none"
 	authBasic = "client_secret_basic"
 	authPost  = "client_secret_post"
+	authKey   = "private_key_jwt" // OpenID Connect Core §9
 )
 
-// failedClientAuth bounds wrong secrets per client (RFC 6749 §2.3.1 asks for
-// protection against guessing). A right one always works: it holds 256 random
-// bits, and a stranger who knows the client_id must not be able to shut the
+// clientAuthMethods are those that a client may register.
+func clientAuthMethods() []string { return []string{authBasic, authPost, authNone, authKey} }
+
+// failedClientAuth bounds wrong secrets and signatures per client (RFC 6749 §2.3.1
+// asks for protection against guessing). A right one always works: nobody guesses
+// it, and a stranger who knows the client_id must not be able to shut the
 // client out.
 func failedClientAuth(clientID string) Counter {
 	return Counter{Kind: "client_auth", Key: clientID, Limit: 20, Window: time.Minute}
@@ -34,14 +38,21 @@ func failedClientAuth(clientID string) Counter {
 type credentials struct {
 	id     string
 	secret string
-	method string // authNone, authBasic or authPost
+	method string // authNone, authBasic, authPost or authKey
+	// What the client signed, nil for another method. Until it is verified id is
+	// what anybody can say.
+	assertion *assertion
 }
 
 // readCredentials takes client_id and secret from the Authorization header or
 // the body. Both halves of Basic are form-encoded (RFC 6749 §2.3.1). An empty
 // password in the header counts as no secret sent: some clients probe that way
-// and then put the same code into the body (MCP-AS-43).
+// and then put the same code into the body (MCP-AS-43). What a client signed
+// stands in the body too (RFC 7523 §2.2).
 func readCredentials(r *http.Request, form url.Values) (credentials, error) {
+	if form.Has("client_assertion") || form.Has("client_assertion_type") {
+		return readAssertion(r, form)
+	}
 	header := r.Header.Values("Authorization")
 	if len(header) > 1 {
 		return credentials{}, invalidRequest("Send one Authorization header.")
@@ -58,7 +69,7 @@ func readCredentials(r *http.Request, form url.Values) (credentials, error) {
 	}
 	scheme, encoded, _ := strings.Cut(header[0], " ")
 	if !strings.EqualFold(scheme, "Basic") {
-		return credentials{}, invalidClient("Authenticate with Basic, with client_secret in the body, or with client_id alone.")
+		return credentials{}, invalidClient("Authenticate with Basic, with client_secret in the body, with client_assertion, or with client_id alone.")
 	}
 	id, password, ok := basicCredentials(encoded)
 	if !ok {
@@ -89,12 +100,18 @@ func basicCredentials(encoded string) (id, password string, ok bool) {
 	return id, password, id != ""
 }
 
-// authenticateClient finds the client of a request and checks its secret by
-// the method it registered (RFC 6749 §2.3). It returns the method used.
+// authenticateClient finds the client of a request and checks its secret or its
+// assertion by the method it registered (RFC 6749 §2.3). It returns the method
+// used.
 func (s *Server) authenticateClient(ctx context.Context, r *http.Request, p *project.Project, form url.Values) (Client, string, error) {
 	c, err := readCredentials(r, form)
 	if err != nil {
 		return Client{}, "", s.refuseCredentials(ctx, r, p, form, err)
+	}
+	if c.assertion != nil {
+		if reason, refusal := c.assertion.check(p, c.id, s.now()); refusal != nil {
+			return Client{}, "", s.refuseAssertion(ctx, p, form, Client{ID: c.id}, reason, refusal)
+		}
 	}
 	client, err := s.findClient(ctx, p, c.id)
 	switch {
@@ -105,7 +122,13 @@ func (s *Server) authenticateClient(ctx context.Context, r *http.Request, p *pro
 	case client.Blocked:
 		return Client{}, "", s.refuseClient(ctx, p, form, client.ID, "blocked client")
 	}
-	if client.Metadata.TokenEndpointAuthMethod == authNone {
+	switch {
+	case c.assertion != nil:
+		return s.authenticateByKey(ctx, p, form, client, *c.assertion)
+	case client.Metadata.TokenEndpointAuthMethod == authKey: // not a public client, whatever it leaves out
+		return Client{}, "", s.refuseAssertion(ctx, p, form, client, "no client assertion",
+			invalidClient("This client authenticates by private_key_jwt: send client_assertion and client_assertion_type."))
+	case client.Metadata.TokenEndpointAuthMethod == authNone:
 		switch {
 		case c.method == authNone:
 			return client, authNone, nil
@@ -116,16 +139,22 @@ func (s *Server) authenticateClient(ctx context.Context, r *http.Request, p *pro
 	}
 	given, ok := secret.Parse(secret.ClientSecret, c.secret)
 	if c.method != client.Metadata.TokenEndpointAuthMethod || !ok || given.ID != client.SecretID || !given.Matches(client.SecretHash) {
-		err := s.store.Count(ctx, p.ID, failedClientAuth(client.ID), s.now())
-		if errors.Is(err, ErrLimited) {
-			return Client{}, "", refuse("too_many_requests", "Too many wrong secrets for this client. Wait a minute.")
-		}
-		if err != nil {
+		if err := s.countFailedClientAuth(ctx, p, client); err != nil {
 			return Client{}, "", err
 		}
 		return Client{}, "", s.refuseClient(ctx, p, form, client.ID, "wrong secret or method")
 	}
 	return client, c.method, nil
+}
+
+// countFailedClientAuth counts a wrong secret or signature, and refuses one too
+// many.
+func (s *Server) countFailedClientAuth(ctx context.Context, p *project.Project, client Client) error {
+	err := s.store.Count(ctx, p.ID, failedClientAuth(client.ID), s.now())
+	if errors.Is(err, ErrLimited) {
+		return refuse("too_many_requests", "Too many wrong secrets or signatures for this client. Wait a minute.")
+	}
+	return err
 }
 
 // findClient finds a client by what it calls itself. The internal id of a

@@ -42,6 +42,7 @@ func checkAccepted(t *testing.T, p *project.Project, m Metadata) {
 	if err := wire.JSON(text, &again); err != nil {
 		t.Fatalf("what was kept cannot be read again: %v: %s", err, text)
 	}
+	again.keysOptional = again.TokenEndpointAuthMethod == authNone
 	kept, err := again.accept(p)
 	if err != nil || string(kept.Hash()) != string(m.Hash()) {
 		t.Fatalf("kept again: %v\n%+v\n%+v", err, m, kept)
@@ -85,6 +86,7 @@ func FuzzDocument(f *testing.F) {
 	const id = "https://client.example.test/client.json"
 	for _, members := range []string{
 		``, `,"token_endpoint_auth_method":"none"`, `,"token_endpoint_auth_method":"private_key_jwt","token_endpoint_auth_methods_supported":["none"]`,
+		`,"token_endpoint_auth_method":"private_key_jwt","jwks":{"keys":[{"kty":"OKP","crv":"Ed25519","x":"11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}`,
 		`,"client_secret":null`, `,"grant_types":["authorization_code","refresh_token"],"jwks_uri":"https://client.example.test/keys"`,
 	} {
 		f.Add(`{"client_id":"` + id + `","client_name":"x","redirect_uris":["http://localhost/cb"]` + members + `}`)
@@ -95,7 +97,8 @@ func FuzzDocument(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if m.TokenEndpointAuthMethod != authNone || strings.TrimSpace(m.ClientName) == "" {
+		byKey := m.TokenEndpointAuthMethod == authKey && (len(m.JWKS) > 0 || m.JWKSURI != "")
+		if m.TokenEndpointAuthMethod != authNone && !byKey || strings.TrimSpace(m.ClientName) == "" {
 			t.Fatalf("kept %+v", m)
 		}
 		checkAccepted(t, p, m)

@@ -69,7 +69,7 @@ func (s *Server) documentClient(ctx context.Context, p *project.Project, id stri
 	case !signedIn:
 		return Client{}, ErrSignInFirst
 	}
-	return s.renewDocument(ctx, p, id, u.Host)
+	return s.renewDocument(ctx, p, id, u.Host, false)
 }
 
 // knownDocument returns the client of a document as it was read last, and whether
@@ -106,7 +106,7 @@ func checkDocumentURL(p *project.Project, id string) (*url.URL, error) {
 	case slices.ContainsFunc(strings.Split(u.Path, "/"), func(s string) bool { return s == "." || s == ".." }):
 		return nil, invalidClient("A client_id that is a URL must have no segment of dots in its path.")
 	}
-	if host := project.Host("https", u.Host); host == project.IssuerHost(p.Issuer) || contains(p.Hosts, host) {
+	if ownHost(p, u) {
 		return nil, invalidClient("A client_id that is a URL must not be an address of this server.")
 	}
 	return u, nil
@@ -116,10 +116,15 @@ func checkDocumentURL(p *project.Project, id string) (*url.URL, error) {
 // copies, which are being read, and how many readings began in the current
 // minute. The counts are bounded by their own limits.
 type documents struct {
-	now     func() time.Time
+	readings
 	copies  map[string]storedCopy // by client_id
 	logos   logos
 	reading singleflight.Group
+}
+
+// readings counts how many readings of one kind began in the current minute.
+type readings struct {
+	now func() time.Time
 
 	mu     sync.Mutex
 	minute time.Time
@@ -129,7 +134,7 @@ type documents struct {
 // begin counts a reading, or reports that one of the limits is reached: for a
 // project, for the host that is asked, for the address on whose behalf ("" when
 // unknown).
-func (d *documents) begin(projectID, host, address string) bool {
+func (d *readings) begin(projectID, host, address string) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if minute := d.now().Truncate(time.Minute); !minute.Equal(d.minute) {
@@ -151,14 +156,14 @@ func (d *documents) begin(projectID, host, address string) bool {
 }
 
 // renewDocument reads a document and keeps what it says, or what a stored copy
-// of it says. Any number of callers at once cause one reading; it does not end
-// because one of them went away.
-func (s *Server) renewDocument(ctx context.Context, p *project.Project, id, host string) (Client, error) {
+// of it says; with again also one that is fresh. Any number of callers at once
+// cause one reading; it does not end because one of them went away.
+func (s *Server) renewDocument(ctx context.Context, p *project.Project, id, host string, again bool) (Client, error) {
 	result, err, _ := s.documents.reading.Do(p.ID+" "+id, func() (any, error) {
 		ctx := context.WithoutCancel(ctx)
 		// Another reading may have ended since this one was found due.
 		known, fresh, err := s.knownDocument(ctx, p, id)
-		if err != nil || fresh {
+		if err != nil || fresh && !again {
 			return known, err
 		}
 		kind := audit.ClientRegistered
@@ -178,7 +183,10 @@ func (s *Server) renewDocument(ctx context.Context, p *project.Project, id, host
 		now := s.now()
 		client := known
 		if known.ID == "" {
-			client = Client{ID: s.newID(p, "connected-app"), ProjectID: p.ID, URL: id, Type: ThirdPartyPublic, Creation: Document, CreatedAt: now}
+			client = Client{ID: s.newID(p, "connected-app"), ProjectID: p.ID, URL: id, Creation: Document, CreatedAt: now}
+		}
+		if client.Type = ThirdPartyPublic; read.metadata.TokenEndpointAuthMethod == authKey {
+			client.Type = ThirdParty
 		}
 		client.Metadata, client.MetadataHash = read.metadata, read.metadata.Hash()
 		client.LastRegisteredAt, client.FreshUntil, client.CopiedAt = now, now.Add(read.fresh), read.copied
@@ -211,7 +219,7 @@ func (s *Server) readDocument(ctx context.Context, p *project.Project, id, host 
 	ctx, cancel := context.WithTimeout(ctx, documentTimeout)
 	defer cancel()
 	client := s.fetch(p)
-	body, fresh, err := fetchDocument(ctx, client, id)
+	body, fresh, err := fetchJSON(ctx, client, id, documentLimit)
 	if err != nil {
 		return reading{}, &Error{Code: "invalid_client", Description: "The client's metadata document at " + printable(host) + " could not be read. Try again later, or tell the client's makers.", cause: err}
 	}
@@ -226,11 +234,12 @@ func (s *Server) readDocument(ctx context.Context, p *project.Project, id, host 
 	return reading{metadata: metadata, fresh: fresh, logo: logo}, nil
 }
 
-// fetchDocument reads a document and says how long it is fresh. Only a 200 with
-// JSON counts; no redirect is followed, for the address is the client's name
+// fetchJSON reads a client's document or key set, of limit bytes at most, and says
+// how long it is fresh. Only a 200 with JSON counts; no redirect is followed, for
+// the address of a document is the client's name
 // (draft-ietf-oauth-client-id-metadata-document-01 §4). Every failure is
 // errUnread.
-func fetchDocument(ctx context.Context, client *http.Client, id string) ([]byte, time.Duration, error) {
+func fetchJSON(ctx context.Context, client *http.Client, id string, limit int64) ([]byte, time.Duration, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, id, nil)
 	if err != nil {
 		return nil, 0, fmt.Errorf("%w: %w", errUnread, err)
@@ -250,12 +259,12 @@ func fetchDocument(ctx context.Context, client *http.Client, id string) ([]byte,
 	case err != nil || mediaType != "application/json" && !strings.HasSuffix(mediaType, "+json"):
 		return nil, 0, fmt.Errorf("%w: media type %q", errUnread, mediaType)
 	}
-	body, err := io.ReadAll(io.LimitReader(answer.Body, documentLimit+1))
+	body, err := io.ReadAll(io.LimitReader(answer.Body, limit+1))
 	switch {
 	case err != nil:
 		return nil, 0, fmt.Errorf("%w: %w", errUnread, err)
-	case len(body) > documentLimit:
-		return nil, 0, fmt.Errorf("%w: more than %d bytes", errUnread, documentLimit)
+	case int64(len(body)) > limit:
+		return nil, 0, fmt.Errorf("%w: more than %d bytes", errUnread, limit)
 	}
 	return body, freshness(answer.Header), nil
 }
@@ -323,10 +332,17 @@ func acceptDocument(p *project.Project, id string, body []byte) (Metadata, error
 		return Metadata{}, invalidClient("The client's metadata document has no client_name.")
 	case len(d.ClientSecret) > 0 || len(d.ClientSecretExpiresAt) > 0 || strings.HasPrefix(d.TokenEndpointAuthMethod, "client_secret"):
 		return Metadata{}, invalidClient("The client's metadata document names a shared secret. Anybody can read it, so it must not.")
-	case !d.public():
-		return Metadata{}, invalidClient("The client authenticates with a key (private_key_jwt), which this server does not support yet. Its document must allow the method none.")
+	case !d.public() && !d.byKey():
+		return Metadata{}, invalidClient("The client's metadata document names no way to authenticate that there is here: none or private_key_jwt.")
 	}
-	d.TokenEndpointAuthMethod = authNone
+	// One that prefers a key but can do without may do either; one that names the key
+	// alone is never taken for a public client
+	// (draft-ietf-oauth-client-id-metadata-document-00 §6.2).
+	method := authKey
+	if d.public() {
+		method, d.keysOptional = authNone, d.byKey()
+	}
+	d.TokenEndpointAuthMethod = method
 	metadata, err := d.accept(p)
 	var refusal *Error
 	if errors.As(err, &refusal) {
@@ -346,4 +362,9 @@ func (d document) public() bool {
 	default:
 		return d.TokenEndpointAuthMethod == "" && len(d.AuthMethods) == 0
 	}
+}
+
+// byKey reports whether the client may authenticate with a key.
+func (d document) byKey() bool {
+	return d.TokenEndpointAuthMethod == authKey || contains(d.AuthMethods, authKey)
 }

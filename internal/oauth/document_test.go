@@ -221,10 +221,16 @@ func TestDocumentRefused(t *testing.T) {
 		{"M08 secret method beside none", "secret", func(p *publisher) http.HandlerFunc {
 			return write(200, "application/json", p.document(`"token_endpoint_auth_method":"client_secret_jwt","token_endpoint_auth_methods_supported":["none"]`))
 		}},
-		{"M17 key method only", "private_key_jwt", func(p *publisher) http.HandlerFunc {
+		{"M17 key method without keys", "private_key_jwt", func(p *publisher) http.HandlerFunc {
 			return write(200, "application/json", p.document(`"token_endpoint_auth_method":"private_key_jwt"`))
 		}},
-		{"M17 key method in the list only", "private_key_jwt", func(p *publisher) http.HandlerFunc {
+		{"M17 keys by halves", "jwks", func(p *publisher) http.HandlerFunc {
+			return write(200, "application/json", p.document(`"token_endpoint_auth_methods_supported":["private_key_jwt","none"],"jwks":{"keys":[{"kty":"EC","d":"x"}]}`))
+		}},
+		{"a way that there is not", "no way to authenticate", func(p *publisher) http.HandlerFunc {
+			return write(200, "application/json", p.document(`"token_endpoint_auth_method":"tls_client_auth"`))
+		}},
+		{"M17 key method in the list only, without keys", "private_key_jwt", func(p *publisher) http.HandlerFunc {
 			return write(200, "application/json", p.document(`"token_endpoint_auth_methods_supported":["private_key_jwt"]`))
 		}},
 	} {

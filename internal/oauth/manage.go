@@ -99,7 +99,7 @@ func (s *Setup) FindClients(ctx context.Context, p *project.Project, q ClientQue
 	return s.store.FindClients(ctx, p.ID, q)
 }
 
-// ChangeClient edits the name, the addresses or BypassConsent of a
+// ChangeClient edits the name, the addresses, the keys or BypassConsent of a
 // pre-registered client; what else edit changes is not kept. It tries again when
 // somebody else changed the client in between. Whoever agreed to the client is
 // asked once more, for a consent is one to what was shown.
@@ -119,6 +119,9 @@ func (s *Setup) ChangeClient(ctx context.Context, p *project.Project, id string,
 			return Client{}, err
 		}
 		c.Metadata.ClientName = strings.TrimSpace(c.Metadata.ClientName)
+		if err := typedKeys(p, &c.Metadata); err != nil {
+			return Client{}, err
+		}
 		if err := checkTyped(p, c, before); err != nil {
 			return Client{}, err
 		}
@@ -131,6 +134,23 @@ func (s *Setup) ChangeClient(ctx context.Context, p *project.Project, id string,
 		}
 	}
 	return Client{}, ErrConflict
+}
+
+// typedKeys turns the keys that an operator gave a client into what is kept of
+// them.
+func typedKeys(p *project.Project, m *Metadata) error {
+	if m.TokenEndpointAuthMethod != authKey && (len(m.JWKS) > 0 || m.JWKSURI != "") {
+		return project.Problem("this client does not authenticate with keys; register another one that does")
+	}
+	err := checkLink("jwks_uri", m.JWKSURI, false)
+	if err == nil {
+		err = m.keepKeys(p, false)
+	}
+	var refusal *Error
+	if errors.As(err, &refusal) {
+		return project.Problem("its keys: " + refusal.Description)
+	}
+	return err
 }
 
 // checkTyped refuses what an operator cannot have of a client. Addresses that it

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/signing"
 )
 
 // Where the protocol's endpoints live below an issuer. The metadata names them
@@ -45,13 +46,16 @@ type serverMetadata struct {
 	EndSessionEndpoint           string   `json:"end_session_endpoint"`
 	RevocationEndpoint           string   `json:"revocation_endpoint"`
 	RevocationAuthMethods        []string `json:"revocation_endpoint_auth_methods_supported"`
+	RevocationAuthAlgs           []string `json:"revocation_endpoint_auth_signing_alg_values_supported"`
 	IntrospectionEndpoint        string   `json:"introspection_endpoint"`
 	IntrospectionAuthMethods     []string `json:"introspection_endpoint_auth_methods_supported"`
+	IntrospectionAuthAlgs        []string `json:"introspection_endpoint_auth_signing_alg_values_supported"`
 	ScopesSupported              []string `json:"scopes_supported"`
 	ResponseTypesSupported       []string `json:"response_types_supported"`
 	ResponseModesSupported       []string `json:"response_modes_supported"`
 	GrantTypesSupported          []string `json:"grant_types_supported"`
 	TokenAuthMethods             []string `json:"token_endpoint_auth_methods_supported"`
+	TokenAuthAlgs                []string `json:"token_endpoint_auth_signing_alg_values_supported"`
 	CodeChallengeMethods         []string `json:"code_challenge_methods_supported"`
 	SubjectTypesSupported        []string `json:"subject_types_supported"`
 	IDTokenSigningAlgs           []string `json:"id_token_signing_alg_values_supported"`
@@ -71,7 +75,7 @@ type serverMetadata struct {
 // the project: what a request claims to be addressed to has no part in it
 // (RFC 8414 §3.3, MCP-AS-3).
 func describeServer(p *project.Project) serverMetadata {
-	clientAuth := []string{authBasic, authPost, authNone}
+	clientAuth, clientAlgs := clientAuthMethods(), signing.ClientAlgorithms()
 	m := serverMetadata{
 		Issuer:                p.Issuer,
 		AuthorizationEndpoint: p.Issuer + PathAuthorize,
@@ -79,8 +83,8 @@ func describeServer(p *project.Project) serverMetadata {
 		JWKSURI:               p.Issuer + PathJWKS,
 		UserinfoEndpoint:      p.Issuer + PathUserinfo,
 		EndSessionEndpoint:    p.Issuer + PathLogout,
-		RevocationEndpoint:    p.Issuer + PathRevoke, RevocationAuthMethods: clientAuth,
-		IntrospectionEndpoint: p.Issuer + PathIntrospect, IntrospectionAuthMethods: clientAuth,
+		RevocationEndpoint:    p.Issuer + PathRevoke, RevocationAuthMethods: clientAuth, RevocationAuthAlgs: clientAlgs,
+		IntrospectionEndpoint: p.Issuer + PathIntrospect, IntrospectionAuthMethods: clientAuth, IntrospectionAuthAlgs: clientAlgs,
 		// offline_access is not listed: a client that sees it adds prompt=consent
 		// to every request (decision 6).
 		ScopesSupported:        []string{"openid", "profile", "email"},
@@ -88,6 +92,7 @@ func describeServer(p *project.Project) serverMetadata {
 		ResponseModesSupported: []string{"query"},
 		GrantTypesSupported:    grantTypes(),
 		TokenAuthMethods:       clientAuth,
+		TokenAuthAlgs:          clientAlgs,
 		// Clients refuse a server without it, in the OpenID document too
 		// (MCP-AS-5).
 		CodeChallengeMethods:  []string{"S256"},

@@ -36,7 +36,8 @@ func strs(s ...string) []any {
 // Proves: MCP-AS-3, MCP-AS-4, MCP-AS-5, MCP-AS-6, MCP-AS-7, MCP-AS-8
 func TestMetadata(t *testing.T) {
 	r := newRig(t)
-	methods := strs("client_secret_basic", "client_secret_post", "none")
+	methods := strs("client_secret_basic", "client_secret_post", "none", "private_key_jwt")
+	algorithms := strs("ES256", "EdDSA", "PS256", "RS256")
 	want := map[string]any{
 		"issuer":                 rigIssuer,
 		"authorization_endpoint": rigIssuer + "/oauth/authorize",
@@ -46,25 +47,28 @@ func TestMetadata(t *testing.T) {
 		"userinfo_endpoint":      rigIssuer + "/v1/oauth2/userinfo",
 		"end_session_endpoint":   rigIssuer + "/oauth/logout",
 		"revocation_endpoint":    rigIssuer + "/v1/oauth2/revoke",
-		"revocation_endpoint_auth_methods_supported":     methods,
-		"introspection_endpoint":                         rigIssuer + "/v1/oauth2/introspect",
-		"introspection_endpoint_auth_methods_supported":  methods,
-		"scopes_supported":                               strs("openid", "profile", "email", "read:notes", "write:notes"),
-		"response_types_supported":                       strs("code"),
-		"response_modes_supported":                       strs("query"),
-		"grant_types_supported":                          strs("authorization_code", "refresh_token"),
-		"token_endpoint_auth_methods_supported":          methods,
-		"code_challenge_methods_supported":               strs("S256"),
-		"subject_types_supported":                        strs("public"),
-		"id_token_signing_alg_values_supported":          strs("RS256", "ES256"),
-		"claims_supported":                               strs("iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "name", "email", "email_verified"),
-		"ui_locales_supported":                           strs("en"),
-		"claims_parameter_supported":                     false,
-		"request_parameter_supported":                    false,
-		"request_uri_parameter_supported":                false,
-		"authorization_response_iss_parameter_supported": true,
-		"client_id_metadata_document_supported":          true,
-		"protected_resources":                            strs(rigNotes, rigFiles),
+		"revocation_endpoint_auth_methods_supported":               methods,
+		"revocation_endpoint_auth_signing_alg_values_supported":    algorithms,
+		"introspection_endpoint":                                   rigIssuer + "/v1/oauth2/introspect",
+		"introspection_endpoint_auth_methods_supported":            methods,
+		"introspection_endpoint_auth_signing_alg_values_supported": algorithms,
+		"scopes_supported":                                         strs("openid", "profile", "email", "read:notes", "write:notes"),
+		"response_types_supported":                                 strs("code"),
+		"response_modes_supported":                                 strs("query"),
+		"grant_types_supported":                                    strs("authorization_code", "refresh_token"),
+		"token_endpoint_auth_methods_supported":                    methods,
+		"token_endpoint_auth_signing_alg_values_supported":         algorithms,
+		"code_challenge_methods_supported":                         strs("S256"),
+		"subject_types_supported":                                  strs("public"),
+		"id_token_signing_alg_values_supported":                    strs("RS256", "ES256"),
+		"claims_supported":                                         strs("iss", "sub", "aud", "exp", "iat", "auth_time", "nonce", "name", "email", "email_verified"),
+		"ui_locales_supported":                                     strs("en"),
+		"claims_parameter_supported":                               false,
+		"request_parameter_supported":                              false,
+		"request_uri_parameter_supported":                          false,
+		"authorization_response_iss_parameter_supported":           true,
+		"client_id_metadata_document_supported":                    true,
+		"protected_resources":                                      strs(rigNotes, rigFiles),
 	}
 	if diff := cmp.Diff(want, r.metadata()); diff != "" {
 		t.Error(diff)

@@ -69,6 +69,7 @@ type Server struct {
 	trace     func(ctx context.Context) string
 	note      func(ctx context.Context, a ...slog.Attr)
 	documents documents
+	keySets   keySets
 	traces    traces
 	metadata  sync.Map // project id → preparedMetadata
 }
@@ -92,7 +93,8 @@ func New(c Config) (*Server, error) {
 	}
 	return &Server{
 		store: c.Store, subjects: c.Subjects, keys: c.Keys, fetch: c.Fetch, now: c.Now,
-		address: c.Address, trace: c.Trace, note: c.Note, documents: documents{now: c.Now, copies: copies},
+		address: c.Address, trace: c.Trace, note: c.Note, documents: documents{readings: readings{now: c.Now}, copies: copies},
+		keySets: keySets{readings: readings{now: c.Now}},
 	}, nil
 }
 

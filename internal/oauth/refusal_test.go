@@ -282,17 +282,3 @@ func TestIDTokenHint(t *testing.T) {
 		})
 	})
 }
-
-// Keys of clients are not supported yet: an assertion authenticates nobody, and
-// nothing invites to send one.
-func TestNoClientAssertion(t *testing.T) {
-	w := newWorld(t, servertest.Config{})
-	form := redeem(w.code(t, request(w.basic.ID)), "client_id", w.basic.ID,
-		"client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer", "client_assertion", "eyJhbGciOiJFUzI1NiJ9.e30.c2ln")
-	w.refuses(t, audit.ClientRefused, func() {
-		refusedToken(t, w.send(t, http.MethodPost, oauth.PathToken, isForm, form.Encode()), http.StatusUnauthorized, "invalid_client")
-	})
-	if a := w.send(t, http.MethodGet, oauth.PathMetadata, nil, ""); strings.Contains(a.body, "private_key_jwt") {
-		t.Errorf("the metadata offers it: %s", a.body)
-	}
-}

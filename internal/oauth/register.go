@@ -2,7 +2,6 @@ package oauth
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"net/netip"
@@ -49,10 +48,10 @@ func network(address string) string {
 // have no field here are ignored: nothing is kept because it was sent.
 type declared struct {
 	Metadata
-	JWKS                json.RawMessage `json:"jwks"`
-	JWKSURI             string          `json:"jwks_uri"`
-	SoftwareStatement   string          `json:"software_statement"`
-	SectorIdentifierURI string          `json:"sector_identifier_uri"`
+	SoftwareStatement   string `json:"software_statement"`
+	SectorIdentifierURI string `json:"sector_identifier_uri"`
+	// keysOptional is of a document whose client can do with a key and without.
+	keysOptional bool
 }
 
 // registered is the answer to a registration (RFC 7591 §3.2.1): what was kept,
@@ -123,7 +122,7 @@ func parseRegistration(r *http.Request, p *project.Project) (Metadata, error) {
 }
 
 // register keeps a self-registered client and returns it with its secret, ""
-// for a public one. Identical public metadata is one client (decision 9).
+// for a public one and for one with a key of its own. Identical public metadata is one client (decision 9).
 func (s *Server) register(ctx context.Context, p *project.Project, m Metadata, limits []Counter) (Client, string, error) {
 	now := s.now()
 	client := Client{
@@ -134,9 +133,13 @@ func (s *Server) register(ctx context.Context, p *project.Project, m Metadata, l
 	e.Actor, e.ClientID, e.Object = client.ID, client.ID, client.ID
 	var key secret.Secret
 	var err error
-	if m.TokenEndpointAuthMethod == authNone {
+	switch m.TokenEndpointAuthMethod {
+	case authNone:
 		client, err = s.store.MergeClient(ctx, client, limits, e)
-	} else {
+	case authKey:
+		client.Type = ThirdParty
+		err = s.store.CreateClient(ctx, client, limits, e)
+	default:
 		key = secret.New(secret.ClientSecret, now)
 		client.Type, client.SecretID, client.SecretHash, client.SecretLast4 = ThirdParty, key.ID, key.Hash[:], key.Text[len(key.Text)-4:]
 		err = s.store.CreateClient(ctx, client, limits, e)
@@ -169,12 +172,12 @@ func (d declared) accept(p *project.Project) (Metadata, error) {
 	if err := d.checkLinks(); err != nil {
 		return Metadata{}, err
 	}
-	if err := d.checkKeys(); err != nil {
+	if err := m.keepKeys(p, d.keysOptional); err != nil {
 		return Metadata{}, err
 	}
 	switch {
-	case !contains([]string{authNone, authBasic, authPost}, m.TokenEndpointAuthMethod):
-		return Metadata{}, invalidClientMetadata("token_endpoint_auth_method must be %s, %s or %s.", authNone, authBasic, authPost)
+	case !contains(clientAuthMethods(), m.TokenEndpointAuthMethod):
+		return Metadata{}, invalidClientMetadata("token_endpoint_auth_method must be one of %s.", strings.Join(clientAuthMethods(), ", "))
 	case m.ApplicationType != "" && m.ApplicationType != "native" && m.ApplicationType != "web":
 		return Metadata{}, invalidClientMetadata("application_type must be native or web.")
 	case m.IDTokenSignedResponseAlg != "" && !contains(idTokenAlgorithms(), m.IDTokenSignedResponseAlg):
@@ -236,21 +239,27 @@ func (d declared) checkLinks() error {
 	for _, link := range [][2]string{
 		{"client_uri", d.ClientURI}, {"logo_uri", d.LogoURI}, {"policy_uri", d.PolicyURI}, {"tos_uri", d.TosURI}, {"jwks_uri", d.JWKSURI},
 	} {
-		name, uri := link[0], link[1]
-		if uri == "" {
-			continue
+		if err := checkLink(link[0], link[1], local); err != nil {
+			return err
 		}
-		u, err := url.Parse(uri)
-		switch {
-		case err != nil, len(uri) > maxURI, u.User != nil, u.Opaque != "":
-		case u.Scheme == "https" && publicName(u.Hostname()):
-			continue
-		case local && (u.Scheme == "https" || u.Scheme == "http") && loopbackHost(u.Hostname()):
-			continue
-		}
-		return invalidClientMetadata("%s must be an https address with a public host name.", name)
 	}
 	return nil
+}
+
+// checkLink refuses one such link; local ones may lead to the person's computer.
+func checkLink(name, uri string, local bool) error {
+	if uri == "" {
+		return nil
+	}
+	u, err := url.Parse(uri)
+	switch {
+	case err != nil, len(uri) > maxURI, u.User != nil, u.Opaque != "":
+	case u.Scheme == "https" && publicName(u.Hostname()):
+		return nil
+	case local && (u.Scheme == "https" || u.Scheme == "http") && loopbackHost(u.Hostname()):
+		return nil
+	}
+	return invalidClientMetadata("%s must be an https address with a public host name.", name)
 }
 
 // publicName reports whether host could be a name in the public DNS: no
@@ -266,29 +275,4 @@ func publicName(host string) bool {
 	default:
 		return top[0] >= 'a' && top[0] <= 'z'
 	}
-}
-
-// checkKeys looks at keys that we do not keep: a client that sends us a private
-// one has to hear of it (RFC 7591 §2).
-func (d declared) checkKeys() error {
-	if len(d.JWKS) == 0 || string(d.JWKS) == "null" {
-		return nil
-	}
-	if d.JWKSURI != "" {
-		return invalidClientMetadata("Send jwks or jwks_uri, not both.")
-	}
-	var set struct {
-		Keys []map[string]any `json:"keys"`
-	}
-	if err := json.Unmarshal(d.JWKS, &set); err != nil {
-		return invalidClientMetadata("jwks is not a JWK set (RFC 7517 section 5).")
-	}
-	for _, key := range set.Keys {
-		for _, private := range []string{"d", "k", "p", "q"} {
-			if _, found := key[private]; found {
-				return invalidClientMetadata("jwks holds a private or symmetric key. Send public keys only, and replace that one.")
-			}
-		}
-	}
-	return nil
 }

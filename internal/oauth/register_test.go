@@ -1,6 +1,7 @@
 package oauth_test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
@@ -176,6 +177,14 @@ func TestRegisterRefuses(t *testing.T) {
 	redirects := func(uris ...string) string {
 		return fmt.Sprintf(`{"token_endpoint_auth_method":"none","redirect_uris":[%s]}`, `"`+strings.Join(uris, `","`)+`"`)
 	}
+	keyed := func(set string) string {
+		return `{"token_endpoint_auth_method":"private_key_jwt","jwks":` + set + `,` + cb + `}`
+	}
+	rsaKey := func(id string, bits int) string { // a modulus of so many bits; nobody has the other half
+		n := make([]byte, bits/8)
+		n[0], n[len(n)-1] = 0x80, 1
+		return fmt.Sprintf(`{"kty":"RSA","kid":%q,"e":"AQAB","n":%q}`, id, base64.RawURLEncoding.EncodeToString(n))
+	}
 	var many []string
 	for i := range 21 {
 		many = append(many, fmt.Sprintf("https://client.example.test/%d", i))
@@ -198,13 +207,24 @@ func TestRegisterRefuses(t *testing.T) {
 		{"G06 unknown scheme", redirects("whatever://cb"), 400, "invalid_redirect_uri"},
 		{"G07 unknown method", `{"token_endpoint_auth_method":"tls",` + cb + `}`, 400, "invalid_client_metadata"},
 		{"G07 secret JWT", `{"token_endpoint_auth_method":"client_secret_jwt",` + cb + `}`, 400, "invalid_client_metadata"},
-		{"G07 key method, not offered", `{"token_endpoint_auth_method":"private_key_jwt",` + cb + `}`, 400, "invalid_client_metadata"},
+		{"G07 key method without a key", `{"token_endpoint_auth_method":"private_key_jwt",` + cb + `}`, 400, "invalid_client_metadata"},
+		{"G07 key method with an empty set", keyed(`{"keys":[]}`), 400, "invalid_client_metadata"},
+		{"G07 key method with a key for encryption", keyed(`{"keys":[` + strings.Replace(rsaKey("a", 2048), `"kty"`, `"use":"enc","kty"`, 1) + `]}`), 400, "invalid_client_metadata"},
+		{"G07 symmetric algorithm", strings.Replace(keyed(`{"keys":[`+rsaKey("a", 2048)+`]}`), `{`, `{"token_endpoint_auth_signing_alg":"HS256",`, 1), 400, "invalid_client_metadata"},
 		{"G08 implicit", `{"grant_types":["implicit"],"response_types":["token"],` + cb + `}`, 400, "invalid_client_metadata"},
 		{"G08 password beside the code", `{"grant_types":["authorization_code","password"],` + cb + `}`, 400, "invalid_client_metadata"},
 		{"G08 token response", `{"response_types":["code","token"],` + cb + `}`, 400, "invalid_client_metadata"},
 		{"G08 response without its grant", `{"grant_types":["refresh_token"],"response_types":["code"],` + cb + `}`, 400, "invalid_client_metadata"},
 		{"G10 two places of keys", `{"jwks":{"keys":[]},"jwks_uri":"https://client.example.test/keys",` + cb + `}`, 400, "invalid_client_metadata"},
 		{"G10 private key", `{"jwks":{"keys":[{"kty":"EC","d":"x"}]},` + cb + `}`, 400, "invalid_client_metadata"},
+		{"G10 private key of a client that authenticates with it", keyed(`{"keys":[{"kty":"EC","crv":"P-256","d":"x"}]}`), 400, "invalid_client_metadata"},
+		{"G10 short RSA key", keyed(`{"keys":[` + rsaKey("a", 1024) + `]}`), 400, "invalid_client_metadata"},
+		{"G10 one kid twice", keyed(`{"keys":[` + rsaKey("a", 2048) + `,` + rsaKey("a", 2048) + `]}`), 400, "invalid_client_metadata"},
+		{"G10 a member of a key twice", keyed(`{"keys":[` + strings.Replace(rsaKey("a", 2048), `"kid":"a"`, `"kid":"a","kid":"b"`, 1) + `]}`), 400, "invalid_client_metadata"},
+		{"G10 eleven keys", keyed(`{"keys":[` + strings.TrimSuffix(strings.Repeat(rsaKey("", 2048)+",", 11), ",") + `]}`), 400, "invalid_client_metadata"},
+		{"G10 no set", keyed(`[]`), 400, "invalid_client_metadata"},
+		{"G10 two places of keys of a client that authenticates with them", strings.Replace(keyed(`{"keys":[`+rsaKey("a", 2048)+`]}`), `{`, `{"jwks_uri":"https://client.example.test/keys",`, 1), 400, "invalid_client_metadata"},
+		{"G11 keys at an address of numbers", `{"token_endpoint_auth_method":"private_key_jwt","jwks_uri":"https://10.0.0.1/keys",` + cb + `}`, 400, "invalid_client_metadata"},
 		{"G10 symmetric key", `{"jwks":{"keys":[{"kty":"oct","k":"x"}]},` + cb + `}`, 400, "invalid_client_metadata"},
 		{"G11 metadata service", `{"logo_uri":"https://169.254.169.254/latest",` + cb + `}`, 400, "invalid_client_metadata"},
 		{"G11 address in numbers", `{"client_uri":"https://2130706433/",` + cb + `}`, 400, "invalid_client_metadata"},

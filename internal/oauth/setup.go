@@ -35,12 +35,14 @@ type NewClient struct {
 	Type                   ClientType
 	RedirectURIs           []string
 	PostLogoutRedirectURIs []string
-	AuthMethod             string // of a confidential client: "" is client_secret_basic
+	AuthMethod             string // of a confidential client: "" is client_secret_basic, with keys private_key_jwt
+	JWKS                   []byte // a JWK set of public keys, of a client that authenticates with them
+	JWKSURI                string // or where they are
 	BypassConsent          bool   // first party only
 }
 
-// CreateClient keeps a pre-registered client. A confidential one gets a
-// secret, returned once. The error is a sentence for the operator.
+// CreateClient keeps a pre-registered client. A confidential one without keys of
+// its own gets a secret, returned once. The error is a sentence for the operator.
 func (s *Setup) CreateClient(ctx context.Context, p *project.Project, n NewClient) (Client, *secret.Secret, error) {
 	switch n.Type {
 	case FirstParty, FirstPartyPublic, ThirdParty, ThirdPartyPublic:
@@ -58,16 +60,19 @@ func (s *Setup) CreateClient(ctx context.Context, p *project.Project, n NewClien
 			TokenEndpointAuthMethod: authNone,
 		},
 	}
+	method, err := n.authMethod()
+	if err != nil {
+		return Client{}, nil, err
+	}
+	c.Metadata.TokenEndpointAuthMethod = method
 	var key *secret.Secret
-	if !n.Type.Public() {
-		switch n.AuthMethod {
-		case "", authBasic, authPost:
-		default:
-			return Client{}, nil, project.Problem(fmt.Sprintf("the authentication method %q is not %s or %s", n.AuthMethod, authBasic, authPost))
+	switch method {
+	case authKey:
+		c.Metadata.JWKS, c.Metadata.JWKSURI = n.JWKS, n.JWKSURI
+		if err := typedKeys(p, &c.Metadata); err != nil {
+			return Client{}, nil, err
 		}
-		if c.Metadata.TokenEndpointAuthMethod = n.AuthMethod; n.AuthMethod == "" {
-			c.Metadata.TokenEndpointAuthMethod = authBasic
-		}
+	case authBasic, authPost:
 		k := secret.New(secret.ClientSecret, now)
 		c.SecretID, c.SecretHash, c.SecretLast4, key = k.ID, k.Hash[:], k.Text[len(k.Text)-4:], &k
 	}
@@ -76,6 +81,26 @@ func (s *Setup) CreateClient(ctx context.Context, p *project.Project, n NewClien
 	}
 	c.MetadataHash = c.Metadata.Hash()
 	return c, key, s.store.CreateClient(ctx, c, nil, s.event(p, audit.ClientCreated, c.ID))
+}
+
+// authMethod is how the client is to authenticate.
+func (n NewClient) authMethod() (string, error) {
+	keys := len(n.JWKS) > 0 || n.JWKSURI != ""
+	switch {
+	case n.Type.Public() && keys:
+		return "", project.Problem("a public client does not authenticate: choose a confidential type for one with keys")
+	case n.Type.Public():
+		return authNone, nil
+	case keys && n.AuthMethod != "" && n.AuthMethod != authKey:
+		return "", project.Problem(fmt.Sprintf("a client with keys authenticates by %s, not by %s", authKey, n.AuthMethod))
+	case keys, n.AuthMethod == authKey:
+		return authKey, nil
+	case n.AuthMethod == "", n.AuthMethod == authBasic:
+		return authBasic, nil
+	case n.AuthMethod == authPost:
+		return authPost, nil
+	}
+	return "", project.Problem(fmt.Sprintf("the authentication method %q is not %s, %s or %s", n.AuthMethod, authBasic, authPost, authKey))
 }
 
 // Clients lists clients ascending by id; see Store.
@@ -105,6 +130,9 @@ func (s *Setup) RotateSecret(ctx context.Context, p *project.Project, id string)
 	}
 	if c.Type.Public() {
 		return secret.Secret{}, project.Problem("this client is public: it has no secret to rotate")
+	}
+	if c.Metadata.TokenEndpointAuthMethod == authKey {
+		return secret.Secret{}, project.Problem("this client authenticates with keys of its own: it has no secret to rotate")
 	}
 	k := secret.New(secret.ClientSecret, s.now())
 	return k, s.store.SetClientSecret(ctx, p.ID, id, k.ID, k.Hash[:], s.event(p, audit.ClientRotated, id))

@@ -13,7 +13,7 @@ var (
 	// ErrNotFound says that the row does not exist in this project.
 	ErrNotFound = errors.New("oauth: not found")
 	// ErrUsed says that a one-time object was used before. What was issued from
-	// it is revoked by then.
+	// it, if anything, is revoked by then.
 	ErrUsed = errors.New("oauth: already used")
 	// ErrDead says that a one-time object has run out, or that its grant, family
 	// or person is gone. Nothing was changed.
@@ -206,6 +206,9 @@ type Store interface {
 	Logo(ctx context.Context, projectID, digest string) ([]byte, error)
 	// SetClientSecret replaces a client's secret.
 	SetClientSecret(ctx context.Context, projectID, id, secretID string, hash []byte, e audit.Event) error
+	// UseAssertion keeps until when nobody may use an assertion of a client with this
+	// jti again, or returns ErrUsed.
+	UseAssertion(ctx context.Context, projectID, clientID, jti string, until time.Time) error
 	// DeleteClient removes a client with its grants, families and tokens, and
 	// appends them to the revocation feed.
 	DeleteClient(ctx context.Context, projectID, id string, e audit.Event) error

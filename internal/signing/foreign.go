@@ -2,6 +2,7 @@ package signing
 
 import (
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rsa"
 	"encoding/json"
@@ -14,6 +15,7 @@ import (
 // Bounds of what another issuer publishes and sends.
 const (
 	minForeignRSA   = 2048 // bits
+	maxForeignRSA   = 8192
 	maxForeignToken = 32 << 10
 )
 
@@ -75,9 +77,18 @@ func fits(key jose.JSONWebKey, alg string) bool {
 	}
 	switch public := key.Key.(type) {
 	case *rsa.PublicKey:
-		return alg != string(jose.ES256) && public.N.BitLen() >= minForeignRSA
+		return (alg == string(jose.RS256) || alg == string(jose.PS256)) && strongEnough(key)
 	case *ecdsa.PublicKey:
 		return alg == string(jose.ES256) && public.Curve == elliptic.P256()
+	case ed25519.PublicKey:
+		return alg == string(jose.EdDSA)
 	}
 	return false
+}
+
+// strongEnough reports whether an RSA key is long enough to be trusted, and short
+// enough to be worth our time. Other keys have one length.
+func strongEnough(key jose.JSONWebKey) bool {
+	public, isRSA := key.Key.(*rsa.PublicKey)
+	return !isRSA || public.N.BitLen() >= minForeignRSA && public.N.BitLen() <= maxForeignRSA
 }

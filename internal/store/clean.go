@@ -53,6 +53,9 @@ func (d *DB) Clean(ctx context.Context, now time.Time, limit int) (int, error) {
 				return q.CleanRevokedTokens(ctx, db.CleanRevokedTokensParams{ProjectID: projectID, Before: micros(now), MaxRows: int32(limit)})
 			},
 			func(q *db.Queries) (int64, error) {
+				return q.CleanAssertions(ctx, db.CleanAssertionsParams{ProjectID: projectID, Before: micros(now), MaxRows: int32(limit)})
+			},
+			func(q *db.Queries) (int64, error) {
 				return q.CleanRevocations(ctx, db.CleanRevocationsParams{ProjectID: projectID, Before: micros(now), MaxRows: int32(limit)})
 			},
 			func(q *db.Queries) (int64, error) {

@@ -19,7 +19,7 @@ import (
 func sizes(t *testing.T, db *store.DB) map[string]string {
 	t.Helper()
 	all := map[string]string{}
-	for _, table := range []string{"flow", "email_code", "code", "browser", "session", "family", "refresh_token", "revoked_token", "revocation", "counter"} {
+	for _, table := range []string{"flow", "email_code", "code", "browser", "session", "family", "refresh_token", "revoked_token", "client_assertion", "revocation", "counter"} {
 		all[table] = rows(t, db, "SELECT count(*) FROM "+table)[0]
 	}
 	return all
@@ -48,6 +48,7 @@ func TestClean(t *testing.T) {
 			w.family(now, "read:notes")
 			second.family(now, "read:notes")
 			must(t, db.RevokeToken(t.Context(), w.project.ID, fmt.Sprint(i), now.Add(15*time.Minute), w.event(audit.TokenRevoked)))
+			must(t, db.UseAssertion(t.Context(), w.project.ID, w.client.ID, fmt.Sprint(i), now.Add(5*time.Minute)))
 			must(t, db.Count(t.Context(), w.project.ID, oauth.Counter{Kind: "k", Key: fmt.Sprint(i), Limit: 1, Window: time.Minute}, now))
 			c := w.emailCode(w.flow(now), fmt.Sprintf("p%d@example.test", i), "123456", now)
 			must(t, db.CreateEmailCode(t.Context(), c, signin.MailLimit{Gap: time.Second, Count: 5, Window: time.Hour}, w.event(audit.CodeSent)))
@@ -68,7 +69,7 @@ func TestClean(t *testing.T) {
 		before := sizes(t, db)
 		clean(t, db, now.Add(20*time.Minute))
 		want := before
-		want["flow"], want["email_code"], want["revoked_token"], want["revocation"] = "0", "0", "0", "0"
+		want["flow"], want["email_code"], want["revoked_token"], want["revocation"], want["client_assertion"] = "0", "0", "0", "0", "0"
 		want["counter"] = "14" // the hours of twelve addresses, and two days
 		if diff := cmp.Diff(want, sizes(t, db)); diff != "" {
 			t.Errorf("after 20 minutes: %s", diff)

@@ -3,6 +3,7 @@ package store
 import (
 	"bytes"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"time"
 
@@ -358,6 +359,19 @@ func (d *DB) DeleteClient(ctx context.Context, projectID, id string, e audit.Eve
 			return err
 		}
 		return record(ctx, q, e)
+	})
+}
+
+// UseAssertion keeps that a client proved itself with an assertion, or returns
+// oauth.ErrUsed: of any number of calls with one jti, one gets through.
+func (d *DB) UseAssertion(ctx context.Context, projectID, clientID, jti string, until time.Time) error {
+	hash := sha256.Sum256([]byte(jti))
+	return d.write(ctx, func(q *db.Queries) error {
+		n, err := q.UseAssertion(ctx, db.UseAssertionParams{ProjectID: projectID, ClientID: clientID, JtiHash: hash[:], Until: micros(until)})
+		if err == nil && n == 0 {
+			return oauth.ErrUsed
+		}
+		return wrap("use assertion", err)
 	})
 }
 

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -306,6 +307,49 @@ func TestExpireClients(t *testing.T) {
 		}
 		if n := count(events(t, db, w.project.ID), "client.expired"); n != 2 {
 			t.Errorf("%d events", n)
+		}
+	})
+}
+
+// Of a hundred uses of one assertion at once, on two nodes, one gets through, and
+// none does later.
+//
+// Rows: T19.
+//
+// Proves: RFC7523-3-h
+func TestAssertionIsUsedOnce(t *testing.T) {
+	t.Parallel()
+	eachConfig(t, func(t *testing.T, c store.Config) {
+		db := open(t, c)
+		w := newWorld(t, db, "auth.example.com")
+		nodes := []*store.DB{db, db}
+		if c.URL != "" { // SQLite has one node
+			nodes[1] = open(t, c)
+		}
+		use := func(node *store.DB, projectID, clientID, jti string) error {
+			return node.UseAssertion(t.Context(), projectID, clientID, jti, now.Add(time.Minute))
+		}
+		var used atomic.Int64
+		at(100, func(i int) {
+			err := use(nodes[i%2], w.project.ID, w.client.ID, "one")
+			switch {
+			case err == nil:
+				used.Add(1)
+			case !errors.Is(err, oauth.ErrUsed):
+				t.Error(err)
+			}
+		})
+		if used.Load() != 1 {
+			t.Errorf("%d uses got through", used.Load())
+		}
+		if err := use(nodes[1], w.project.ID, w.client.ID, "one"); !errors.Is(err, oauth.ErrUsed) {
+			t.Errorf("again: %v", err)
+		}
+		must(t, use(db, w.project.ID, w.client.ID, "two"))
+		must(t, use(db, w.project.ID, "another client", "one"))
+		must(t, use(db, newWorld(t, db, "second.example.com").project.ID, w.client.ID, "one"))
+		if kept := rows(t, db, "SELECT count(*) FROM client_assertion")[0]; kept != "4" {
+			t.Errorf("%s are kept", kept)
 		}
 	})
 }

@@ -50,6 +50,26 @@ func (q *Queries) CleanAdministratorSessions(ctx context.Context, before int64, 
 	return result.RowsAffected()
 }
 
+const cleanAssertions = `-- name: CleanAssertions :execrows
+DELETE FROM client_assertion WHERE client_assertion.project_id = $1 AND client_assertion.until <= $2
+  AND (client_assertion.client_id, client_assertion.jti_hash) IN (
+    SELECT a.client_id, a.jti_hash FROM client_assertion a WHERE a.project_id = $1 AND a.until <= $2 ORDER BY a.until LIMIT $3)
+`
+
+type CleanAssertionsParams struct {
+	ProjectID string
+	Before    int64
+	MaxRows   int32
+}
+
+func (q *Queries) CleanAssertions(ctx context.Context, arg CleanAssertionsParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, cleanAssertions, arg.ProjectID, arg.Before, arg.MaxRows)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
 const cleanAttempts = `-- name: CleanAttempts :execrows
 DELETE FROM attempt WHERE attempt.project_id = $1 AND attempt.started_at <= $2 AND attempt.id IN (
     SELECT a.id FROM attempt a WHERE a.project_id = $1 ORDER BY a.id LIMIT $3)

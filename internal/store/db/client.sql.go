@@ -717,3 +717,30 @@ func (q *Queries) SetClientSecret(ctx context.Context, arg SetClientSecretParams
 	}
 	return result.RowsAffected()
 }
+
+const useAssertion = `-- name: UseAssertion :execrows
+INSERT INTO client_assertion (project_id, client_id, jti_hash, until)
+VALUES ($1, $2, $3, $4)
+ON CONFLICT (project_id, client_id, jti_hash) DO NOTHING
+`
+
+type UseAssertionParams struct {
+	ProjectID string
+	ClientID  string
+	JtiHash   []byte
+	Until     int64
+}
+
+// UseAssertion changes no row when the assertion was used before.
+func (q *Queries) UseAssertion(ctx context.Context, arg UseAssertionParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, useAssertion,
+		arg.ProjectID,
+		arg.ClientID,
+		arg.JtiHash,
+		arg.Until,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}

@@ -40,6 +40,11 @@ DELETE FROM family WHERE family.project_id = @project_id AND family.id IN (
 DELETE FROM revoked_token WHERE revoked_token.project_id = @project_id AND revoked_token.jti IN (
     SELECT r.jti FROM revoked_token r WHERE r.project_id = @project_id AND r.until <= @before ORDER BY r.until LIMIT @max_rows);
 
+-- name: CleanAssertions :execrows
+DELETE FROM client_assertion WHERE client_assertion.project_id = @project_id AND client_assertion.until <= @before
+  AND (client_assertion.client_id, client_assertion.jti_hash) IN (
+    SELECT a.client_id, a.jti_hash FROM client_assertion a WHERE a.project_id = @project_id AND a.until <= @before ORDER BY a.until LIMIT @max_rows);
+
 -- name: CleanRevocations :execrows
 DELETE FROM revocation WHERE revocation.project_id = @project_id AND revocation.until <= @before AND revocation.sequence IN (
     SELECT r.sequence FROM revocation r WHERE r.project_id = @project_id ORDER BY r.sequence LIMIT @max_rows);

@@ -85,3 +85,9 @@ WHERE client.project_id = @project_id AND client.id IN (
         ORDER BY c.last_registered_at LIMIT @max_rows)
   AND client.last_registered_at < @before
 RETURNING id;
+
+-- UseAssertion changes no row when the assertion was used before.
+-- name: UseAssertion :execrows
+INSERT INTO client_assertion (project_id, client_id, jti_hash, until)
+VALUES (@project_id, @client_id, @jti_hash, @until)
+ON CONFLICT (project_id, client_id, jti_hash) DO NOTHING;

@@ -564,6 +564,17 @@ CREATE TABLE revoked_token (
 );
 CREATE INDEX revoked_token_expiry ON revoked_token (project_id, until);
 
+-- Assertions that clients proved themselves with, until nobody would take one of
+-- them again.
+CREATE TABLE client_assertion (
+    project_id TEXT NOT NULL,
+    client_id  TEXT NOT NULL,
+    jti_hash   BYTEA NOT NULL,
+    until      BIGINT NOT NULL,
+    PRIMARY KEY (project_id, client_id, jti_hash)
+);
+CREATE INDEX client_assertion_expiry ON client_assertion (project_id, until);
+
 -- The feed that resource servers follow, without gaps in its sequence.
 CREATE TABLE revocation (
     project_id TEXT NOT NULL,
