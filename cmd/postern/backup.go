@@ -227,6 +227,8 @@ func restoreFault(err error, data server.Data, args []string) error {
 	switch {
 	case errors.Is(err, store.ErrNoFile):
 		return wrong(forLoad, "the database is PostgreSQL, which has its own tool for this")
+	case errors.Is(err, store.ErrOpen):
+		return wrong("end it, and restore again", "another command has %s open", data.Path())
 	case errors.Is(err, server.ErrDataThere):
 		return wrong("postern restore --force "+file, "there is a database in %s; with --force it is kept under another name", data.Folder)
 	case errors.Is(err, store.ErrPurpose):

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"errors"
-	"fmt"
 	"io"
 	"io/fs"
 	"os"
@@ -23,6 +22,8 @@ var (
 	ErrForeign = errors.New("store: the file is no database of Postern")
 	// ErrInUse: the file is a database that is open, or was not closed.
 	ErrInUse = errors.New("store: the file is a database in use, and not a copy")
+	// ErrOpen: a command has the database open that would be replaced.
+	ErrOpen = errors.New("store: another command has the database open")
 	// ErrNoFile: PostgreSQL has tools of its own for copies.
 	ErrNoFile = errors.New("store: a PostgreSQL database is no file")
 )
@@ -179,7 +180,8 @@ func (s *Staged) Discard() error {
 
 // PutInPlace makes the staged database the one at its target, in one step, and
 // closes it. A database that is there goes aside first and is never removed;
-// aside is its new name, "" for none.
+// aside is its new name, "" for none. While a command has that open, the error
+// is ErrOpen, and nothing was changed.
 func (s *Staged) PutInPlace(ctx context.Context) (aside string, err error) {
 	at := s.now()
 	err = errors.Join(s.Close(), settle(ctx, s.path, 0))
@@ -206,7 +208,7 @@ func setAside(ctx context.Context, path string, at time.Time) (aside string, err
 	found := false
 	err = alone(path, func(one *sql.DB) error { return fold(ctx, one) })
 	if busy(err) {
-		return "", fmt.Errorf("another command works on %s: wait for it, then restore again", path)
+		return "", ErrOpen
 	} // of a damaged one, which may be why it is replaced, the files go as they are
 	if err := os.Link(path, aside); !errors.Is(err, fs.ErrNotExist) {
 		if err != nil {

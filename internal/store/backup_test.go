@@ -296,3 +296,28 @@ func TestAKilledRestoreIsBegunAgain(t *testing.T) {
 	}
 	open(t, store.Config{Path: path, Now: time.Now})
 }
+
+// While a command has the database open, nothing is put in its place: what it
+// still writes would go into one file, and be read from another.
+func TestNothingIsReplacedUnderACommand(t *testing.T) {
+	t.Parallel()
+	file, path := backedUp(t)
+	command := open(t, store.Config{Path: path, Now: time.Now})
+	for range 2 {
+		staged, err := store.Stage(t.Context(), file, path, time.Now)
+		must(t, err)
+		if _, err := staged.PutInPlace(t.Context()); !errors.Is(err, store.ErrOpen) {
+			t.Errorf("put in place: %v", err)
+		}
+	}
+	must(t, command.Record(t.Context(), audit.Event{At: now, Kind: audit.SignedOut, Object: "goes on"}))
+	must(t, command.Close())
+	for _, name := range namesIn(t, filepath.Dir(path)) {
+		if strings.Contains(name, "restoring") || strings.Contains(name, "before") {
+			t.Errorf("left behind: %s", name)
+		}
+	}
+	if n := rows(t, open(t, store.Config{Path: path, Now: time.Now}), "SELECT count(*) FROM event WHERE object = 'goes on'")[0]; n != "1" {
+		t.Error("what the command wrote is lost")
+	}
+}
