@@ -45,7 +45,9 @@ func sealedData(t *testing.T, data server.Data) (*server.Storage, *project.Proje
 
 	link, err := identity.NewAdministrators(s.DB, time.Now).FirstLink(ctx)
 	check(err)
-	of := func(row string) signing.Place { return signing.Place{Table: "administrator", Row: row, Column: "secret"} }
+	of := func(row string) signing.Place {
+		return signing.Place{Table: "administrator", Row: row, Column: "secret"}
+	}
 	who := identity.Administrator{ID: "administrator", Email: "edda@example.test", CreatedAt: now}
 	cookie := secret.New(secret.AdminSession, now)
 	check(s.DB.AcceptAdministratorLink(ctx, link.ID, who,
