@@ -1,7 +1,9 @@
 package server_test
 
 import (
+	"bytes"
 	"database/sql"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -302,6 +304,18 @@ func TestRestoreChangesNothingWhenItRefuses(t *testing.T) {
 		}
 		if err := storage.Close(); err != nil {
 			t.Fatal(err)
+		}
+		key, err := os.ReadFile(filepath.Join(data.Folder, "master.key"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := bytes.TrimSpace(key)
+		raw, err := base64.StdEncoding.DecodeString(string(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if content, err := os.ReadFile(file); err != nil || bytes.Contains(content, text) || bytes.Contains(content, raw) {
+			t.Errorf("the copy has the master key in it, or %v", err)
 		}
 		return data, file
 	}

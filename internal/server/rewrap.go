@@ -32,10 +32,36 @@ const rewrapBatch = 200
 // Rewrap seals everything under the master key that was sealed under the old
 // one, a batch at a time; told hears of each, and an error of it ends the work.
 // It may be ended or killed at any moment and run again, and a server that has
-// both keys may run meanwhile. What the database says its key is moves last: a
-// server with the new key alone is refused before, and with the old one alone
-// afterwards.
-func (s *Storage) Rewrap(ctx context.Context, e audit.Event, told func(moved int) error) (Rewrapped, error) {
+// both keys may run meanwhile.
+func (d Data) Rewrap(ctx context.Context, told func(moved int) error) (Rewrapped, error) {
+	if d.OldMasterKey == "" && d.OldMasterKeyFile == "" {
+		return Rewrapped{}, errNoOldKey
+	}
+	keys, err := d.masterKeys()
+	if err != nil {
+		return Rewrapped{}, err
+	}
+	if keys[0] == keys[1] {
+		return Rewrapped{}, errSameKey
+	}
+	db, err := d.OpenBeside(ctx)
+	if err != nil {
+		return Rewrapped{}, err
+	}
+	defer db.Close()
+	s := &Storage{DB: db}
+	if s.Sealer, err = signing.NewSealer(keys...); err != nil {
+		return Rewrapped{}, err
+	}
+	if err := s.proveKey(ctx); err != nil {
+		return Rewrapped{}, err
+	}
+	return s.rewrap(ctx, audit.Origin{Actor: audit.Operator}.Event("", d.Now(), audit.MasterKeyReplaced, ""), told)
+}
+
+// rewrap moves what the database says its key is last: a server with the new
+// key alone is refused before, and with the old one alone afterwards.
+func (s *Storage) rewrap(ctx context.Context, e audit.Event, told func(moved int) error) (Rewrapped, error) {
 	var done Rewrapped
 	for {
 		r, err := s.pass(ctx, &done, told)
@@ -123,32 +149,4 @@ func placeOf(column store.SealedColumn, v store.SealedValue) signing.Place {
 	default: // of administrators
 		return adminSecret(v.ID)
 	}
-}
-
-// Rewrap opens the data with both master keys and seals everything under the
-// new one; see Storage.Rewrap.
-func (d Data) Rewrap(ctx context.Context, told func(moved int) error) (Rewrapped, error) {
-	if d.OldMasterKey == "" && d.OldMasterKeyFile == "" {
-		return Rewrapped{}, errNoOldKey
-	}
-	keys, err := d.masterKeys()
-	if err != nil {
-		return Rewrapped{}, err
-	}
-	if keys[0] == keys[1] {
-		return Rewrapped{}, errSameKey
-	}
-	db, err := d.OpenBeside(ctx)
-	if err != nil {
-		return Rewrapped{}, err
-	}
-	defer db.Close()
-	s := &Storage{DB: db}
-	if s.Sealer, err = signing.NewSealer(keys...); err != nil {
-		return Rewrapped{}, err
-	}
-	if err := s.proveKey(ctx); err != nil {
-		return Rewrapped{}, err
-	}
-	return s.Rewrap(ctx, audit.Origin{Actor: audit.Operator}.Event("", d.Now(), audit.MasterKeyReplaced, ""), told)
 }

@@ -264,7 +264,7 @@ func TestWhatWasThereIsKept(t *testing.T) {
 		})
 	}
 	t.Run("and a log without its database goes away", func(t *testing.T) {
-		file, path := backedUp(t)
+		file, _ := backedUp(t)
 		target := filepath.Join(t.TempDir(), "postern.db")
 		must(t, os.WriteFile(target+"-wal", []byte("frames of another database"), 0o600))
 		staged, err := store.Stage(t.Context(), file, target, time.Now)
@@ -275,7 +275,6 @@ func TestWhatWasThereIsKept(t *testing.T) {
 			t.Error(err)
 		}
 		open(t, store.Config{Path: target, Now: time.Now})
-		_ = path
 	})
 }
 
