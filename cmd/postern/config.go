@@ -29,18 +29,20 @@ import (
 // Lists are separated by commas outside YAML. An unknown key in the file is an
 // error; nothing has to be set for "postern dev".
 type Config struct {
-	Data          string   `yaml:"data" usage:"folder of the SQLite database and the master key"`
-	Database      string   `yaml:"database" usage:"PostgreSQL URL; empty means SQLite in the data folder"`
-	DatabaseFile  string   `yaml:"database_file" usage:"file that holds the PostgreSQL URL"`
-	MasterKey     string   `yaml:"-" key:"master_key" usage:"32 random bytes in base64 that seal the signing keys" secret:"true"`
-	MasterKeyFile string   `yaml:"master_key_file" usage:"file that holds the master key; empty means master.key in the data folder"`
-	URL           string   `yaml:"url" usage:"address that people and MCP clients reach this server at: the issuer of the first project, without a path"`
-	Listen        []string `yaml:"listen" usage:"addresses to listen on"`
-	TLS           TLS      `yaml:"tls"`
-	BehindProxy   []string `yaml:"behind_proxy" usage:"networks of the reverse proxies whose X-Forwarded headers count, such as 10.1.0.0/16"`
-	Migrate       bool     `yaml:"migrate" usage:"bring a PostgreSQL database up to date at start (SQLite always is)"`
-	Mail          Mail     `yaml:"mail"`
-	Log           Log      `yaml:"log"`
+	Data             string   `yaml:"data" usage:"folder of the SQLite database and the master key"`
+	Database         string   `yaml:"database" usage:"PostgreSQL URL; empty means SQLite in the data folder"`
+	DatabaseFile     string   `yaml:"database_file" usage:"file that holds the PostgreSQL URL"`
+	MasterKey        string   `yaml:"-" key:"master_key" usage:"32 random bytes in base64 that seal the signing keys" secret:"true"`
+	MasterKeyFile    string   `yaml:"master_key_file" usage:"file that holds the master key; empty means master.key in the data folder"`
+	OldMasterKey     string   `yaml:"-" key:"old_master_key" usage:"the master key before this one, while \"postern keys rewrap\" replaces it" secret:"true"`
+	OldMasterKeyFile string   `yaml:"old_master_key_file" usage:"file that holds it"`
+	URL              string   `yaml:"url" usage:"address that people and MCP clients reach this server at: the issuer of the first project, without a path"`
+	Listen           []string `yaml:"listen" usage:"addresses to listen on"`
+	TLS              TLS      `yaml:"tls"`
+	BehindProxy      []string `yaml:"behind_proxy" usage:"networks of the reverse proxies whose X-Forwarded headers count, such as 10.1.0.0/16"`
+	Migrate          bool     `yaml:"migrate" usage:"bring a PostgreSQL database up to date at start (SQLite always is)"`
+	Mail             Mail     `yaml:"mail"`
+	Log              Log      `yaml:"log"`
 }
 
 // TLS makes the listeners speak https. Both or neither.
@@ -242,6 +244,9 @@ func loadConfig(flags *pflag.FlagSet, environ func(string) (string, bool)) (Conf
 	}
 	if c.MasterKey != "" && c.MasterKeyFile != "" {
 		problems = append(problems, "master_key and master_key_file are both set; keep one")
+	}
+	if c.OldMasterKey != "" && c.OldMasterKeyFile != "" {
+		problems = append(problems, "old_master_key and old_master_key_file are both set; keep one")
 	}
 	return c, problems
 }

@@ -71,7 +71,7 @@ func (p *program) safe(ctx context.Context, c Config) []string {
 	if ofDev = ofDev && c.Database == ""; ofDev {
 		problems = append(problems, fmt.Sprintf("the folder %s belongs to postern dev; choose another with data", c.Data))
 	}
-	data := server.Data{Folder: c.Data, Database: c.Database, MasterKey: c.MasterKey, MasterKeyFile: c.MasterKeyFile, Now: p.now}
+	data := p.data(c)
 	if err := data.CheckMasterKey(); err != nil {
 		problems = append(problems, "master key: "+err.Error())
 	}
@@ -100,6 +100,9 @@ func (p *program) unfit(ctx context.Context, data server.Data, console bool) []s
 		config.Path, config.ReadOnly = data.Path(), true
 	}
 	db, err := store.Open(ctx, config)
+	if errors.Is(err, store.ErrCopy) {
+		return []string{"the database is a copy that was not restored; run: postern restore --already-restored"}
+	}
 	if err != nil {
 		return []string{"database: " + err.Error()}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/project"
 	"github.com/postern-id/postern/internal/server"
+	"github.com/postern-id/postern/internal/signing"
 	"github.com/postern-id/postern/internal/store"
 )
 
@@ -33,13 +34,19 @@ type desk struct {
 	close    func()
 }
 
+// data is what the settings say of the data.
+func (p *program) data(c Config) server.Data {
+	return server.Data{
+		Folder: c.Data, Database: c.Database, MasterKey: c.MasterKey, MasterKeyFile: c.MasterKeyFile,
+		OldMasterKey: c.OldMasterKey, OldMasterKeyFile: c.OldMasterKeyFile, Now: p.now,
+	}
+}
+
 // dataOf says where the data is. Without --data or POSTERN_DATA it is the
 // folder "data", or the one of "postern dev" if only that is there, so that the
 // set-up commands find what runs beside them.
 func (p *program) dataOf(cmd *cobra.Command, c Config) (server.Data, error) {
-	d := server.Data{
-		Folder: c.Data, Database: c.Database, MasterKey: c.MasterKey, MasterKeyFile: c.MasterKeyFile, Now: p.now,
-	}
+	d := p.data(c)
 	_, fromEnvironment := os.LookupEnv("POSTERN_DATA")
 	_, isDev := dev.Issuer(dev.FolderName)
 	if c.Data != Defaults().Data || c.Database != "" || fromEnvironment || cmd.Flags().Changed("data") || !isDev {
@@ -167,6 +174,10 @@ func storageFault(err error, data server.Data) error {
 		return wrong("stop it, or choose another folder with --data", "%s", err)
 	case errors.Is(err, store.ErrSchemaOld):
 		return wrong("postern migrate", "the database is older than this binary")
+	case errors.Is(err, store.ErrCopy):
+		return wrong("postern restore --already-restored", "%s is a copy that postern backup made; what it holds may have been used since, so it has to be restored first", data.Path())
+	case errors.Is(err, signing.ErrWrongMasterKey):
+		return wrong("give the key of that time by POSTERN_MASTER_KEY_FILE, or beside a newer one by POSTERN_OLD_MASTER_KEY_FILE", "the master key is not the one that the database was written with")
 	case errors.Is(err, store.ErrPurpose):
 		return wrong(settingsHelp, forDevelopment)
 	case errors.Is(err, store.ErrSchemaNew):

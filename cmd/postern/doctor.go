@@ -179,7 +179,7 @@ func (p *program) diagnosis(results []doctor.Result, asJSON bool) error {
 // probes looks at this side. The database's look finds the issuers.
 func (p *program) probes(c Config, data server.Data, issuers *[]string) []doctor.Probe {
 	all := []doctor.Probe{
-		{Check: "database", Fix: "postern migrate, or restore a backup", Look: func(ctx context.Context) (string, error) {
+		{Check: "database", Fix: "postern migrate, or postern restore", Look: func(ctx context.Context) (string, error) {
 			return p.lookAtDatabase(ctx, data, issuers)
 		}},
 		{Check: "master key", Fix: "give the file that was made with the database, readable by postern alone (chmod 600)", Look: func(context.Context) (string, error) {

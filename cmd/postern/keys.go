@@ -15,9 +15,12 @@ import (
 )
 
 func (p *program) keysCommand() *cobra.Command {
-	c := group("keys", "Look at the signing keys and rotate them", p.keysList(), p.keysRotate())
+	list, rotate := p.keysList(), p.keysRotate()
+	for _, c := range []*cobra.Command{list, rotate} {
+		c.Flags().String("project", "", "which project, by id or issuer; not needed when there is one")
+	}
+	c := group("keys", "Look at the signing keys, rotate them, and replace the master key", list, rotate, p.keysRewrap())
 	c.PersistentFlags().Bool("json", false, "print JSON")
-	c.PersistentFlags().String("project", "", "which project, by id or issuer; not needed when there is one")
 	return c
 }
 
@@ -140,4 +143,72 @@ they signed has run out. A running server follows within a second.`,
 	}
 	c.Flags().BoolVar(&hurry, "now", false, "let the new keys sign after five minutes, the time for which others keep a key set")
 	return c
+}
+
+func (p *program) keysRewrap() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "rewrap",
+		Short: "Replace the master key: seal everything under the new one that the old one sealed",
+		Long: `Replace the master key: seal everything under the new one that the old one sealed.
+master_key_file (or POSTERN_MASTER_KEY) is the new key, old_master_key_file the
+one before. Servers run with both meanwhile; start them with both first. The work
+may be ended at any moment and run again. docs/guide/deploy.md has the steps.`,
+		Args: needs(),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			_, data, err := p.config(cmd)
+			if err != nil {
+				return err
+			}
+			if data.OldMasterKey == "" && data.OldMasterKeyFile == "" {
+				return wrong("postern keys rewrap --old-master-key-file FILE", "the old master key is not named")
+			}
+			done, err := data.Rewrap(cmd.Context(), func(int) error { return cmd.Context().Err() })
+			if err != nil {
+				return storageFault(err, data)
+			}
+			if asJSON, _ := cmd.Flags().GetBool("json"); asJSON {
+				err := p.out.json(rewrappedJSON{done.Moved, done.Done(), append([]string{}, done.Damaged...), append([]string{}, done.Foreign...)})
+				if err == nil && !done.Done() {
+					err = errReported
+				}
+				return err
+			}
+			if !done.Done() {
+				return &fault{
+					problems: append(named("is sealed under a third master key", done.Foreign), "the old key is still needed"),
+					next:     "postern keys rewrap, with that key as the old one",
+				}
+			}
+			p.out.line("%s values sealed anew: %d; nothing is left that needs the old master key", p.out.ok(), done.Moved)
+			for _, line := range named("is damaged, no key opens it, and it stays as it is", done.Damaged) {
+				p.out.line("%s %s", p.out.amber("note"), line)
+			}
+			p.out.line("Keep the old key with the copies that were made until now. Codes of sign-in that are under way have to be asked for again.")
+			p.out.line("%s   %s", p.out.dim("Next"), p.out.green("take old_master_key_file out of the settings, and start the servers again"))
+			return nil
+		},
+	}
+	addFlags(c.Flags(), "master_key_file", "old_master_key_file")
+	return c
+}
+
+// rewrappedJSON is a replaced master key for programs.
+type rewrappedJSON struct {
+	Resealed int      `json:"resealed"`
+	Done     bool     `json:"done"`      // the old key is needed for nothing here
+	Damaged  []string `json:"damaged"`   // where values are that no key opens
+	OtherKey []string `json:"other_key"` // where values are that a third key sealed
+}
+
+// named says the same of the first few places.
+func named(what string, places []string) []string {
+	var lines []string
+	for i, place := range places {
+		if i == 5 {
+			lines = append(lines, "and "+strconv.Itoa(len(places)-i)+" more")
+			break
+		}
+		lines = append(lines, place+" "+what)
+	}
+	return lines
 }

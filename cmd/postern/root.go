@@ -72,7 +72,7 @@ does; docs/guide/install.md has the five that matter.`,
 	root.PersistentFlags().String("config", "", "configuration file, YAML")
 	addFlags(root.PersistentFlags(), "data", "database", "database_file")
 	root.AddCommand(
-		p.serveCommand(), p.devCommand(), p.migrateCommand(), p.configCommand(), p.doctorCommand(), p.keysCommand(),
+		p.serveCommand(), p.devCommand(), p.migrateCommand(), p.backupCommand(), p.restoreCommand(), p.configCommand(), p.doctorCommand(), p.keysCommand(),
 		p.projectCommand(), p.resourceCommand(), p.clientCommand(), p.grantCommand(), p.userCommand(), p.organizationCommand(), p.memberCommand(),
 		p.policyCommand(), p.workspaceKeyCommand(), p.auditCommand(), p.traceCommand(), p.adminCommand(), p.versionCommand(),
 	)

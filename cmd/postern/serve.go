@@ -43,7 +43,7 @@ const settingsHelp = "postern config print shows every setting, docs/guide/confi
 // serve runs a server with a configuration that was found safe.
 func (p *program) serve(ctx context.Context, c Config) error {
 	log := newLog(p.err, c.Log)
-	data := server.Data{Folder: c.Data, Database: c.Database, MasterKey: c.MasterKey, MasterKeyFile: c.MasterKeyFile, Now: p.now}
+	data := p.data(c)
 	opened, err := data.Open(ctx, true)
 	if err != nil {
 		return storageFault(err, data)

@@ -83,6 +83,9 @@ const (
 	AdministratorSignedOut Kind = "administrator.signed_out"
 	AdministratorRefused   Kind = "administrator.refused" // a one-time link or a sign-in
 
+	DeploymentRestored Kind = "deployment.restored" // the database is a copy that was put in its place
+	MasterKeyReplaced  Kind = "deployment.master_key_replaced"
+
 	AuthorizeRefused Kind = "authorize.refused"
 	GrantAllowed     Kind = "grant.allowed"
 	GrantDenied      Kind = "grant.denied"

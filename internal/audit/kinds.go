@@ -120,6 +120,8 @@ func Groups() []Group {
 			{AdministratorSignedIn, "An administrator signed in."},
 			{AdministratorSignedOut, "An administrator signed out."},
 			{AdministratorRefused, "A one-time link or a sign-in of an administrator was refused."},
+			{DeploymentRestored, "The database was restored from a copy, and everybody's codes, tokens and sessions ended."},
+			{MasterKeyReplaced, "Another master key took the place of the one before; everything sealed in the database was sealed anew."},
 		}},
 	}
 }

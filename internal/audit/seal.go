@@ -106,7 +106,7 @@ func (s *Seals) Add(ctx context.Context, projectID string) error {
 		if len(next.Marks) == 0 {
 			return nil
 		}
-		next.Proof = s.Close(next.digest(), next.row())
+		next.Proof = s.Close(next.digest(), next.Row())
 		if err := s.Store.CreateSeal(ctx, next); err != nil && !errors.Is(err, ErrSealed) {
 			return err
 		}
@@ -190,7 +190,7 @@ func (s *Seals) Verify(ctx context.Context, projectID, head string) (Verdict, er
 				v.find(Finding{What: SealRemoved, Seal: number})
 				broken = true
 			}
-			digest, err := s.Open(seal.Proof, seal.row())
+			digest, err := s.Open(seal.Proof, seal.Row())
 			if err != nil || !bytes.Equal(digest, seal.digest()) || len(seal.Marks)%markSize != 0 {
 				v.find(Finding{What: SealChanged, Seal: number})
 				broken = true
@@ -290,7 +290,8 @@ func (c *cursor) peek(ctx context.Context) (Event, error) {
 func (c *cursor) next() { c.after, c.page = c.page[0].ID, c.page[1:] }
 
 // row is the primary key of a seal, as its proof is bound to it.
-func (s Seal) row() string { return s.ProjectID + " " + strconv.FormatInt(s.Number, 10) }
+// Row names a seal for what encrypts its proof.
+func (s Seal) Row() string { return s.ProjectID + " " + strconv.FormatInt(s.Number, 10) }
 
 func (s Seal) digest() []byte {
 	sum := sha256.Sum256(append(binary.BigEndian.AppendUint64(nil, uint64(s.At.UnixMicro())), s.Marks...))

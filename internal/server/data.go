@@ -21,7 +21,11 @@ type Data struct {
 	Database      string // PostgreSQL URL; "" for SQLite in Folder
 	MasterKey     string // 32 bytes in base64; "" to read it from a file
 	MasterKeyFile string // "" for master.key in Folder
-	Now           func() time.Time
+	// The key that MasterKey takes the place of: it opens what it sealed, and
+	// seals nothing. Both empty but while that goes on.
+	OldMasterKey     string
+	OldMasterKeyFile string
+	Now              func() time.Time
 }
 
 // ErrNoData says that nothing was kept here yet.
@@ -60,12 +64,16 @@ func (s *Storage) Close() error { return s.DB.Close() }
 
 // Seals returns what vouches for the audit trail.
 func (s *Storage) Seals(now func() time.Time) *audit.Seals {
-	place := func(row string) signing.Place { return signing.Place{Table: "event_seal", Row: row, Column: "proof"} }
 	return audit.NewSeals(audit.SealsConfig{
 		Store: s.DB, Now: now,
-		Close: func(digest []byte, row string) []byte { return s.Sealer.Seal(digest, place(row)) },
-		Open:  func(proof []byte, row string) ([]byte, error) { return s.Sealer.Open(proof, place(row)) },
+		Close: func(digest []byte, row string) []byte { return s.Sealer.Seal(digest, sealProof(row)) },
+		Open:  func(proof []byte, row string) ([]byte, error) { return s.Sealer.Open(proof, sealProof(row)) },
 	})
+}
+
+// sealProof is where the proof of a seal of the trail is kept.
+func sealProof(row string) signing.Place {
+	return signing.Place{Table: "event_seal", Row: row, Column: "proof"}
 }
 
 // Open opens the data. With SQLite it makes and updates the database and, for a
@@ -74,8 +82,8 @@ func (s *Storage) Seals(now func() time.Time) *audit.Seals {
 // time serves a SQLite database, and a second one gets a *store.Locked.
 func (d Data) Open(ctx context.Context, lock bool) (*Storage, error) {
 	if d.Database == "" {
-		if err := os.MkdirAll(d.Folder, 0o700); err != nil {
-			return nil, fmt.Errorf("data folder: %w", err)
+		if err := d.makeFolder(); err != nil {
+			return nil, err
 		}
 	}
 	s, err := d.open(ctx, lock)
@@ -89,6 +97,13 @@ func (d Data) Open(ctx context.Context, lock bool) (*Storage, error) {
 	return s, nil
 }
 
+func (d Data) makeFolder() error {
+	if err := os.MkdirAll(d.Folder, 0o700); err != nil {
+		return fmt.Errorf("data folder: %w", err)
+	}
+	return nil
+}
+
 // OpenBeside opens the database for a command that works while a server runs.
 // It creates and migrates nothing, for the server may be an older one:
 // ErrNoData says that there is no database, store.ErrSchemaOld that it waits for
@@ -97,7 +112,7 @@ func (d Data) OpenBeside(ctx context.Context) (*store.DB, error) {
 	if !d.Exists() {
 		return nil, ErrNoData
 	}
-	db, err := d.connect(ctx)
+	db, err := d.connect(ctx, false)
 	if err != nil {
 		return nil, err
 	}
@@ -108,16 +123,17 @@ func (d Data) OpenBeside(ctx context.Context) (*store.DB, error) {
 	return db, nil
 }
 
-func (d Data) connect(ctx context.Context) (*store.DB, error) {
+// connect opens the database, and a copy that nobody restored only with copied.
+func (d Data) connect(ctx context.Context, copied bool) (*store.DB, error) {
 	c := store.Config{URL: d.Database, Now: d.Now}
 	if d.Database == "" {
-		c.Path = d.Path()
+		c.Path, c.Copied = d.Path(), copied
 	}
 	return store.Open(ctx, c)
 }
 
 func (d Data) open(ctx context.Context, lock bool) (*Storage, error) {
-	db, err := d.connect(ctx)
+	db, err := d.connect(ctx, false)
 	if err != nil {
 		return nil, err
 	}
@@ -141,11 +157,11 @@ func (d Data) open(ctx context.Context, lock bool) (*Storage, error) {
 
 // unseal finds the master key and proves that it is this database's.
 func (d Data) unseal(ctx context.Context, s *Storage) error {
-	key, err := d.masterKey(ctx, s)
-	if err != nil {
+	if err := d.ensureKey(ctx, s); err != nil {
 		return err
 	}
-	if s.Sealer, err = signing.NewSealer(key); err != nil {
+	var err error
+	if s.Sealer, err = d.sealer(); err != nil {
 		return err
 	}
 	err = s.DB.CheckSchema(ctx)
@@ -170,41 +186,67 @@ func (s *Storage) proveKey(ctx context.Context) error {
 
 var errSharedKey = errors.New("PostgreSQL needs a master key that every server shares: set POSTERN_MASTER_KEY or master_key_file; openssl rand -base64 32 makes one")
 
-func (d Data) masterKey(ctx context.Context, s *Storage) (signing.MasterKey, error) {
-	if d.MasterKey != "" {
-		return signing.ParseMasterKey(d.MasterKey)
-	}
-	path := d.keyFile()
-	key, err := signing.ReadMasterKey(path)
+// ensureKey makes the master key of a new SQLite database.
+func (d Data) ensureKey(ctx context.Context, s *Storage) error {
+	_, err := d.masterKey()
 	if !errors.Is(err, fs.ErrNotExist) {
-		return key, err
+		return err
 	}
 	if !s.DB.SQLite() {
-		return key, errSharedKey
+		return errSharedKey
 	}
 	check, err := s.DB.MasterKeyCheck(ctx)
 	if err != nil {
-		return key, err
+		return err
 	}
+	path := d.keyFile()
 	if check != nil {
-		return key, fmt.Errorf("the database is there but its master key is not: bring %s back from where it was kept", path)
+		return fmt.Errorf("the database is there but its master key is not: bring %s back from where it was kept", path)
 	}
-	if key, err = signing.CreateMasterKey(path); err != nil {
-		return key, err
+	if _, err = signing.CreateMasterKey(path); err == nil {
+		s.NewKey = path
 	}
-	s.NewKey = path
-	return key, nil
+	return err
+}
+
+func (d Data) masterKey() (signing.MasterKey, error) {
+	if d.MasterKey != "" {
+		return signing.ParseMasterKey(d.MasterKey)
+	}
+	return signing.ReadMasterKey(d.keyFile())
+}
+
+// masterKeys are the master key and, where there is one, the old one behind it.
+func (d Data) masterKeys() ([]signing.MasterKey, error) {
+	key, err := d.masterKey()
+	if err != nil || d.OldMasterKey == "" && d.OldMasterKeyFile == "" {
+		return []signing.MasterKey{key}, err
+	}
+	var old signing.MasterKey
+	if d.OldMasterKey != "" {
+		old, err = signing.ParseMasterKey(d.OldMasterKey)
+	} else {
+		old, err = signing.ReadMasterKey(d.OldMasterKeyFile)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("old master key: %s", err) //nolint:errorlint // a missing old key is not a missing key
+	}
+	return []signing.MasterKey{key, old}, nil
+}
+
+func (d Data) sealer() (*signing.Sealer, error) {
+	keys, err := d.masterKeys()
+	if err != nil {
+		return nil, err
+	}
+	return signing.NewSealer(keys...)
 }
 
 // CheckMasterKey refuses a master key that is given but cannot be used: sample
 // text, or a file that others may read; and none where one has to be given. A
 // key that Open can make is no error.
 func (d Data) CheckMasterKey() error {
-	if d.MasterKey != "" {
-		_, err := signing.ParseMasterKey(d.MasterKey)
-		return err
-	}
-	_, err := signing.ReadMasterKey(d.keyFile())
+	_, err := d.masterKeys()
 	if !errors.Is(err, fs.ErrNotExist) || d.MasterKeyFile != "" {
 		return err
 	}

@@ -10,6 +10,7 @@
 package servertest
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"database/sql"
@@ -50,6 +51,7 @@ type Config struct {
 	Empty    bool          // no project yet
 	Path     string        // of the issuer, such as /tenant1
 	Beside   *Server       // another server on PostgreSQL, whose database and clock this one shares
+	After    *Server       // a server that was stopped, whose address, data, clock and mails this one goes on with
 }
 
 // Server is a running server.
@@ -84,10 +86,15 @@ func New(t testing.TB, c Config) *Server {
 	t.Helper()
 	ctx := context.Background() // Cleanup ends it, after the test's own context
 	clock := NewClock()
+	address := "127.0.0.1:0"
 	if c.Beside != nil {
 		clock = c.Beside.Clock
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if c.After != nil {
+		clock = c.After.Clock
+		address = strings.Replace(strings.TrimPrefix(c.After.Address, "http://"), "localhost", "127.0.0.1", 1)
+	}
+	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -98,6 +105,8 @@ func New(t testing.TB, c Config) *Server {
 	s.Issuer = s.Address + c.Path
 	s.data = server.Data{Folder: t.TempDir(), Now: clock.Now}
 	switch {
+	case c.After != nil:
+		s.data, s.Mail = c.After.data, c.After.Mail
 	case c.Beside != nil:
 		s.Issuer, s.data = c.Beside.Issuer, c.Beside.data
 	case c.Postgres:
@@ -115,8 +124,8 @@ func New(t testing.TB, c Config) *Server {
 	if s.People, err = identity.New(identity.Config{Store: s.Store, Now: clock.Now}); err != nil {
 		t.Fatal(err)
 	}
-	if c.Beside != nil {
-		s.Project, s.Secret = c.Beside.Project, c.Beside.Secret
+	if other := cmp.Or(c.Beside, c.After); other != nil {
+		s.Project, s.Secret = other.Project, other.Secret
 	} else if !c.Empty {
 		s.create(ctx, t, c)
 	}
@@ -168,6 +177,9 @@ func (s *Server) create(ctx context.Context, t testing.TB, c Config) {
 	}
 	s.Project, s.Secret = created, key.Text
 }
+
+// Data is where the server keeps what must survive it.
+func (s *Server) Data() server.Data { return s.data }
 
 // Stop ends the server before the test ends.
 func (s *Server) Stop() { s.stop() }

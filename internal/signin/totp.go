@@ -68,6 +68,9 @@ func newTOTP(key, deployment, email string) (TOTP, error) {
 	return t, nil
 }
 
+// LastCodeStep is the last time step whose code checkCode takes at a moment.
+func LastCodeStep(now time.Time) int64 { return now.Unix()/totpPeriod + 1 }
+
 // checkCode finds the time step of a code, one early or late allowed. A step up
 // to last was used, and is refused (RFC 6238 §5.2).
 func checkCode(key, code string, now time.Time, last int64) (step int64, ok bool) {
@@ -78,7 +81,7 @@ func checkCode(key, code string, now time.Time, last int64) (step int64, ok bool
 		return c
 	}, code)
 	current := now.Unix() / totpPeriod
-	for s := current - 1; s <= current+1; s++ {
+	for s := current - 1; s <= LastCodeStep(now); s++ {
 		want, err := hotp.GenerateCode(key, uint64(s))
 		if err == nil && s > last && subtle.ConstantTimeCompare([]byte(want), []byte(digits)) == 1 {
 			return s, true

@@ -30,6 +30,8 @@ var (
 	// ErrSealed: the sealed value was not written under a key we hold, for this
 	// place, or was changed since.
 	ErrSealed = errors.New("signing: sealed value cannot be opened")
+	// ErrOtherKey: the sealed value was written under a key that we do not hold.
+	ErrOtherKey = errors.New("signing: sealed under another master key")
 	// ErrWrongMasterKey: the master key is not the one this database was
 	// written with.
 	ErrWrongMasterKey = errors.New("signing: the master key is not the one this database was written with")

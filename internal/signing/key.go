@@ -93,13 +93,14 @@ func newKey(sealer *Sealer, projectID string, alg Algorithm, generation int64, c
 		Algorithm:  alg,
 		Generation: generation,
 		Public:     public,
-		Private:    sealer.Seal(plain, privatePlace(id)),
+		Private:    sealer.Seal(plain, PrivatePlace(id)),
 		CreatedAt:  created,
 		NotBefore:  notBefore,
 	}, nil
 }
 
-func privatePlace(id string) Place {
+// PrivatePlace is where the private part of a key is kept.
+func PrivatePlace(id string) Place {
 	return Place{Table: "signing_key", Row: id, Column: "private"}
 }
 
@@ -139,7 +140,7 @@ func parsePublic(k Key) (crypto.PublicKey, error) {
 
 // parsePrivate opens the sealed private part.
 func parsePrivate(sealer *Sealer, k Key) (crypto.PrivateKey, error) {
-	plain, err := sealer.Open(k.Private, privatePlace(k.ID))
+	plain, err := sealer.Open(k.Private, PrivatePlace(k.ID))
 	if err != nil {
 		return nil, err
 	}

@@ -81,9 +81,29 @@ func (s *Sealer) Open(value []byte, at Place) ([]byte, error) {
 	return nil, fmt.Errorf("%w: %s.%s of %s", ErrSealed, at.Table, at.Column, at.Row)
 }
 
+// Rewrap returns a value sealed anew for its place under the first key, or nil
+// when that sealed it already. A value of a key that is not at hand is
+// ErrOtherKey, and one that its own key does not open is ErrSealed: no key does.
+func (s *Sealer) Rewrap(value []byte, at Place) ([]byte, error) {
+	for i, key := range s.keys {
+		if len(value) < headerSize || value[0] != sealVersion || [keyIDSize]byte(value[1:headerSize]) != key.id {
+			continue
+		}
+		plain, err := open(key, value, at)
+		if err != nil || i == 0 {
+			return nil, err
+		}
+		return s.Seal(plain, at), nil
+	}
+	return nil, ErrOtherKey
+}
+
 const checkText = "postern"
 
 func checkPlace() Place { return Place{Table: "master_key_check", Row: "1", Column: "value"} }
+
+// RewrapCheck is Rewrap for the value that Check returned.
+func (s *Sealer) RewrapCheck(check []byte) ([]byte, error) { return s.Rewrap(check, checkPlace()) }
 
 // Check returns the value to keep beside the data, by which Verify finds a
 // wrong master key later.

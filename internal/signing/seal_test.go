@@ -262,3 +262,39 @@ func FuzzOpen(f *testing.F) {
 		}
 	})
 }
+
+func TestRewrap(t *testing.T) {
+	old, second := newSealer(t, masterKey(1)), newSealer(t, masterKey(3))
+	value := old.Seal([]byte("private"), place)
+	both := newSealer(t, masterKey(2), masterKey(1))
+	moved, err := both.Rewrap(value, place)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := newSealer(t, masterKey(2)).Open(moved, place); err != nil || string(got) != "private" {
+		t.Errorf("under the new key: %q, %v", got, err)
+	}
+	if again, err := both.Rewrap(moved, place); again != nil || err != nil {
+		t.Errorf("once more: %v, %v", again, err)
+	}
+	for name, test := range map[string]struct {
+		value []byte
+		at    signing.Place
+		want  error
+	}{
+		"of another place":           {value, signing.Place{Row: "other"}, signing.ErrSealed},
+		"changed":                    {append(bytes.Clone(value[:len(value)-1]), value[len(value)-1]^1), place, signing.ErrSealed},
+		"moved, of another place":    {moved, signing.Place{Row: "other"}, signing.ErrSealed},
+		"of a third key":             {second.Seal([]byte("private"), place), place, signing.ErrOtherKey},
+		"empty":                      {nil, place, signing.ErrOtherKey},
+		"sealed under a text secret": {signing.SealUnder("old token", []byte("answer"), place), place, signing.ErrOtherKey},
+	} {
+		if got, err := both.Rewrap(test.value, test.at); got != nil || !errors.Is(err, test.want) {
+			t.Errorf("%s: %v, %v", name, got, err)
+		}
+	}
+	check, err := both.RewrapCheck(old.Check())
+	if err != nil || newSealer(t, masterKey(2)).Verify(check) != nil || old.Verify(check) == nil {
+		t.Errorf("the check: %v", err)
+	}
+}

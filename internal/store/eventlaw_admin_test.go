@@ -76,7 +76,18 @@ func TestNothingInTheDashboardChangesWithoutItsEvent(t *testing.T) {
 		limit := identity.TryLimit{Kind: "admin_refused", Key: "192.0.2.1", Count: 3, Window: time.Hour}
 		lee := identity.Administrator{ID: "administrator-lee", Email: "lee@example.test", CreatedAt: now}
 
+		check, err := db.KeepMasterKeyCheck(ctx, []byte{1})
+		must(t, err)
+
 		operations := map[string]func() error{
+			"begin an epoch": func() error {
+				_, err := db.BeginEpoch(ctx, audit.Event{At: now, Kind: audit.DeploymentRestored})
+				return err
+			},
+			"replace the master key": func() error {
+				_, err := db.ReplaceMasterKey(ctx, check, []byte{2}, audit.Event{At: now, Kind: audit.MasterKeyReplaced})
+				return err
+			},
 			"block a client":   func() error { _, err := db.BlockClient(ctx, id, w.client.ID, w.event(audit.ClientBlocked)); return err },
 			"unblock a client": func() error { return db.UnblockClient(ctx, id, shut.ID, w.event(audit.ClientUnblocked)) },
 			"change a client": func() error {
@@ -195,7 +206,7 @@ func TestNothingInTheDashboardChangesWithoutItsEvent(t *testing.T) {
 		}
 		look := func() (all []string) {
 			all = append(everything(t, db, id), rows(t, db, "SELECT project_id FROM project")...)
-			for _, table := range []string{"workspace_key", "administrator", "administrator_session", "administrator_passkey", "administrator_link"} {
+			for _, table := range []string{"workspace_key", "administrator", "administrator_session", "administrator_passkey", "administrator_link", "master_key_check"} {
 				all = append(all, rows(t, db, "SELECT * FROM "+table)...)
 			}
 			return all

@@ -44,7 +44,8 @@ func TestNoStatementScans(t *testing.T) {
 		`DeleteLateNodes|CountNodes|KeepPurposeOfEmpty|DeleteRetiredSigningKeys|RaiseChange|RaiseChangeFrom|RaiseRevocation|SaveSettings|SetProjectSecret|(Delete)?ProjectLogos?|ClearOtherDefaults)$`)
 	// What an operator does once in years reads what it concerns from end to end:
 	// an index for it would cost every consent.
-	rare := regexp.MustCompile(`^(SetIssuer|DeleteProjectHosts|MoveScopesOfResource|DeleteScopesOfResource|ConnectedOrganizations|AccessByClient)$`)
+	rare := regexp.MustCompile(`^(SetIssuer|DeleteProjectHosts|MoveScopesOfResource|DeleteScopesOfResource|ConnectedOrganizations|AccessByClient|` +
+		`End(Codes|Flows|All(Administrator)?Sessions|AllBrowsers)|SkipCounters|SkipAdministratorCodes)$`)
 	// These end what a whole project gave out. Elsewhere an index by expiry walks all
 	// that live in a project to find the few that somebody has.
 	everything := regexp.MustCompile(`^(AccessOf|AccessByClient|EndAccess)$`)

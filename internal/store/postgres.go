@@ -68,6 +68,14 @@ func (p *postgresDB) write(ctx context.Context, fn func(q *db.Queries) error) er
 // transactionTime bounds how long a server that does not answer is waited for.
 const transactionTime = 30 * time.Second
 
+type unhurriedKey struct{}
+
+// unhurried marks a transaction that reads or writes much of the database, and
+// may take as long as its caller waits.
+func unhurried(ctx context.Context) context.Context {
+	return context.WithValue(ctx, unhurriedKey{}, true)
+}
+
 func (p *postgresDB) transaction(ctx context.Context, fn func(q *db.Queries) error) error {
 	conn, err := p.pool.Conn(ctx)
 	if err != nil {
@@ -76,8 +84,11 @@ func (p *postgresDB) transaction(ctx context.Context, fn func(q *db.Queries) err
 	defer conn.Close()
 	// The driver closes a connection whose statement is cancelled: people who
 	// leave in the middle would cost the others theirs.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), transactionTime)
-	defer cancel()
+	if ctx.Value(unhurriedKey{}) == nil {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), transactionTime)
+		defer cancel()
+	}
 	tx, err := conn.BeginTx(ctx, nil)
 	if err != nil {
 		return err
@@ -223,6 +234,8 @@ func (p *postgresDB) listen(ctx context.Context, changed func()) error {
 		}
 	}
 }
+
+func (p *postgresDB) copyTo(context.Context, string) error { return ErrNoFile }
 
 func (p *postgresDB) lockServer() error { return nil }
 

@@ -13,9 +13,10 @@ import (
 var deploymentTables = []string{"schema_state", "master_key_check", "workspace_key", "administrator", "administrator_session", "administrator_passkey", "administrator_link", "administrator_ceremony", "deployment_claim", "node", "purpose"}
 
 // deploymentStatements bind no project: they read all projects, to route
-// requests and to learn whether there is one.
+// requests, to learn whether there is one, and to replace the master key.
 var deploymentStatements = []string{
 	"ProjectIDs", "Changes", "Projects", "ProjectHosts", "ResourceServers", "Policies", "ProjectLogos", "KeepPurposeOfEmpty",
+	"SealedSigningKeys", "SealedConnections", "SealedProofs",
 }
 
 // tables returns the columns of every table in the schema's text.

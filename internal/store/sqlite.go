@@ -30,6 +30,7 @@ type sqliteDB struct {
 	lock    *os.File // of the one server; nil without
 
 	readOnly bool
+	copied   bool // it may be a copy; see Config
 }
 
 // What every connection is told. FULL waits for the disk at every commit;
@@ -54,7 +55,7 @@ func openSQLite(ctx context.Context, c Config) (*sqliteDB, error) {
 			return nil, err
 		}
 	}
-	s := &sqliteDB{path: path, readOnly: c.ReadOnly}
+	s := &sqliteDB{path: path, readOnly: c.ReadOnly, copied: c.Copied}
 	readers := "&_pragma=query_only(1)"
 	if c.ReadOnly {
 		readers = "&mode=ro"
@@ -100,15 +101,20 @@ func (s *sqliteDB) firstConnection(ctx context.Context) error {
 func busy(err error) bool { return sqliteCode(err)&0xff == sqliteBusy }
 
 func (s *sqliteDB) open(more string, conns int) (*sql.DB, error) {
-	slashed := filepath.ToSlash(s.path)
-	if !strings.HasPrefix(slashed, "/") {
-		slashed = "/" + slashed // a drive letter
-	}
 	pragmas := sqlitePragmas
 	if s.readOnly { // the mode of the file cannot be set then
 		pragmas = strings.Replace(pragmas, "_pragma=journal_mode(WAL)&", "", 1)
 	}
-	dsn := url.URL{Scheme: "file", Path: slashed, RawQuery: pragmas + more}
+	return openFile(s.path, pragmas+more, conns)
+}
+
+// openFile opens a pool on an absolute path.
+func openFile(path, query string, conns int) (*sql.DB, error) {
+	slashed := filepath.ToSlash(path)
+	if !strings.HasPrefix(slashed, "/") {
+		slashed = "/" + slashed // a drive letter
+	}
+	dsn := url.URL{Scheme: "file", Path: slashed, RawQuery: query}
 	connector, err := sqlite.NewConnector(dsn.String())
 	if err != nil {
 		return nil, err
@@ -120,7 +126,7 @@ func (s *sqliteDB) open(more string, conns int) (*sql.DB, error) {
 }
 
 // checkVersion refuses the versions that can lose data when two connections
-// write and checkpoint in write-ahead mode at once.
+// write and checkpoint in write-ahead mode at once, and a file that is a copy.
 func (s *sqliteDB) checkVersion(ctx context.Context) error {
 	oldest := [3]int{3, 51, 3}
 	var text string
@@ -130,7 +136,88 @@ func (s *sqliteDB) checkVersion(ctx context.Context) error {
 	if !atLeast(text, oldest) {
 		return fmt.Errorf("SQLite %s can lose data in write-ahead mode; %d.%d.%d or later is needed", text, oldest[0], oldest[1], oldest[2])
 	}
+	var mark int
+	if err := s.readers.QueryRowContext(ctx, "PRAGMA user_version").Scan(&mark); err != nil {
+		return fmt.Errorf("open %s: %w", s.path, err)
+	}
+	if mark == markOfCopy && !s.copied {
+		return ErrCopy
+	}
 	return nil
+}
+
+// markOfCopy is the user_version of a copy, until it is restored: what is in it
+// may have been used since.
+const markOfCopy = 0x636f7079
+
+// copyTo has a connection of its own: query_only, which keeps the readers from
+// writing, is about other files too.
+func (s *sqliteDB) copyTo(ctx context.Context, path string) error {
+	one, err := openFile(s.path, "_pragma=busy_timeout(10000)&mode=ro", 1)
+	if err != nil {
+		return err
+	}
+	_, err = one.ExecContext(ctx, "VACUUM INTO $1", path)
+	return errors.Join(err, one.Close())
+}
+
+// settle checks a database that nobody has open, and makes one whole file of it
+// with a mark. It returns ErrDamaged where the file is not as SQLite left it.
+func settle(ctx context.Context, path string, mark int) error {
+	return alone(path, func(one *sql.DB) error {
+		if err := check(ctx, one); err != nil {
+			return err
+		}
+		if err := fold(ctx, one); err != nil {
+			return err
+		}
+		_, err := one.ExecContext(ctx, fmt.Sprintf("PRAGMA user_version = %d", mark))
+		return damaged(err)
+	})
+}
+
+// alone works on a file with a connection that does not begin write-ahead mode.
+func alone(path string, do func(*sql.DB) error) error {
+	one, err := openFile(path, "_pragma=busy_timeout(10000)&_pragma=synchronous(FULL)&mode=rw", 1)
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(one), one.Close())
+}
+
+// fold takes a database out of write-ahead mode, so that nothing of it is in a
+// file beside. While somebody has it open, it fails as busy.
+func fold(ctx context.Context, one *sql.DB) error {
+	_, err := one.ExecContext(ctx, "PRAGMA journal_mode = DELETE")
+	return damaged(err)
+}
+
+// check reads every page of a database and compares what belongs together.
+func check(ctx context.Context, on db.DBTX) error {
+	var verdict string
+	if err := on.QueryRowContext(ctx, "PRAGMA integrity_check(1)").Scan(&verdict); err != nil {
+		return damaged(err)
+	}
+	if verdict != "ok" {
+		return fmt.Errorf("%w: %s", ErrDamaged, verdict)
+	}
+	rows, err := on.QueryContext(ctx, "PRAGMA foreign_key_check")
+	if err != nil {
+		return damaged(err)
+	}
+	defer rows.Close()
+	if rows.Next() {
+		return fmt.Errorf("%w: a row that others belong to is missing", ErrDamaged)
+	}
+	return rows.Err()
+}
+
+// damaged tells a file that cannot be right from one that cannot be read.
+func damaged(err error) error {
+	if code := sqliteCode(err) & 0xff; code == sqliteCorrupt || code == sqliteNotADatabase {
+		return fmt.Errorf("%w: %w", ErrDamaged, err)
+	}
+	return err
 }
 
 func atLeast(version string, oldest [3]int) bool {
@@ -219,6 +306,9 @@ const (
 	sqliteForeignKey = 787
 	sqlitePrimaryKey = 1555
 	sqliteUnique     = 2067
+
+	sqliteCorrupt      = 11 // in the low byte, and this
+	sqliteNotADatabase = 26
 )
 
 // statements prepares each statement once for each connection and keeps it.

@@ -65,6 +65,7 @@ type Config struct {
 	URL      string           // PostgreSQL, postgres://…
 	MaxConns int              // connections to PostgreSQL, or readers of SQLite; 0 is 10, or 4
 	ReadOnly bool             // SQLite only: never write; the file must be there
+	Copied   bool             // SQLite only: open a copy that Backup made too, to restore it
 	Now      func() time.Time // the clock, for leases and for ClockSkew
 }
 
@@ -87,6 +88,8 @@ type engine interface {
 	tableExists(ctx context.Context, name string) (bool, error)
 	checkCollation(ctx context.Context) error
 	databaseClock(ctx context.Context) (time.Time, bool, error)
+	// copyTo writes what the database holds at one moment into an empty file.
+	copyTo(ctx context.Context, path string) error
 
 	// listen calls changed once, and then after each transaction that raised a
 	// change counter, until ctx ends or it fails.
