@@ -3,9 +3,9 @@
 // and without scripts. All on one server of their own, because they change it.
 import type { Browser, BrowserContext, Locator, Page, TestInfo } from '@playwright/test';
 import { spawn } from 'node:child_process';
-import { mkdtempSync, rmSync } from 'node:fs';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { administrator, choosePassword } from './administrator.ts';
 import { App, atOKR, call } from './app.ts';
 import { allow, expect, look, newAddress, test, untilAsked } from './person.ts';
@@ -68,6 +68,10 @@ test.beforeAll(async ({ browser }) => {
   await inTodo('client', 'create', '--name', 'Desk', '--type', 'first-party', '--redirect-uri', 'https://desk.example.com/callback', '--redirect-uri', url + '/callback', '--post-logout-redirect-uri', 'https://desk.example.com/');
   const shut = await inTodo('client', 'create', '--name', 'Shut out', '--redirect-uri', 'cursor://answer');
   await inTodo('client', 'block', shut.client_id);
+  const logo = join(mkdtempSync(join(tmpdir(), 'postern-logo-')), 'logo.png');
+  ends.push(() => rmSync(dirname(logo), { recursive: true }));
+  writeFileSync(logo, 'iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg==', 'base64');
+  await postern('project', 'set', 'logo', logo, '--project', issuer());
   await json('workspace-key', 'create', long);
   await json('workspace-key', 'create', markup);
 
@@ -141,6 +145,7 @@ test.beforeAll(async ({ browser }) => {
     'roles-consumer': consumer + '/roles',
     'resource-move-nobody': server('https://notes') + '/move',
     'activity-refusals': consumer + '/activity?refused=yes',
+    'activity-app': `${consumer}/activity?client=${app('Notebook').split('/').pop()}`,
     'activity-none': consumer + '/activity?person=nobody',
     'attempt-refused': `${consumer}/attempts/${attempt('refused')}`,
     'attempt-none': consumer + '/attempts/AAA-AAA-AAA',
@@ -174,7 +179,9 @@ async function owes(page: Page, name: string) {
     return ids.filter((id, i) => ids.indexOf(id) !== i);
   });
   expect.soft(twice, `ids of ${name}`).toEqual([]);
-  expect.soft(await page.locator('img:not(.mark)').count(), `pictures of ${name}`).toBe(0);
+  expect.soft(await page.locator('img:not(.mark, .tile-logo, .logo-now)').count(), `pictures of ${name}`).toBe(0);
+  const empty = await page.locator('img').evaluateAll((all) => all.filter((i) => !(i as HTMLImageElement).naturalWidth).map((i) => i.outerHTML));
+  expect.soft(empty, `pictures of ${name} that are not shown`).toEqual([]);
   const sideways = await page.evaluate(() => document.scrollingElement!.scrollWidth - document.documentElement.clientWidth);
   expect.soft(sideways, `${name} scrolls sideways`).toBeLessThanOrEqual(0);
 }
@@ -276,6 +283,22 @@ test('the links of the dashboard lead to its pages and to nothing that is broken
   const known = [...Object.keys(pages), '', 'sign-in', 'activity/export', ':project/activity/export'];
   expect([...found.keys()].filter((kind) => !known.includes(kind)), 'linked, and not on the list').toEqual([]);
   expect(Object.keys(pages).filter((kind) => !found.has(kind)), 'on the list, and not linked').toEqual([]);
+});
+
+test('the request of an attempt can be copied, and selected without scripts', { tag: '@once' }, async ({ context, page, anotherBrowser }) => {
+  await context.grantPermissions(['clipboard-read', 'clipboard-write'], { origin: issuer() });
+  await page.goto(issuer() + more['attempt-refused']);
+  const request = await page.getByLabel('The request').inputValue();
+  expect(new URL(request).searchParams.get('redirect_uri')).toContain('attacker.example.test');
+  await page.getByRole('button', { name: 'Copy the request' }).click();
+  await expect(page.getByRole('status').filter({ hasText: 'Copied' })).toBeAttached();
+  expect(await page.evaluate(() => navigator.clipboard.readText())).toBe(request);
+
+  const plain = await anotherBrowser({ javaScriptEnabled: false });
+  await plain.goto(issuer() + more['attempt-refused']);
+  await expect(plain.getByLabel('The request')).toHaveValue(request);
+  await expect(plain.getByLabel('The request')).toHaveAttribute('readonly');
+  await expect(plain.getByRole('button', { name: 'Copy the request' })).toBeHidden();
 });
 
 /** How somebody works on a page. */

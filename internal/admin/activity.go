@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 	"net/http"
 	"net/url"
+	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -18,8 +20,9 @@ type activityView struct {
 	Events []eventRow
 	Groups []audit.Group
 	Filter activityFilter
-	Unread []string // filters that could not be read, a sentence each
-	Search string   // where a trace code is looked up, "" for the deployment's own events
+	Whose  []wholeID // what the list is narrowed to
+	Unread []string  // filters that could not be read, a sentence each
+	Search string    // where a trace code is looked up, "" for the deployment's own events
 	Export string
 	pager
 	Back time.Time // how far a search without an index looked, zero when it found enough
@@ -34,10 +37,20 @@ func (f activityFilter) Any() bool { return f != activityFilter{} }
 // eventRow is one event in the table.
 type eventRow struct {
 	audit.Event
-	Words  string // its kind as a person says it
-	Person string // path of the page of whom it concerns, "" for none
-	App    string // path of the connected app's page, "" for none
-	Trace  string // path of the attempt's page, "" for none
+	Words string // its kind as a person says it
+	Who   shortID
+	About []shortID // whom and what it is about, besides who did it
+	Trace string    // path of the attempt's page, "" for none
+}
+
+// shortID is an id in a row: a few signs of it, and a list that is narrowed to it
+// and shows it whole.
+type shortID struct{ Short, ID, Path string }
+
+// wholeID is an id that a list is narrowed to.
+type wholeID struct {
+	What, ID string
+	Path     string // of its page, "" for none
 }
 
 // activityPage is how many events stand on a page.
@@ -64,7 +77,12 @@ func (d *Dashboard) Activity(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	for _, e := range page.Events {
-		view.Events = append(view.Events, v.eventRow(e))
+		view.Events = append(view.Events, v.eventRow(r.URL.Path, e))
+	}
+	for _, one := range []wholeID{{What: "Person", ID: filter.Person}, {What: "Connected app", ID: filter.Client}, {What: "About", ID: filter.Object}} {
+		if one.Path = v.pageOf(one.ID); one.ID != "" {
+			view.Whose = append(view.Whose, one)
+		}
 	}
 	view.Back = page.LookedBackTo
 	view.pager = turn(r, page.Next)
@@ -139,25 +157,64 @@ func activityCommand(verb string, v visit, f activityFilter) string {
 	return v.command(words...)
 }
 
-// eventRow adds what a table shows besides an event.
-func (v visit) eventRow(e audit.Event) eventRow {
-	row := eventRow{Event: e, Words: kindWords(e.Kind)}
-	if v.project == nil {
-		return row
+// eventRow adds what the table at a path shows besides an event.
+func (v visit) eventRow(path string, e audit.Event) eventRow {
+	row := eventRow{Event: e, Words: kindWords(e.Kind), Who: shortID{Short: e.Actor, ID: e.Actor}}
+	by := "person"
+	if e.Actor == e.ClientID {
+		by = "client"
 	}
-	switch {
-	case strings.HasPrefix(e.Subject, "user-"):
-		row.Person = projectPath(v.project, "users/"+url.PathEscape(e.Subject))
-	case strings.HasPrefix(e.Object, "organization-"):
-		row.Person = projectPath(v.project, "organizations/"+url.PathEscape(e.Object))
+	row.Who.Path = path + "?" + url.Values{by: {e.Actor}}.Encode()
+	if ourID.MatchString(e.Actor) {
+		row.Who.Short = short(e.Actor)
 	}
-	if strings.HasPrefix(e.ClientID, "connected-app-") {
-		row.App = projectPath(v.project, "apps/"+url.PathEscape(e.ClientID))
+	seen := []string{e.Actor}
+	for _, one := range []struct{ filter, id string }{{"person", e.Subject}, {"client", e.ClientID}, {"object", e.Object}} {
+		if one.id == "" || slices.Contains(seen, one.id) {
+			continue
+		}
+		seen = append(seen, one.id)
+		id := shortID{Short: short(one.id), ID: one.id, Path: path + "?" + url.Values{one.filter: {one.id}}.Encode()}
+		if one.filter == "person" && strings.Contains(one.id, "@") {
+			id.Path = "" // the filter would ask what this administrator did
+		}
+		row.About = append(row.About, id)
 	}
-	if e.Attempt != "" {
+	if v.project != nil && e.Attempt != "" {
 		row.Trace = projectPath(v.project, "attempts/"+url.PathEscape(e.Attempt))
 	}
 	return row
+}
+
+// pageOf is the path of the page about what an id names, "" for none.
+func (v visit) pageOf(id string) string {
+	if v.project == nil {
+		return ""
+	}
+	for prefix, list := range map[string]string{"user-": "users/", "organization-": "organizations/", "connected-app-": "apps/"} {
+		if strings.HasPrefix(id, prefix) {
+			return projectPath(v.project, list+url.PathEscape(id))
+		}
+	}
+	return ""
+}
+
+// ourID is one that Postern made: mostly what it names, and a UUID.
+var ourID = regexp.MustCompile(`^([a-z-]+?-)??(?:(?:test|live)-)?[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{6}([0-9a-f]{6})$`)
+
+// shortest is how much a table shows of a text that is none of our ids.
+const shortest = 22
+
+// short leaves the middle of an id out. What our ids end with is random; what
+// they begin with, the time, is alike in neighbouring rows.
+func short(id string) string {
+	if parts := ourID.FindStringSubmatch(id); parts != nil {
+		return parts[1] + "…" + parts[2]
+	}
+	if runes := []rune(id); len(runes) > shortest {
+		return string(runes[:shortest/2]) + "…" + string(runes[len(runes)-shortest/2:])
+	}
+	return id
 }
 
 // kindWords says a kind in words: "token.refresh_reused" is "Token refresh

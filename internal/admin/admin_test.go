@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/project"
 	"github.com/postern-id/postern/internal/servertest"
 )
@@ -187,6 +188,15 @@ func TestOverviewCounts(t *testing.T) {
 			t.Errorf("%d events, want 7", n)
 		}
 		shows(t, d.b.Get(t, d.page("activity?kind=nothing")), http.StatusOK, "A filter was left out.", "There is no such kind of event.")
+		// An id is cut in its row, and whole above the list that it leads to.
+		c, _ := d.addApp(t, "Robot", oauth.ThirdPartyPublic)
+		row := d.b.Get(t, d.page("activity?kind=client.created"))
+		whole := d.b.Get(t, row.Link(t, "connected-app-…"+c.ID[len(c.ID)-6:]))
+		shows(t, whole, http.StatusOK, c.ID, "Client created")
+		if whole.URL.Query().Has("kind") || strings.Contains(whole.Text(), "Signin succeeded") {
+			t.Errorf("%s is another list", whole.URL)
+		}
+		shows(t, d.b.Get(t, whole.Link(t, "Open its page")), http.StatusOK, "Robot", "Who it is")
 		first := d.b.Get(t, d.page("activity"))
 		shows(t, first, http.StatusOK, "Older")
 		older := d.b.Get(t, first.Link(t, "Older"))

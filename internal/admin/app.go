@@ -42,11 +42,11 @@ type appView struct {
 	Open      string      // the dangerous action whose form is open
 	Last      audit.Event // its last token, zero without one
 	Grants    []holderRow
-	Pager     pager    // of the grants
-	Scopes    []string // that the grants of the page hold
+	Pager     pager                       // of the grants
+	Scopes    []string                    // that the grants of the page hold
+	Counts    map[audit.State]audit.Count // of attempts
 	Attempts  attemptList
 	Trace     *traceView // the attempt that is open, nil for none
-	Missing   string     // where the return address that was refused can be added, "" for nowhere
 	Addresses []addressRow
 	SignedOut []string          // addresses after signing out
 	Add       string            // an address that was typed, or that a trace proposes
@@ -252,10 +252,17 @@ func (d *Dashboard) app(w http.ResponseWriter, r *http.Request, v visit, status 
 	if view.Count, err = d.Clients.CountGrants(ctx, v.project, c.ID, grantsCounted+1); err != nil {
 		return err
 	}
+	if view.Counts, err = d.Traces.CountAttempts(ctx, v.project.ID, c.ID); err != nil {
+		return err
+	}
+	var attempts audit.Count
+	for _, n := range view.Counts {
+		attempts = audit.Count{N: attempts.N + n.N, More: n.More}
+	}
 	for _, t := range []appTab{
 		{"Summary", tabSummary, "", false},
 		{"Grants", tabGrants, view.Counted(), false},
-		{"Attempts", tabAttempts, "", false},
+		{"Attempts", tabAttempts, atLeast(attempts), false},
 		{"Return addresses", tabAddresses, strconv.Itoa(len(c.Metadata.RedirectURIs)), false},
 		{"Settings", tabSettings, "", false},
 	} {
@@ -345,7 +352,7 @@ func (d *Dashboard) appSummary(ctx context.Context, v visit, view *appView, c oa
 func (d *Dashboard) appAttempts(r *http.Request, v visit, view *appView, c oauth.Client) (err error) {
 	path, code := appPath(v.project, c.ID, tabAttempts), r.URL.Query().Get("code")
 	view.CLI = v.command("trace")
-	if view.Attempts, err = d.attemptList(r, v, path, c.ID, code); err != nil {
+	if view.Attempts, err = d.attemptList(r, v, path, c.ID, code, view.Counts); err != nil {
 		return err
 	}
 	for i, row := range view.Attempts.Rows {
@@ -367,7 +374,7 @@ func (d *Dashboard) appAttempts(r *http.Request, v visit, view *appView, c oauth
 	}
 	step, refused := view.Trace.Refusal()
 	if refused && view.ByHand && len(step.Registered) > 0 && step.Asked == view.Trace.Attempt.RedirectURI {
-		view.Missing = appPath(v.project, c.ID, tabAddresses) + "?" + url.Values{"add": {step.Asked}}.Encode()
+		view.Trace.Add = appPath(v.project, c.ID, tabAddresses) + "?" + url.Values{"add": {step.Asked}}.Encode()
 	}
 	return nil
 }

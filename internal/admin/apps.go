@@ -38,7 +38,7 @@ type appsView struct {
 }
 
 // appRow is one connected app. The template of a door wants Name, Known, Shut and
-// Logo; a logo is at home on the project's host and does not appear here.
+// Logo.
 type appRow struct {
 	oauth.Client
 	Path        string
@@ -49,10 +49,10 @@ type appRow struct {
 }
 
 func (v visit) appRow(c oauth.Client) appRow {
-	door := doorOf(c)
+	door := v.doorOf(c)
 	return appRow{
 		Client: c, Path: appPath(v.project, c.ID, ""), Kind: typeOf(c).Title, Came: came(c),
-		Known: door.Known, Shut: door.Shut,
+		Known: door.Known, Shut: door.Shut, Logo: door.Logo,
 	}
 }
 

@@ -3,6 +3,7 @@ package admin_test
 import (
 	"errors"
 	"fmt"
+	"html"
 	"net/http"
 	"net/url"
 	"regexp"
@@ -423,9 +424,18 @@ func TestAppAttempts(t *testing.T) {
 			t.Fatalf("attempts: %v, %v", found, err)
 		}
 		list := d.b.Get(t, path)
-		shows(t, list, http.StatusOK, "Refused at authorize", "Choose an attempt", "postern trace")
+		shows(t, list, http.StatusOK, "Refused at authorize", "Choose an attempt", "postern trace", "Attempts 1", "Refused 1", "Allowed 0")
+		shows(t, d.b.Get(t, d.page("attempts")), http.StatusOK, "Refused 1", "Waiting 0")
+		searched := d.b.Get(t, d.page("attempts?q=192.0.2.1"))
+		if shows(t, searched, http.StatusOK, "Refused"); strings.Contains(searched.Text(), "Refused 1") {
+			t.Error("a search has the counts of all")
+		}
 		told := d.b.Get(t, path+"?code="+found[0].Code)
 		shows(t, told, http.StatusOK, found[0].Code, "Registered", "Add this return address", "postern trace "+found[0].Code)
+		request := d.Issuer + "/oauth/authorize?" + url.Values{"client_id": {c.ID}, "redirect_uri": {wrong}}.Encode()
+		if !strings.Contains(html.UnescapeString(told.Body), `value="`+request+`" readonly`) {
+			t.Errorf("the request is not %s", request)
+		}
 		add := d.b.Get(t, told.Link(t, "Add this return address"))
 		if !strings.Contains(add.Body, `value="`+wrong+`"`) {
 			t.Error("the address is not in the form")

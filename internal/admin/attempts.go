@@ -2,12 +2,16 @@ package admin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 
 	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/oauth"
+	"github.com/postern-id/postern/internal/project"
 )
 
 // attemptsView is the list of attempts with one of them open.
@@ -35,12 +39,15 @@ type attemptList struct {
 // stateChip is a filter that can be pressed.
 type stateChip struct {
 	Words, Path string
+	Count       string // how many there are, as far as it was counted, "" where that says nothing
 	Pressed     bool
+	Bad         bool
 }
 
 // attemptRow is one attempt in a list.
 type attemptRow struct {
 	audit.Listed
+	Door    door // as the attempt kept it: what became of the connected app since is not asked
 	Got     string
 	Path    string
 	Current bool
@@ -51,9 +58,11 @@ type attemptRow struct {
 // traceView is one attempt, told.
 type traceView struct {
 	audit.Trace
-	App   string // path of the connected app's page, "" where it is not known
-	Took  string
-	Steps []stepView
+	App     string // path of the connected app's page, "" where it is not known
+	Add     string // where the return address that was refused can be added, "" for nowhere
+	Request string // as an address, of what is kept of it
+	Took    string
+	Steps   []stepView
 }
 
 // stepView is one step of a trace.
@@ -103,14 +112,19 @@ func (d *Dashboard) Attempts(w http.ResponseWriter, r *http.Request) error {
 			view.Chosen = view.Trace.Attempt.Code
 		}
 	}
-	if view.List, err = d.attemptList(r, v, projectPath(v.project, "attempts"), "", view.Chosen); err != nil {
+	counts, err := d.Traces.CountAttempts(ctx, v.project.ID, "")
+	if err != nil {
+		return err
+	}
+	if view.List, err = d.attemptList(r, v, projectPath(v.project, "attempts"), "", view.Chosen, counts); err != nil {
 		return err
 	}
 	return d.pages.Render(w, status, "attempts", view)
 }
 
-// attemptList reads a part of the attempts, as the address filters them.
-func (d *Dashboard) attemptList(r *http.Request, v visit, path, clientID, chosen string) (attemptList, error) {
+// attemptList reads a part of the attempts, as the address filters them. counts
+// says how many there are of each state.
+func (d *Dashboard) attemptList(r *http.Request, v visit, path, clientID, chosen string, counts map[audit.State]audit.Count) (attemptList, error) {
 	values := r.URL.Query()
 	l := attemptList{Path: path, Query: strings.TrimSpace(values.Get("q")), State: audit.State(values.Get("state"))}
 	rows, err := d.Traces.Attempts(r.Context(), v.project.ID, audit.AttemptFilter{ClientID: clientID, State: l.State, Query: l.Query}, values.Get("after"), attemptsPage)
@@ -140,7 +154,11 @@ func (d *Dashboard) attemptList(r *http.Request, v visit, path, clientID, chosen
 		if s != l.State {
 			to.Set("state", string(s))
 		}
-		l.States = append(l.States, stateChip{strings.ToUpper(string(s[:1])) + string(s[1:]), path + "?" + to.Encode(), s == l.State})
+		chip := stateChip{Words: strings.ToUpper(string(s[:1])) + string(s[1:]), Path: path + "?" + to.Encode(), Pressed: s == l.State, Bad: s == audit.Refused}
+		if l.Query == "" { // of those that a search finds nobody knows how many
+			chip.Count = atLeast(counts[s])
+		}
+		l.States = append(l.States, chip)
 	}
 	if values.Get("after") != "" {
 		l.First = path + l.Filters
@@ -152,9 +170,20 @@ func (d *Dashboard) attemptList(r *http.Request, v visit, path, clientID, chosen
 	return l, nil
 }
 
+// atLeast writes a number, and a plus behind it where there are more.
+func atLeast(c audit.Count) string {
+	switch {
+	case c.More && c.N == 0:
+		return ""
+	case c.More:
+		return strconv.Itoa(c.N) + "+"
+	}
+	return strconv.Itoa(c.N)
+}
+
 func (d *Dashboard) attemptRow(v visit, a audit.Listed) attemptRow {
 	return attemptRow{
-		Listed: a, Got: a.Got(d.Now()), Path: projectPath(v.project, "attempts/"+url.PathEscape(a.Code)),
+		Listed: a, Door: door{Name: a.ClientName, Known: a.Creation != "" && a.Creation != string(oauth.Dynamic)}, Got: a.Got(d.Now()), Path: projectPath(v.project, "attempts/"+url.PathEscape(a.Code)),
 		Bad: a.State == audit.Refused, Good: a.State == audit.Allowed,
 	}
 }
@@ -173,6 +202,9 @@ func (d *Dashboard) trace(ctx context.Context, v visit, code string) (*traceView
 	if strings.HasPrefix(view.Attempt.ClientID, "connected-app-") {
 		view.App = projectPath(v.project, "apps/"+url.PathEscape(view.Attempt.ClientID))
 	}
+	if view.Request, err = d.request(ctx, v.project, view.Attempt); err != nil {
+		return nil, nil, err
+	}
 	for _, s := range view.Trace.Steps {
 		step := stepView{Step: s}
 		if !s.At.IsZero() {
@@ -187,6 +219,29 @@ func (d *Dashboard) trace(ctx context.Context, v visit, code string) (*traceView
 		view.Steps = append(view.Steps, step)
 	}
 	return view, nil, nil
+}
+
+// request writes what is kept of an attempt's request as its address, "" where the
+// client is gone that it named.
+func (d *Dashboard) request(ctx context.Context, p *project.Project, a audit.Attempt) (string, error) {
+	id := a.ClientID
+	if a.Creation == string(oauth.Document) { // requests name it by another id
+		c, err := d.Clients.Client(ctx, p, id)
+		if errors.Is(err, oauth.ErrNotFound) {
+			return "", nil
+		}
+		if err != nil {
+			return "", err
+		}
+		id = c.PublicID()
+	}
+	query := url.Values{}
+	for name, value := range map[string]string{"client_id": id, "redirect_uri": a.RedirectURI, "resource": a.Resource, "scope": a.Scopes} {
+		if value != "" {
+			query.Set(name, value)
+		}
+	}
+	return p.Issuer + oauth.PathAuthorize + "?" + query.Encode(), nil
 }
 
 // common is how many bytes two texts begin with alike, up to the last slash

@@ -43,6 +43,7 @@ type navRow struct {
 // projectRow is a project in the rail and in the list of projects.
 type projectRow struct {
 	ID, Name, Issuer, Kind, Path string
+	Logo                         string // address of its picture, "" without one
 	Current                      bool
 }
 
@@ -98,7 +99,7 @@ func toProjectRow(p *project.Project) projectRow {
 	if p.Vertical == project.B2B {
 		kind = "B2B"
 	}
-	return projectRow{ID: p.ID, Name: p.Name, Issuer: p.Issuer, Kind: kind + ", " + string(p.Environment), Path: projectPath(p, "")}
+	return projectRow{ID: p.ID, Name: p.Name, Issuer: p.Issuer, Kind: kind + ", " + string(p.Environment), Path: projectPath(p, ""), Logo: logoPath(p, p.Logo)}
 }
 
 // in adds what leads to a page: the section it is in, and what is above it.

@@ -33,6 +33,7 @@ type organizationsView struct {
 type organizationRow struct {
 	identity.Organization
 	Path string
+	Logo string // address of its picture, "" without one
 }
 
 // Organizations lists the organizations of a B2B project and makes new ones.
@@ -77,7 +78,7 @@ func (d *Dashboard) Organizations(w http.ResponseWriter, r *http.Request) error 
 	}
 	view.pager = turn(r, next)
 	for _, o := range all {
-		view.Organizations = append(view.Organizations, organizationRow{o, organizationPath(v.project, o.ID, "")})
+		view.Organizations = append(view.Organizations, organizationRow{o, organizationPath(v.project, o.ID, ""), logoPath(v.project, o.Logo)})
 	}
 	return d.pages.Render(w, status, "organizations", view)
 }
@@ -95,6 +96,7 @@ func organizationPath(p *project.Project, id, page string) string {
 type organizationFrame struct {
 	frame
 	Organization identity.Organization
+	Picture      string // address of its logo, "" without one
 	Tabs         []tab
 }
 
@@ -118,7 +120,7 @@ func (d *Dashboard) organization(w http.ResponseWriter, r *http.Request) (v visi
 // organizationFrame begins a page about an organization. page is its part of the
 // address.
 func (d *Dashboard) organizationFrame(r *http.Request, v visit, o identity.Organization, page, cli string) organizationFrame {
-	f := organizationFrame{frame: d.frame(r, v, "organizations", o.Name, cli).in(), Organization: o}
+	f := organizationFrame{frame: d.frame(r, v, "organizations", o.Name, cli).in(), Organization: o, Picture: logoPath(v.project, o.Logo)}
 	f.Lead = "Times are UTC"
 	for _, t := range []struct{ name, path string }{{"Summary", ""}, {"Members", "members"}, {"Connected apps", "apps"}, {"Single sign-on", "sso"}} {
 		f.Tabs = append(f.Tabs, tab{t.name, organizationPath(v.project, o.ID, t.path), t.path == page})
@@ -518,7 +520,7 @@ func (d *Dashboard) OrganizationApps(w http.ResponseWriter, r *http.Request) err
 		last := len(view.Apps) - 1
 		if last < 0 || view.Apps[last].ID != app.Client.ID {
 			view.Apps = append(view.Apps, organizationApp{
-				Door: doorOf(app.Client), ID: app.Client.ID, Path: projectPath(v.project, "apps/"+url.PathEscape(app.Client.ID)),
+				Door: v.doorOf(app.Client), ID: app.Client.ID, Path: projectPath(v.project, "apps/"+url.PathEscape(app.Client.ID)),
 				Danger: view.guard(danger{
 					Action: doRevoke, About: app.Client.ID, Button: "Take back from everybody", Type: app.Client.ID, Sure: "Take back from everybody", Open: tried == app.Client.ID,
 					Stops: "Every member of " + o.Name + " who allowed " + app.Client.Name() + " loses it within seconds. They can allow it again, unless the settings say otherwise.",

@@ -328,6 +328,14 @@ func TestOrganizationLogo(t *testing.T) {
 		if got := d.sendFile(t, page, "", file.Bytes()); got != http.StatusOK || logo() == "" {
 			t.Errorf("a picture: status %d, logo %q", got, logo())
 		}
+		for _, path := range []string{"organizations/" + o.ID, "organizations"} {
+			if shown := d.b.Get(t, d.page(path)); !strings.Contains(shown.Body, `src="`+d.page("logo/"+logo())+`"`) {
+				t.Errorf("%s does not show the picture", path)
+			}
+		}
+		if shown := d.b.Get(t, d.page("logo/"+logo())); shown.Status != http.StatusOK {
+			t.Errorf("the picture is %d", shown.Status)
+		}
 		d.by(t, d.Project.ID, audit.OrganizationChanged)
 		shows(t, d.send(t, page, "action", "no_logo"), http.StatusOK, "Saved.", "It has none")
 		if logo() != "" {

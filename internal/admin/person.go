@@ -44,11 +44,11 @@ type grantRow struct {
 type door struct {
 	Name        string
 	Known, Shut bool
-	Logo        string
+	Logo        string // address of its picture, "" without one
 }
 
-func doorOf(c oauth.Client) door {
-	return door{Name: c.Name(), Known: c.Creation != oauth.Dynamic, Shut: c.Blocked}
+func (v visit) doorOf(c oauth.Client) door {
+	return door{Name: c.Name(), Known: c.Creation != oauth.Dynamic, Shut: c.Blocked, Logo: logoPath(v.project, c.Logo)}
 }
 
 // What can be done on the page of a person; users and members alike.
@@ -107,7 +107,7 @@ func (d *Dashboard) access(ctx context.Context, v visit, who oauth.Person, view 
 }
 
 func (v visit) grantRow(app oauth.ConnectedApp) grantRow {
-	row := grantRow{Grant: app.Grant, Door: doorOf(app.Client), App: projectPath(v.project, "apps/"+url.PathEscape(app.Client.ID))}
+	row := grantRow{Grant: app.Grant, Door: v.doorOf(app.Client), App: projectPath(v.project, "apps/"+url.PathEscape(app.Client.ID))}
 	for _, s := range app.Scopes {
 		if s.Allowed {
 			row.Scopes = append(row.Scopes, s.Scope)

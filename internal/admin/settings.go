@@ -20,7 +20,7 @@ type settingsView struct {
 	Hosts    []string // further ones of its API
 	Change   string   // address of the page that changes the issuer
 	Groups   []settingGroup
-	HasLogo  bool
+	Picture  string // address of the logo, "" without one
 	LogoCLI  string
 	Addition string // where connected apps are
 }
@@ -179,7 +179,7 @@ func (d *Dashboard) settings(w http.ResponseWriter, r *http.Request, v visit, st
 	p := v.project
 	view := settingsView{
 		frame: d.frame(r, v, "settings", "Settings", projectCommand(v, "show")), ID: p.ID, Public: p.PublicToken, Issuer: p.Issuer, Hosts: p.Hosts,
-		Change: projectPath(p, "settings/issuer"), HasLogo: p.Logo != "", LogoCLI: v.command("project", "set", "logo", "FILE"), Addition: projectPath(p, "apps"),
+		Change: projectPath(p, "settings/issuer"), Picture: logoPath(p, p.Logo), LogoCLI: v.command("project", "set", "logo", "FILE"), Addition: projectPath(p, "apps"),
 	}
 	view.Problems = problems
 	for _, g := range settingGroups {

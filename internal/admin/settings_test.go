@@ -361,8 +361,17 @@ func TestLogo(t *testing.T) {
 			}
 		}
 		trailed := append(picture.Bytes(), "<script>alert(1)</script>"...)
-		if status, body := upload(token, "logo", trailed); status != http.StatusOK || d.Project.Logo == "" || !strings.Contains(body, "One is in place.") {
+		if status, body := upload(token, "logo", trailed); status != http.StatusOK || d.Project.Logo == "" || !strings.Contains(body, `src="`+d.page("logo/"+d.Project.Logo)+`"`) {
 			t.Errorf("a picture: %d, logo %q", status, d.Project.Logo)
+		}
+		address := d.page("logo/" + d.Project.Logo)
+		if shown := d.b.Get(t, address); shown.Status != http.StatusOK || !strings.HasPrefix(shown.Body, "\x89PNG") || strings.Contains(shown.Body, "script") {
+			t.Errorf("%s is %d: %q", address, shown.Status, shown.Body)
+		}
+		for path, want := range map[string]int{d.page("logo/" + strings.Repeat("0", 64)): http.StatusNotFound, strings.Replace(address, d.Project.ID, "project-test-none", 1): http.StatusNotFound} {
+			if got := d.b.Get(t, path); got.Status != want {
+				t.Errorf("%s is %d, want %d", path, got.Status, want)
+			}
 		}
 		d.by(t, d.Project.ID, audit.ProjectChanged)
 		if status, _ := upload(token, "no_logo", nil); status != http.StatusOK || d.Project.Logo != "" {

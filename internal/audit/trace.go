@@ -129,11 +129,20 @@ type AttemptFilter struct {
 	Query    string // a trace code or the first two groups of one, a person's e-mail address, or a network address
 }
 
+// Count is a number that was counted as far as a bound.
+type Count struct {
+	N    int
+	More bool // there may be more than N
+}
+
 // TraceReader looks attempts up.
 type TraceReader interface {
 	// Attempts lists the attempts of a project, newest first, those before the one
 	// with the id before, at most limit. before "" begins with the newest.
 	Attempts(ctx context.Context, projectID string, f AttemptFilter, before string, limit int) ([]Listed, error)
+	// CountAttempts counts the attempts of a project by their state, or those of one
+	// client. It counts a bounded number of rows, and says where there are more.
+	CountAttempts(ctx context.Context, projectID, clientID string) (map[State]Count, error)
 	// FindAttempts finds what a trace code stands for, whole or its first two groups,
 	// as CodeRange reads them: attempts, those in which a request with this code was
 	// refused, and refusals that belong to no attempt.

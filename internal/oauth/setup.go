@@ -29,6 +29,11 @@ func (s *Setup) By(o audit.Origin) *Setup {
 	return &Setup{store: s.store, now: s.now, by: o}
 }
 
+// Logo returns the PNG under a digest, as Server.Logo does.
+func (s *Setup) Logo(ctx context.Context, p *project.Project, digest string) ([]byte, error) {
+	return s.store.Logo(ctx, p.ID, digest)
+}
+
 // NewClient describes a client to register.
 type NewClient struct {
 	Name                   string

@@ -2,6 +2,8 @@ package server_test
 
 import (
 	"bytes"
+	"image"
+	"image/png"
 	"mime/multipart"
 	"net/http"
 	"net/url"
@@ -59,11 +61,18 @@ func newBureau(t *testing.T, c servertest.Config) bureau {
 	if err != nil {
 		t.Fatal(err)
 	}
+	var picture bytes.Buffer
+	if err := png.Encode(&picture, image.NewGray(image.Rect(0, 0, 8, 8))); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Projects.SetLogo(ctx, s.Project, picture.Bytes()); err != nil {
+		t.Fatal(err)
+	}
 	s.Follow(t)
 	s.Ready(t)
 	return bureau{
 		Server: s, edda: s.Administrator(t),
-		places: strings.NewReplacer("{project}", s.Project.ID, "{app}", app.ID, "{tab}", "settings", "{resource}", r.ID, "{page}", "settings", "{user}", users[0].ID, "{code}", refused.header.Get("X-Request-Id")),
+		places: strings.NewReplacer("{project}", s.Project.ID, "{app}", app.ID, "{tab}", "settings", "{resource}", r.ID, "{page}", "settings", "{user}", users[0].ID, "{digest}", s.Project.Logo, "{code}", refused.header.Get("X-Request-Id")),
 		b2b:    strings.NewReplacer("{project}", other.ID, "{organization}", o.ID, "{member}", m.ID),
 	}
 }
@@ -191,12 +200,16 @@ func TestDashboardIsForAdministrators(t *testing.T) {
 					t.Errorf("%s answers another origin with %s", r.Path, name)
 				}
 			}
-			for name, want := range map[string]string{"Cross-Origin-Opener-Policy": "same-origin", "X-Frame-Options": "DENY", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"} {
+			keep, policy := "no-store", regexp.MustCompile(`; script-src 'self'; `)
+			if strings.HasSuffix(r.Path, "/logo/{digest}") { // a picture, not a page
+				keep, policy = "private, max-age=31536000, immutable", regexp.MustCompile(`^default-src 'none'$`)
+			}
+			for name, want := range map[string]string{"Cross-Origin-Opener-Policy": "same-origin", "Cross-Origin-Resource-Policy": "same-origin", "X-Frame-Options": "DENY", "X-Content-Type-Options": "nosniff", "Cache-Control": keep, "Referrer-Policy": "no-referrer"} {
 				if got.header.Get(name) != want {
 					t.Errorf("%s has %s %q, want %q", r.Path, name, got.header.Get(name), want)
 				}
 			}
-			if !strings.Contains(got.header.Get("Content-Security-Policy"), "script-src 'self'; ") {
+			if !policy.MatchString(got.header.Get("Content-Security-Policy")) {
 				t.Errorf("%s has the policy %q", r.Path, got.header.Get("Content-Security-Policy"))
 			}
 			// A method that a header names is not the method.

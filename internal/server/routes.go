@@ -136,6 +136,7 @@ func (a *assembly) administrators(assets http.Handler) []Route {
 		{"GET", admin.Path + "/activity", Administrator, false, page(d.Activity)},
 		{"GET", one + "/attempts", Administrator, false, page(d.Attempts)},
 		{"GET", one + "/attempts/{code}", Administrator, false, page(d.Attempts)},
+		{"GET", one + "/logo/{digest}", Administrator, false, a.limit(machineLimit(), d.Error)(ours(web.Handle(d.Logo, d.Error)))}, // a list has dozens
 		{"GET", one + "/users", Administrator, false, page(d.Users)},
 		{"GET", one + "/organizations/{organization}/sso", Administrator, false, page(d.OrganizationSSO)},
 		{"GET", admin.Path + "/setup", Anyone, false, page(d.Setup)},

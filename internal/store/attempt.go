@@ -216,6 +216,44 @@ func (d *DB) Attempts(ctx context.Context, projectID string, f audit.AttemptFilt
 	return toListed(d.read.Attempts(ctx, db.AttemptsParams{ProjectID: projectID, Before: before, MaxRows: int32(limit)}))
 }
 
+// How far attempts are counted: of each state in a project, and the newest of a
+// client.
+const (
+	countedOfState  = 99
+	countedOfClient = 1000
+)
+
+// CountAttempts counts attempts by state. No index tells the states of a client
+// apart, so that of more attempts than are read each state may have more.
+func (d *DB) CountAttempts(ctx context.Context, projectID, clientID string) (map[audit.State]audit.Count, error) {
+	if clientID == "" {
+		row, err := d.read.CountAttempts(ctx, projectID, countedOfState+1)
+		if err != nil {
+			return nil, wrap("count attempts", err)
+		}
+		counts := map[audit.State]audit.Count{}
+		for state, n := range map[audit.State]int64{audit.Waiting: row.Waiting, audit.Refused: row.Refused, audit.Denied: row.Denied, audit.Allowed: row.Allowed} {
+			counts[state] = audit.Count{N: min(int(n), countedOfState), More: n > countedOfState}
+		}
+		return counts, nil
+	}
+	rows, err := d.read.CountAttemptsOfClient(ctx, db.CountAttemptsOfClientParams{ProjectID: projectID, ClientID: clientID, MaxRows: countedOfClient})
+	if err != nil {
+		return nil, wrap("count attempts", err)
+	}
+	all, counts := 0, map[audit.State]audit.Count{}
+	for _, row := range rows {
+		all += int(row.Counted)
+	}
+	for _, state := range audit.States() {
+		counts[state] = audit.Count{More: all == countedOfClient}
+	}
+	for _, row := range rows {
+		counts[audit.State(row.State)] = audit.Count{N: int(row.Counted), More: all == countedOfClient}
+	}
+	return counts, nil
+}
+
 // ranges are the filters of a list as its statement wants them.
 type ranges struct{ firstClient, lastClient, firstState, lastState string }
 

@@ -337,6 +337,45 @@ func TestCleanAttempts(t *testing.T) {
 	})
 }
 
+// Attempts are counted by state, exactly while they are few.
+func TestCountAttempts(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, db *store.DB) {
+		w, other := newWorld(t, db, "auth.example.com"), newWorld(t, db, "other.example.com")
+		keep := func(w *world, n int, state audit.State, clientID string) {
+			for range n {
+				a := w.attempt(secret.NewTrace(), now)
+				a.State, a.ClientID = state, clientID
+				must(t, w.RefuseAttempt(t.Context(), a, w.event(audit.AuthorizeRefused), nil))
+			}
+		}
+		check := func(name, clientID string, waiting, refused, denied, allowed audit.Count) {
+			t.Helper()
+			got, err := db.CountAttempts(t.Context(), w.project.ID, clientID)
+			must(t, err)
+			want := map[audit.State]audit.Count{audit.Waiting: waiting, audit.Refused: refused, audit.Denied: denied, audit.Allowed: allowed}
+			if diff := cmp.Diff(want, got); diff != "" {
+				t.Errorf("%s: %s", name, diff)
+			}
+		}
+		none := audit.Count{}
+		check("nothing", "", none, none, none, none)
+		check("nothing of a client", w.client.ID, none, none, none, none)
+		keep(w, 99, audit.Refused, w.client.ID)
+		keep(w, 2, audit.Allowed, "another")
+		keep(other, 3, audit.Denied, w.client.ID)
+		check("few", "", none, audit.Count{N: 99}, none, audit.Count{N: 2})
+		check("few of a client", w.client.ID, none, audit.Count{N: 99}, none, none)
+		keep(w, 1, audit.Refused, w.client.ID)
+		check("many", "", none, audit.Count{N: 99, More: true}, none, audit.Count{N: 2})
+		keep(w, 899, audit.Waiting, w.client.ID)
+		check("not too many of a client", w.client.ID, audit.Count{N: 899}, audit.Count{N: 100}, none, none)
+		keep(w, 1, audit.Waiting, w.client.ID)
+		more := audit.Count{More: true}
+		check("too many of a client", w.client.ID, audit.Count{N: 900, More: true}, audit.Count{N: 100, More: true}, more, more)
+	})
+}
+
 // The statements that list attempts go through the index that is meant for them,
 // in its order, and ask the events of the attempts that they found only.
 func TestAttemptsAreListedByIndex(t *testing.T) {
@@ -351,9 +390,12 @@ func TestAttemptsAreListedByIndex(t *testing.T) {
 			"AttemptsOfClient": "attempt_client (project_id=? AND client_id=? AND id<?)",
 			"AttemptsFrom":     "attempt_address (project_id=? AND address=? AND id<?)",
 			"AttemptsOfPerson": "attempt_subject (project_id=? AND subject=? AND id<?)",
+
+			"CountAttempts":         "COVERING INDEX attempt_state (project_id=? AND state=?)",
+			"CountAttemptsOfClient": "COVERING INDEX attempt_client (project_id=? AND client_id=?)",
 		} {
 			got := strings.Join(rows(t, db, "EXPLAIN QUERY PLAN "+texts[name], make([]any, strings.Count(texts[name], "$"))...), "\n") + "\n"
-			if !strings.Contains(got, want+"\n") || strings.Contains(got, "TEMP B-TREE") {
+			if !strings.Contains(got, want+"\n") || strings.Contains(got, "TEMP B-TREE FOR ORDER") {
 				t.Errorf("%s:\n%s\nwant %s", name, got, want)
 			}
 		}

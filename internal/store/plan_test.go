@@ -50,6 +50,7 @@ func TestNoStatementScans(t *testing.T) {
 	// that live in a project to find the few that somebody has.
 	everything := regexp.MustCompile(`^(AccessOf|AccessByClient|EndAccess)$`)
 	oldest := regexp.MustCompile(`^Clean(Flows|Attempts|Codes|Revocations)$`) // the first few rows by key
+	counted := regexp.MustCompile(`SCAN ([a-z]|CONSTANT ROW)$`)
 	for name, text := range generated(t) {
 		args := make([]any, strings.Count(text, "$"))
 		for _, line := range rows(t, db, "EXPLAIN QUERY PLAN "+text, args...) {
@@ -59,6 +60,9 @@ func TestNoStatementScans(t *testing.T) {
 			}
 			if strings.HasSuffix(line, "SCAN e") && (strings.HasPrefix(name, "EventsBy") || name == "RefusalCauses") {
 				continue // the few rows that the inner statement found; see TestEventsAreReadByIndex
+			}
+			if strings.HasPrefix(name, "CountAttempts") && counted.MatchString(line) {
+				continue // as many keys as the inner statement may read; see TestAttemptsAreListedByIndex
 			}
 			if strings.Contains(line, "expires_at>?") && !everything.MatchString(name) {
 				t.Errorf("%s: %s", name, line)

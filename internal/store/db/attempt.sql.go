@@ -589,6 +589,75 @@ func (q *Queries) CallAttempt(ctx context.Context, arg CallAttemptParams) error 
 	return err
 }
 
+const countAttempts = `-- name: CountAttempts :one
+SELECT
+    (SELECT COUNT(*) FROM (SELECT a.id FROM attempt a WHERE a.project_id = $1 AND a.state = 'waiting' LIMIT $2) AS w) AS waiting,
+    (SELECT COUNT(*) FROM (SELECT a.id FROM attempt a WHERE a.project_id = $1 AND a.state = 'refused' LIMIT $2) AS r) AS refused,
+    (SELECT COUNT(*) FROM (SELECT a.id FROM attempt a WHERE a.project_id = $1 AND a.state = 'denied' LIMIT $2) AS d) AS denied,
+    (SELECT COUNT(*) FROM (SELECT a.id FROM attempt a WHERE a.project_id = $1 AND a.state = 'allowed' LIMIT $2) AS l) AS allowed
+`
+
+type CountAttemptsRow struct {
+	Waiting int64
+	Refused int64
+	Denied  int64
+	Allowed int64
+}
+
+// CountAttempts counts the attempts of each state as far as max_rows.
+func (q *Queries) CountAttempts(ctx context.Context, projectID string, maxRows int32) (CountAttemptsRow, error) {
+	row := q.db.QueryRowContext(ctx, countAttempts, projectID, maxRows)
+	var i CountAttemptsRow
+	err := row.Scan(
+		&i.Waiting,
+		&i.Refused,
+		&i.Denied,
+		&i.Allowed,
+	)
+	return i, err
+}
+
+const countAttemptsOfClient = `-- name: CountAttemptsOfClient :many
+SELECT n.state, COUNT(*) AS counted
+FROM (SELECT a.state FROM attempt a WHERE a.project_id = $1 AND a.client_id = $2 ORDER BY a.id DESC LIMIT $3) AS n
+GROUP BY n.state
+`
+
+type CountAttemptsOfClientParams struct {
+	ProjectID string
+	ClientID  string
+	MaxRows   int32
+}
+
+type CountAttemptsOfClientRow struct {
+	State   string
+	Counted int64
+}
+
+// CountAttemptsOfClient counts the newest max_rows attempts of a client by state.
+func (q *Queries) CountAttemptsOfClient(ctx context.Context, arg CountAttemptsOfClientParams) ([]CountAttemptsOfClientRow, error) {
+	rows, err := q.db.QueryContext(ctx, countAttemptsOfClient, arg.ProjectID, arg.ClientID, arg.MaxRows)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []CountAttemptsOfClientRow
+	for rows.Next() {
+		var i CountAttemptsOfClientRow
+		if err := rows.Scan(&i.State, &i.Counted); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
+}
+
 const countTokensOfAttempt = `-- name: CountTokensOfAttempt :one
 SELECT COUNT(*) FROM event WHERE project_id = $1 AND attempt = $2 AND attempt <> '' AND kind || '' = 'token.issued'
 `

@@ -115,6 +115,20 @@ WHERE a.project_id = @project_id AND a.subject = @subject AND a.subject <> '' AN
   AND a.client_id >= @first_client AND a.client_id <= @last_client AND a.state >= @first_state AND a.state <= @last_state
 ORDER BY a.id DESC LIMIT @max_rows;
 
+-- CountAttempts counts the attempts of each state as far as max_rows.
+-- name: CountAttempts :one
+SELECT
+    (SELECT COUNT(*) FROM (SELECT a.id FROM attempt a WHERE a.project_id = @project_id AND a.state = 'waiting' LIMIT @max_rows) AS w) AS waiting,
+    (SELECT COUNT(*) FROM (SELECT a.id FROM attempt a WHERE a.project_id = @project_id AND a.state = 'refused' LIMIT @max_rows) AS r) AS refused,
+    (SELECT COUNT(*) FROM (SELECT a.id FROM attempt a WHERE a.project_id = @project_id AND a.state = 'denied' LIMIT @max_rows) AS d) AS denied,
+    (SELECT COUNT(*) FROM (SELECT a.id FROM attempt a WHERE a.project_id = @project_id AND a.state = 'allowed' LIMIT @max_rows) AS l) AS allowed;
+
+-- CountAttemptsOfClient counts the newest max_rows attempts of a client by state.
+-- name: CountAttemptsOfClient :many
+SELECT n.state, COUNT(*) AS counted
+FROM (SELECT a.state FROM attempt a WHERE a.project_id = @project_id AND a.client_id = @client_id ORDER BY a.id DESC LIMIT @max_rows) AS n
+GROUP BY n.state;
+
 -- name: SubjectsAt :many
 SELECT u.id FROM "user" u WHERE u.project_id = @project_id AND u.email_folded = @email_folded
 UNION ALL

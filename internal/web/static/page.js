@@ -11,9 +11,10 @@ for (const button of document.querySelectorAll("[data-copy], [data-copy-near]"))
   button.hidden = false;
   button.addEventListener("click", async () => {
     try {
-      await navigator.clipboard.writeText(button.dataset.copyText || source.textContent.trim());
+      await navigator.clipboard.writeText(button.dataset.copyText || (source.value ?? source.textContent.trim()));
     } catch {
-      getSelection().selectAllChildren(source);
+      if (source.select) source.select();
+      else getSelection().selectAllChildren(source);
       return;
     }
     button.classList.add("done");
