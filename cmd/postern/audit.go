@@ -394,7 +394,7 @@ It prints the head of each trail. Keep that elsewhere and give it back with
 				}
 			}
 			if wrongs > 0 {
-				return wrong("", "the audit trail was changed in the database: %d findings", wrongs)
+				return wrong("", "the audit trail was changed in the database; findings: %d", wrongs)
 			}
 			return nil
 		})(cmd, args)
@@ -422,12 +422,12 @@ func (d *desk) verdict(id string, v audit.Verdict) {
 	if v.Wrong > 0 {
 		sign = d.out.red("FAIL")
 	}
-	text := fmt.Sprintf("%s %s: %d events are as they were sealed, %d wait for their seal", sign, name, v.Events, v.Waiting)
+	text := fmt.Sprintf("%s %s: events as they were sealed: %d; waiting for their seal: %d", sign, name, v.Events, v.Waiting)
 	if v.Waiting > 0 {
-		text += ", the oldest since " + stamp(v.Oldest)
+		text += ", since " + stamp(v.Oldest)
 	}
 	if v.Unvouched > 0 {
-		text += fmt.Sprintf(", nothing vouches for %d", v.Unvouched)
+		text += fmt.Sprintf("; without a seal that holds: %d", v.Unvouched)
 	}
 	d.out.line("%s", text)
 	for _, f := range v.Findings {
