@@ -517,6 +517,9 @@ func clientFacts(c oauth.Client) [][2]string {
 	if c.URL != "" {
 		facts = append(facts, [2]string{"Document read", stamp(c.FetchedAt)})
 	}
+	if c.ChangesItself() {
+		facts = append(facts, [2]string{"Changes itself", "yes (RFC 7592)"})
+	}
 	if c.BypassConsent {
 		facts = append(facts, [2]string{"Asks people", "no"})
 	}
@@ -535,6 +538,7 @@ type clientJSON struct {
 	Metadata         oauth.Metadata `json:"metadata"`
 	BypassConsent    bool           `json:"bypass_consent"`
 	Blocked          bool           `json:"blocked"`
+	ChangesItself    bool           `json:"changes_itself"` // by RFC 7592
 	Secret           string         `json:"client_secret,omitempty"` // only when it was made
 	CreatedAt        time.Time      `json:"created_at"`
 	LastRegisteredAt time.Time      `json:"last_registered_at"`
@@ -543,6 +547,6 @@ type clientJSON struct {
 func describeClient(c oauth.Client) clientJSON {
 	return clientJSON{
 		ID: c.PublicID(), AppID: c.ID, Type: string(c.Type), Creation: string(c.Creation), Metadata: c.Metadata,
-		BypassConsent: c.BypassConsent, Blocked: c.Blocked, CreatedAt: c.CreatedAt, LastRegisteredAt: c.LastRegisteredAt,
+		BypassConsent: c.BypassConsent, Blocked: c.Blocked, ChangesItself: c.ChangesItself(), CreatedAt: c.CreatedAt, LastRegisteredAt: c.LastRegisteredAt,
 	}
 }

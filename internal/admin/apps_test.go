@@ -262,6 +262,32 @@ func TestAppWithKeys(t *testing.T) {
 	})
 }
 
+// Of a client that may change its registration the pages say so.
+func TestAppChangesItself(t *testing.T) {
+	each(t, servertest.Config{}, func(t *testing.T, d desk) {
+		const may, shared = "It may change itself (RFC 7592).", "is the same connected app here"
+		body := `{"client_name":"Own","redirect_uris":["https://own.example.test/cb"]}`
+		response, err := http.Post(d.Issuer+oauth.PathRegister, "application/json", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		_ = response.Body.Close() // only the status counts
+		own, err := d.Clients.FindClients(t.Context(), d.Project, oauth.ClientQuery{Text: "Own", Limit: 1})
+		if err != nil || len(own) != 1 {
+			t.Fatalf("register: %d, %v, %v", response.StatusCode, own, err)
+		}
+		page := d.b.Get(t, d.page("apps/"+own[0].ID))
+		if shows(t, page, http.StatusOK, may); strings.Contains(page.Body, shared) {
+			t.Error("others are said to be the same client")
+		}
+		shows(t, d.b.Get(t, d.page("apps/"+own[0].ID+"/addresses")), http.StatusOK, "and may give others (RFC 7592)")
+		page = d.b.Get(t, d.page("apps/"+d.selfRegistered(t, "MCP Inspector").ID))
+		if shows(t, page, http.StatusOK, shared); strings.Contains(page.Body, may) {
+			t.Error("a shared client is said to change itself")
+		}
+	})
+}
+
 // What a client that was registered by hand says of itself is changed; one that
 // registered itself stays as it is.
 func TestChangeApp(t *testing.T) {

@@ -270,11 +270,11 @@ func (p poured) apps() []string {
 	micros := p.now.UnixMicro()
 	var all []string
 	for _, project := range []string{p.notes, p.okr} {
-		all = append(all, fmt.Sprintf(`INSERT INTO client (project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded)`+numbers(p.clients)+
+		all = append(all, fmt.Sprintf(`INSERT INTO client (project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, rat_id, rat_hash, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded)`+numbers(p.clients)+
 			`SELECT '%s', 'connected-app-test-' || `+i+`, CASE WHEN i %% 20 = 2 THEN 'https://app' || CAST(i AS text) || '.example.test/client.json' ELSE '' END,
 			CASE WHEN i %% 50 = 1 THEN 'third_party' ELSE 'third_party_public' END, CASE WHEN i %% 50 < 2 THEN 'preregistered' WHEN i %% 20 = 2 THEN 'document' ELSE 'dynamic' END,
 			'{"client_name":"Robot ' || `+i+` || '","redirect_uris":["http://localhost/cb"],"grant_types":["authorization_code","refresh_token"],"response_types":["code"],"token_endpoint_auth_method":"none"}',
-			%s, FALSE, '', NULL, '', FALSE, i %% 5000 = 3, %d, %d, 0, 0, 0, '', 'robot ' || `+i+` FROM n`, project, blob, micros, micros))
+			%s, FALSE, '', NULL, '', '', NULL, FALSE, i %% 5000 = 3, %d, %d, 0, 0, 0, '', 'robot ' || `+i+` FROM n`, project, blob, micros, micros))
 	}
 	grant := `INSERT INTO "grant" (project_id, id, subject, organization, client_id, created_at, last_used_at, revoked_at)`
 	scope := `INSERT INTO grant_scope (project_id, grant_id, resource, scope, allowed, consent_hash, decided_at)

@@ -51,6 +51,8 @@ type Client struct {
 	SecretID         string // id part of its secret (decision 23), "" without
 	SecretHash       []byte
 	SecretLast4      string
+	TokenID          string // id part of its registration access token (RFC 7592 §3), "" without
+	TokenHash        []byte
 	BypassConsent    bool // first party only: no consent page
 	Blocked          bool
 	CreatedAt        time.Time
@@ -119,6 +121,10 @@ func (c Client) KeyIDs() []string {
 	}
 	return keys.IDs()
 }
+
+// ChangesItself reports whether the client may read, change and delete its
+// registration (RFC 7592): it registered itself and is nobody else's too.
+func (c Client) ChangesItself() bool { return c.TokenID != "" }
 
 // SelfRegistered reports whether nobody but the client itself vouches for it.
 func (c Client) SelfRegistered() bool { return c.Creation != Preregistered }

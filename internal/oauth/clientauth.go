@@ -12,7 +12,6 @@ import (
 
 	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/project"
-	"github.com/postern-id/postern/internal/secret"
 )
 
 // The ways a client authenticates (RFC 7591 §2).
@@ -137,8 +136,7 @@ func (s *Server) authenticateClient(ctx context.Context, r *http.Request, p *pro
 		}
 		return Client{}, "", s.refuseClient(ctx, p, form, client.ID, "secret from a public client")
 	}
-	given, ok := secret.Parse(secret.ClientSecret, c.secret)
-	if c.method != client.Metadata.TokenEndpointAuthMethod || !ok || given.ID != client.SecretID || !given.Matches(client.SecretHash) {
+	if c.method != client.Metadata.TokenEndpointAuthMethod || !client.hasSecret(c.secret) {
 		if err := s.countFailedClientAuth(ctx, p, client); err != nil {
 			return Client{}, "", err
 		}

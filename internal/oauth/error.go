@@ -112,7 +112,10 @@ func (s *Server) writeError(w http.ResponseWriter, r *http.Request, err error) {
 	s.note(r.Context(), slog.String("error", refusal.Code), slog.String("cause", err.Error()))
 	switch code {
 	case http.StatusUnauthorized:
-		if refusal.Code == "invalid_client" && usesBasic(r) {
+		switch {
+		case refusal.Code == "invalid_token": // RFC 6750 §3
+			w.Header().Set("WWW-Authenticate", `Bearer realm="postern", error="invalid_token", error_description="`+refusal.Description+`"`)
+		case usesBasic(r):
 			w.Header().Set("WWW-Authenticate", `Basic realm="postern", charset="UTF-8"`)
 		}
 	case http.StatusServiceUnavailable:

@@ -12,7 +12,6 @@ import (
 
 	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/project"
-	"github.com/postern-id/postern/internal/secret"
 	"github.com/postern-id/postern/internal/signing"
 	"github.com/postern-id/postern/internal/wire"
 )
@@ -60,94 +59,119 @@ type registered struct {
 	ClientID              string `json:"client_id"`
 	ClientIDIssuedAt      int64  `json:"client_id_issued_at"`
 	ClientSecret          string `json:"client_secret,omitempty"`
-	ClientSecretExpiresAt *int64 `json:"client_secret_expires_at,omitempty"` // 0: never; there iff a secret is
+	ClientSecretExpiresAt *int64 `json:"client_secret_expires_at,omitempty"` // 0: never; there iff it has a secret
+	Token                 string `json:"registration_access_token,omitempty"`
+	URI                   string `json:"registration_client_uri,omitempty"`
 	Metadata
 }
 
+// answerRegistered tells a client what is kept of it (RFC 7591 §3.2.1, RFC 7592
+// §3), with the secret if it is new, and the registration access token if it has
+// one.
+func answerRegistered(p *project.Project, c Client, key, token string) registered {
+	answer := registered{ClientID: c.ID, ClientIDIssuedAt: c.CreatedAt.Unix(), ClientSecret: key, Metadata: c.Metadata}
+	if c.SecretID != "" {
+		answer.ClientSecretExpiresAt = new(int64)
+	}
+	if c.ChangesItself() {
+		answer.Token, answer.URI = token, p.Issuer+PathRegister+"/"+c.ID
+	}
+	return answer
+}
+
 // Register answers the client registration endpoint (RFC 7591 §3). It gives no
-// registration_client_uri: a client that others may share by sending the same
-// metadata must not be changeable by one of them (decision 9).
+// registration_client_uri to a public client: one that others may share by sending
+// the same metadata must not be changeable by one of them (decision 9).
 func (s *Server) Register(w http.ResponseWriter, r *http.Request) error {
 	ctx, p := s.WithAddress(r), project.FromContext(r.Context())
 	answer, err := s.registerFrom(ctx, p, r)
+	if err != nil {
+		return s.keepRegisterRefusal(ctx, p, "", err)
+	}
+	writeJSON(w, http.StatusCreated, answer)
+	return nil
+}
+
+// keepRegisterRefusal records that a registration was refused, or a change of the
+// client's that has it, and returns err.
+func (s *Server) keepRegisterRefusal(ctx context.Context, p *project.Project, clientID string, err error) error {
 	var refusal *Error
 	if errors.As(err, &refusal) {
 		e := s.event(ctx, p, audit.RegisterRefused)
-		e.Reason = refusal.Code
+		e.Actor, e.ClientID, e.Object, e.Reason = clientID, clientID, clientID, refusal.Code
 		if err := s.recordRefusal(ctx, e); err != nil {
 			return err
 		}
 	}
-	if err != nil {
-		return err
-	}
-	writeJSON(w, http.StatusCreated, answer)
-	return nil
+	return err
 }
 
 func (s *Server) registerFrom(ctx context.Context, p *project.Project, r *http.Request) (any, error) {
 	if !p.Settings.DynamicRegistration {
 		return nil, refuse("registration_disabled", "Dynamic client registration is off here. Use a client_id from the operator, who can also turn it on: postern project set dynamic-registration on")
 	}
-	metadata, err := parseRegistration(r, p)
+	var sent declared
+	if err := readRegistration(r, &sent); err != nil {
+		return nil, err
+	}
+	metadata, err := sent.accept(p)
 	if err != nil {
 		return nil, err
 	}
-	client, key, err := s.register(ctx, p, metadata, registrationLimits(s.address(r)))
+	client, key, token, err := s.register(ctx, p, metadata, registrationLimits(s.address(r)))
 	if err != nil {
 		return nil, err
 	}
 	s.sawRegistration(p, client.ID, s.address(r))
-	answer := registered{ClientID: client.ID, ClientIDIssuedAt: client.CreatedAt.Unix(), Metadata: client.Metadata}
-	if key != "" {
-		answer.ClientSecret, answer.ClientSecretExpiresAt = key, new(int64)
-	}
-	return answer, nil
+	return answerRegistered(p, client, key, token), nil
 }
 
-func parseRegistration(r *http.Request, p *project.Project) (Metadata, error) {
-	var d declared
+// readRegistration reads what a client says of itself into a *declared, or what
+// embeds one.
+func readRegistration(r *http.Request, dst interface{ fillIn() }) error {
 	var bad *wire.Error
-	err := wire.Body(r, registrationLimit, &d)
+	err := wire.Body(r, registrationLimit, dst)
 	if errors.As(err, &bad) && bad.Status == http.StatusBadRequest {
-		return Metadata{}, invalidClientMetadata("%s", bad.Message) // RFC 7591 §3.2.2
+		return invalidClientMetadata("%s", bad.Message) // RFC 7591 §3.2.2
 	}
-	if err != nil {
-		return Metadata{}, err
+	if err == nil {
+		dst.fillIn()
 	}
+	return err
+}
+
+// fillIn chooses the method that a registration without one has (RFC 7591 §2).
+func (d *declared) fillIn() {
 	if d.TokenEndpointAuthMethod == "" {
-		d.TokenEndpointAuthMethod = authBasic // RFC 7591 §2
+		d.TokenEndpointAuthMethod = authBasic
 	}
-	return d.accept(p)
 }
 
 // register keeps a self-registered client and returns it with its secret, ""
-// for a public one and for one with a key of its own. Identical public metadata is one client (decision 9).
-func (s *Server) register(ctx context.Context, p *project.Project, m Metadata, limits []Counter) (Client, string, error) {
+// for a public one and for one with a key of its own, and its registration access
+// token, "" for a public one. Identical public metadata is one client (decision 9).
+func (s *Server) register(ctx context.Context, p *project.Project, m Metadata, limits []Counter) (client Client, key, token string, err error) {
 	now := s.now()
-	client := Client{
+	client = Client{
 		ID: s.newID(p, "connected-app"), ProjectID: p.ID, Type: ThirdPartyPublic, Creation: Dynamic,
 		Metadata: m, MetadataHash: m.Hash(), CreatedAt: now, LastRegisteredAt: now,
 	}
 	e := s.event(ctx, p, audit.ClientRegistered)
 	e.Actor, e.ClientID, e.Object = client.ID, client.ID, client.ID
-	var key secret.Secret
-	var err error
-	switch m.TokenEndpointAuthMethod {
-	case authNone:
+	if m.TokenEndpointAuthMethod == authNone {
 		client, err = s.store.MergeClient(ctx, client, limits, e)
-	case authKey:
+	} else {
 		client.Type = ThirdParty
-		err = s.store.CreateClient(ctx, client, limits, e)
-	default:
-		key = secret.New(secret.ClientSecret, now)
-		client.Type, client.SecretID, client.SecretHash, client.SecretLast4 = ThirdParty, key.ID, key.Hash[:], key.Text[len(key.Text)-4:]
+		if m.TokenEndpointAuthMethod != authKey {
+			key = client.giveSecret(now)
+		}
+		token = client.giveToken(now)
 		err = s.store.CreateClient(ctx, client, limits, e)
 	}
 	if errors.Is(err, ErrLimited) {
-		return Client{}, "", refuse("too_many_requests", "Too many clients were registered from this address or for this project. Try again later.")
+		err = refuse("too_many_requests", "Too many clients were registered from this address or for this project. Try again later.")
 	}
-	return client, key.Text, err
+	return client, key, token, err
 }
 
 // grantTypes are those that a client may use here.

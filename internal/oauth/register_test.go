@@ -119,7 +119,11 @@ func TestRegister(t *testing.T) {
 			if !public && (expires != 0.0 || !strings.HasPrefix(secret, "pst_cs_") || !strings.HasSuffix(secret, kept.SecretLast4)) {
 				t.Errorf("secret %q expires at %v", secret, expires)
 			}
-			if diff := cmp.Diff(test.want, without(got, "client_id", "client_id_issued_at", "client_secret", "client_secret_expires_at")); diff != "" {
+			token, _ := got["registration_access_token"].(string)
+			if uri := got["registration_client_uri"]; public && (token != "" || uri != nil) || !public && (!strings.HasPrefix(token, "pst_rat_") || uri != rigIssuer+oauth.PathRegister+"/"+id) {
+				t.Errorf("registration_access_token %q, registration_client_uri %v, for a client with %v", token, uri, got["token_endpoint_auth_method"])
+			}
+			if diff := cmp.Diff(test.want, without(got, "client_id", "client_id_issued_at", "client_secret", "client_secret_expires_at", "registration_access_token", "registration_client_uri")); diff != "" {
 				t.Error(diff)
 			}
 		})
@@ -171,7 +175,9 @@ func TestRegisterMerges(t *testing.T) {
 	}
 }
 
-// Proves: RFC7591-2-b, RFC7591-2-c, RFC7591-2.1-a, RFC7591-3.2.2-a, RFC7591-3.2.2-b, RFC7591-5-a
+// What is refused here is refused of a change too. Row: G19.
+//
+// Proves: RFC7591-2-b, RFC7591-2-c, RFC7591-2.1-a, RFC7591-3.2.2-a, RFC7591-3.2.2-b, RFC7591-5-a, RFC7592-2.2-f
 func TestRegisterRefuses(t *testing.T) {
 	const cb = `"redirect_uris":["https://client.example.test/cb"]`
 	redirects := func(uris ...string) string {
@@ -255,8 +261,24 @@ func TestRegisterRefuses(t *testing.T) {
 			if all, err := r.store.Clients(t.Context(), r.project.ID, "", 10); err != nil || len(all) != 0 {
 				t.Errorf("kept %v, %v", all, err)
 			}
+			o := readOwn(t, http.StatusCreated, r.register(ownMetadata(nil)))
+			before := r.ownRow(o)
+			r.replaceFrom(o, strings.Replace(test.body, "{", `{"client_id":"`+o.ID+`",`, 1)).refused(test.status, test.code)
+			if diff := cmp.Diff(before, r.ownRow(o)); diff != "" {
+				t.Errorf("changed to: %s", diff)
+			}
 		})
 	}
+}
+
+// ownRow is what is kept of a client.
+func (r *rig) ownRow(o own) oauth.Client {
+	r.Helper()
+	c, err := r.store.Client(r.Context(), r.project.ID, o.ID)
+	if err != nil {
+		r.Fatal(err)
+	}
+	return c
 }
 
 func TestRegisterSwitchedOff(t *testing.T) {

@@ -206,6 +206,14 @@ type Store interface {
 	Logo(ctx context.Context, projectID, digest string) ([]byte, error)
 	// SetClientSecret replaces a client's secret.
 	SetClientSecret(ctx context.Context, projectID, id, secretID string, hash []byte, e audit.Event) error
+	// ReplaceOwnClient is a client's own change: it replaces Metadata, secret, token
+	// and LastRegisteredAt, if token and secret are still those of before and the
+	// client is not blocked, else ErrConflict. ErrLimited when a counter is full;
+	// then nothing changed.
+	ReplaceOwnClient(ctx context.Context, c, before Client, limits []Counter, e audit.Event) error
+	// DeleteOwnClient is DeleteClient by the client itself, if its token is still that
+	// of before and it is not blocked, else ErrConflict.
+	DeleteOwnClient(ctx context.Context, before Client, e audit.Event) error
 	// UseAssertion keeps until when nobody may use an assertion of a client with this
 	// jti again, or returns ErrUsed.
 	UseAssertion(ctx context.Context, projectID, clientID, jti string, until time.Time) error

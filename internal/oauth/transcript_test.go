@@ -308,6 +308,7 @@ var changing = []struct {
 	{"code", regexp.MustCompile(`pst_ac_[0-9A-Za-z]{70}`)},
 	{"refresh", regexp.MustCompile(`pst_rt_[0-9A-Za-z]{70}`)},
 	{"secret", regexp.MustCompile(`pst_cs_[0-9A-Za-z]{70}`)},
+	{"registration", regexp.MustCompile(`pst_rat_[0-9A-Za-z]{70}`)},
 	{"", regexp.MustCompile(`eyJ[\w-]+\.[\w-]+\.[\w-]+`)}, // named after its token_use
 	{"client", regexp.MustCompile(`connected-app-test-[0-9a-f-]{36}`)},
 	{"user", regexp.MustCompile(`user-test-[0-9a-f-]{36}`)},

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -266,4 +267,38 @@ func config(storage *server.Storage) server.Config {
 		Storage: storage, URL: "http://localhost:4000", Mail: mail.NewRecorder(1, time.Now), Now: time.Now, Version: "test",
 		Log: slog.New(slog.DiscardHandler),
 	}
+}
+
+// What a client changes of itself at one server holds at the others at once: its
+// old token is good nowhere.
+func TestServersShareOwnClients(t *testing.T) {
+	a := servertest.New(t, servertest.Config{Postgres: true, Poll: time.Minute})
+	b := servertest.New(t, servertest.Config{Beside: a, Poll: time.Minute})
+	u, _ := url.Parse(a.Issuer)
+	var own struct {
+		ID    string `json:"client_id"`
+		Token string `json:"registration_access_token"`
+	}
+	call := func(s *servertest.Server, method, path, body string, want int) {
+		t.Helper()
+		got := ask(t, s, method, s.Address+oauth.PathRegister+path, strings.NewReader(body), "Host", u.Host, "Content-Type", "application/json", "Authorization", "Bearer "+own.Token)
+		if got.status != want {
+			t.Fatalf("%s: %d %s, want %d", method, got.status, got.body, want)
+		}
+		if want < 204 {
+			if err := json.Unmarshal([]byte(got.body), &own); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	metadata := `"redirect_uris":["https://own.example.test/cb"]}`
+	call(a, "POST", "", "{"+metadata, http.StatusCreated)
+	old := own.Token
+	call(a, "PUT", "/"+own.ID, `{"client_id":"`+own.ID+`",`+metadata, http.StatusOK)
+	call(b, "GET", "/"+own.ID, "", http.StatusOK)
+	own.Token, old = old, own.Token
+	call(b, "GET", "/"+own.ID, "", http.StatusUnauthorized)
+	own.Token = old
+	call(b, "DELETE", "/"+own.ID, "", http.StatusNoContent)
+	call(a, "GET", "/"+own.ID, "", http.StatusUnauthorized)
 }

@@ -18,6 +18,7 @@ type Who string
 const (
 	Anyone         Who = "anyone"          // public; what it does depends on nobody
 	Client         Who = "client"          // authenticates as it registered
+	OwnClient      Who = "own client"      // its registration access token
 	Bearer         Who = "access token"    // an access token of this project
 	Browser        Who = "browser"         // the cookie of the flow it belongs to
 	Administrator  Who = "administrator"   // a session of the dashboard; otherwise to its door first
@@ -60,6 +61,9 @@ func (a *assembly) machines() []Route {
 	} {
 		routes = append(routes,
 			Route{"POST", twin.prefix + "/register", Anyone, true, twin.wrap(h(o.Register))},
+			Route{"GET", twin.prefix + "/register/{client_id}", OwnClient, true, twin.wrap(h(o.ReadRegistration))},
+			Route{"PUT", twin.prefix + "/register/{client_id}", OwnClient, true, twin.wrap(h(o.ReplaceRegistration))},
+			Route{"DELETE", twin.prefix + "/register/{client_id}", OwnClient, true, twin.wrap(h(o.DeleteRegistration))},
 			Route{"POST", twin.prefix + "/token", Client, true, twin.wrap(h(o.Token))},
 			Route{"POST", twin.prefix + "/introspect", ResourceServer, false, twin.wrap(h(o.Introspect))},
 			Route{"POST", twin.prefix + "/revoke", Client, true, twin.wrap(h(o.Revoke))},

@@ -56,6 +56,14 @@ func (t *tap) MergeClient(ctx context.Context, c oauth.Client, limits []oauth.Co
 	return row, t.tell(err, e)
 }
 
+func (t *tap) ReplaceOwnClient(ctx context.Context, c, before oauth.Client, limits []oauth.Counter, e audit.Event) error {
+	return t.tell(t.DB.ReplaceOwnClient(ctx, c, before, limits, e), e)
+}
+
+func (t *tap) DeleteOwnClient(ctx context.Context, before oauth.Client, e audit.Event) error {
+	return t.tell(t.DB.DeleteOwnClient(ctx, before, e), e)
+}
+
 func (t *tap) SaveDocumentClient(ctx context.Context, c oauth.Client, logo []byte, e audit.Event) (oauth.Client, error) {
 	row, err := t.DB.SaveDocumentClient(ctx, c, logo, e)
 	e.ClientID = row.ID

@@ -87,6 +87,7 @@ func (d *DB) CreateClient(ctx context.Context, c oauth.Client, limits []oauth.Co
 			ProjectID: c.ProjectID, ID: c.ID, URL: c.URL, Type: string(c.Type), Creation: string(c.Creation),
 			Metadata: toJSON(c.Metadata), MetadataHash: notNull(c.MetadataHash),
 			SecretID: c.SecretID, SecretHash: c.SecretHash, SecretLast4: c.SecretLast4,
+			RatID: c.TokenID, RatHash: c.TokenHash,
 			BypassConsent: c.BypassConsent, Blocked: c.Blocked,
 			CreatedAt: micros(c.CreatedAt), LastRegisteredAt: micros(c.LastRegisteredAt),
 			FetchedAt: micros(c.FetchedAt), FreshUntil: micros(c.FreshUntil), NameFolded: oauth.FoldName(c.Name()),
@@ -209,15 +210,44 @@ func (d *DB) ChangeClient(ctx context.Context, c, before oauth.Client, e audit.E
 	})
 }
 
-// BlockClient blocks a client and ends what people gave it. One that is blocked
-// already may have got a grant at the very moment of it: that ends too.
-func (d *DB) BlockClient(ctx context.Context, projectID, id string, e audit.Event) (int, error) {
-	var grants []string
-	err := d.write(ctx, func(q *db.Queries) (err error) {
-		if grants, err = revokeGrantsOfClient(ctx, q, projectID, id, e.At); err != nil {
+// ReplaceOwnClient replaces what a client registered by what it says now, with a
+// new registration access token, if that and its secret are still those of before
+// and nobody blocked it.
+func (d *DB) ReplaceOwnClient(ctx context.Context, c, before oauth.Client, limits []oauth.Counter, e audit.Event) error {
+	return d.write(ctx, func(q *db.Queries) error {
+		n, err := q.ReplaceOwnClient(ctx, db.ReplaceOwnClientParams{
+			Metadata: toJSON(c.Metadata), MetadataHash: notNull(c.MetadataHash), NameFolded: oauth.FoldName(c.Name()),
+			SecretID: c.SecretID, SecretHash: c.SecretHash, SecretLast4: c.SecretLast4,
+			RatID: c.TokenID, RatHash: c.TokenHash, LastRegisteredAt: micros(c.LastRegisteredAt),
+			ProjectID: c.ProjectID, ID: c.ID, RatIDBefore: before.TokenID, RatHashBefore: before.TokenHash, SecretIDBefore: before.SecretID,
+		})
+		if err != nil {
+			return wrap("replace client", err)
+		}
+		if n == 0 {
+			return oauth.ErrConflict
+		}
+		if err := countAll(ctx, q, c.ProjectID, limits, e.At); err != nil {
 			return err
 		}
+		if _, err := q.RaiseChange(ctx, c.ProjectID); err != nil {
+			return wrap("raise change", err)
+		}
+		return record(ctx, q, e)
+	})
+}
+
+// BlockClient blocks a client and ends what people gave it. One that is blocked
+// already may have got a grant at the very moment of it: that ends too. Its row
+// comes first, as where it changes or deletes itself: so they wait for each other.
+func (d *DB) BlockClient(ctx context.Context, projectID, id string, e audit.Event) (int, error) {
+	var grants []string
+	err := d.write(ctx, func(q *db.Queries) error {
 		n, err := setBlocked(ctx, q, projectID, id, true)
+		if err != nil {
+			return err
+		}
+		grants, err = revokeGrantsOfClient(ctx, q, projectID, id, e.At)
 		if err != nil || n == 0 && len(grants) == 0 {
 			return err
 		}
@@ -323,43 +353,62 @@ func (d *DB) GrantByID(ctx context.Context, projectID, id string) (oauth.Grant, 
 
 // DeleteClient removes a client and everything that people gave it.
 func (d *DB) DeleteClient(ctx context.Context, projectID, id string, e audit.Event) error {
-	until := e.At.Add(longestAccessToken)
+	return d.write(ctx, func(q *db.Queries) error { return deleteClient(ctx, q, projectID, id, e) })
+}
+
+// DeleteOwnClient is DeleteClient by the client itself, if its registration access
+// token is still that of before and nobody blocked it.
+func (d *DB) DeleteOwnClient(ctx context.Context, before oauth.Client, e audit.Event) error {
 	return d.write(ctx, func(q *db.Queries) error {
-		grants, err := q.GrantsOfClient(ctx, projectID, id)
+		n, err := q.TakeOwnToken(ctx, db.TakeOwnTokenParams{
+			ProjectID: before.ProjectID, ID: before.ID, RatID: before.TokenID, RatHash: before.TokenHash,
+		})
 		if err != nil {
-			return wrap("list grants", err)
+			return wrap("take token", err)
 		}
-		var feed []oauth.Revocation
-		for _, g := range grants {
-			families, err := revokeFamilies(ctx, q, projectID, g, e.At, until)
-			if err != nil {
-				return err
-			}
-			feed = append(append(feed, families...), oauth.Revocation{Kind: grantRevoked, Value: g, Until: until})
-			if err := q.DeleteCodesOfGrant(ctx, projectID, g); err != nil {
-				return wrap("delete codes", err)
-			}
+		if n == 0 {
+			return oauth.ErrConflict
 		}
-		if err := q.DeleteGrantsOfClient(ctx, projectID, id); err != nil {
-			return wrap("delete grants", err)
-		}
-		n, err := q.DeleteClient(ctx, projectID, id)
-		switch {
-		case rowMissing(err): // somebody allowed the client just now
-			return errors.Join(errRace, err)
-		case err != nil:
-			return wrap("delete client", err)
-		case n == 0:
-			return oauth.ErrNotFound
-		}
-		if _, err := q.RaiseChange(ctx, projectID); err != nil {
-			return wrap("raise change", err)
-		}
-		if err := publish(ctx, q, projectID, e.At, feed); err != nil {
+		return deleteClient(ctx, q, before.ProjectID, before.ID, e)
+	})
+}
+
+func deleteClient(ctx context.Context, q *db.Queries, projectID, id string, e audit.Event) error {
+	until := e.At.Add(longestAccessToken)
+	grants, err := q.GrantsOfClient(ctx, projectID, id)
+	if err != nil {
+		return wrap("list grants", err)
+	}
+	var feed []oauth.Revocation
+	for _, g := range grants {
+		families, err := revokeFamilies(ctx, q, projectID, g, e.At, until)
+		if err != nil {
 			return err
 		}
-		return record(ctx, q, e)
-	})
+		feed = append(append(feed, families...), oauth.Revocation{Kind: grantRevoked, Value: g, Until: until})
+		if err := q.DeleteCodesOfGrant(ctx, projectID, g); err != nil {
+			return wrap("delete codes", err)
+		}
+	}
+	if err := q.DeleteGrantsOfClient(ctx, projectID, id); err != nil {
+		return wrap("delete grants", err)
+	}
+	n, err := q.DeleteClient(ctx, projectID, id)
+	switch {
+	case rowMissing(err): // somebody allowed the client just now
+		return errors.Join(errRace, err)
+	case err != nil:
+		return wrap("delete client", err)
+	case n == 0:
+		return oauth.ErrNotFound
+	}
+	if _, err := q.RaiseChange(ctx, projectID); err != nil {
+		return wrap("raise change", err)
+	}
+	if err := publish(ctx, q, projectID, e.At, feed); err != nil {
+		return err
+	}
+	return record(ctx, q, e)
 }
 
 // UseAssertion keeps that a client proved itself with an assertion, or returns
@@ -419,6 +468,7 @@ func toClient(c db.Client) (oauth.Client, error) {
 		ID: c.ID, ProjectID: c.ProjectID, URL: c.URL, Type: oauth.ClientType(c.Type), Creation: oauth.Creation(c.Creation),
 		Metadata: metadata, MetadataHash: c.MetadataHash,
 		SecretID: c.SecretID, SecretHash: c.SecretHash, SecretLast4: c.SecretLast4,
+		TokenID: c.RatID, TokenHash: c.RatHash,
 		BypassConsent: c.BypassConsent, Blocked: c.Blocked,
 		CreatedAt: fromMicros(c.CreatedAt), LastRegisteredAt: fromMicros(c.LastRegisteredAt),
 		FetchedAt: fromMicros(c.FetchedAt), FreshUntil: fromMicros(c.FreshUntil),

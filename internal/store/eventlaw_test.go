@@ -34,6 +34,8 @@ func TestNothingChangesWithoutItsEvent(t *testing.T) {
 		must(t, db.CreateEmailCode(ctx, mail, generous, w.event(audit.CodeSent)))
 		fennel := w.organization("fennel", func(*identity.Organization) {})
 		ada := w.member(fennel, "ada@example.test", "admin")
+		own := w.ownClient("own")
+		must(t, db.CreateClient(ctx, own, nil, w.event(audit.ClientRegistered)))
 		standing := find(t, db, id)
 
 		operations := map[string]func() error{
@@ -71,6 +73,12 @@ func TestNothingChangesWithoutItsEvent(t *testing.T) {
 				k := secret.New(secret.ClientSecret, now)
 				return db.SetClientSecret(ctx, id, w.client.ID, k.ID, k.Hash[:], w.event(audit.ClientRotated))
 			},
+			"let a client replace itself": func() error {
+				c := own
+				c.TokenID, c.TokenHash = "other", []byte{2}
+				return db.ReplaceOwnClient(ctx, c, own, nil, w.event(audit.ClientChanged))
+			},
+			"let a client delete itself": func() error { return db.DeleteOwnClient(ctx, own, w.event(audit.ClientDeleted)) },
 			"delete a client": func() error { return db.DeleteClient(ctx, id, w.client.ID, w.event(audit.ClientDeleted)) },
 			"send a code": func() error {
 				return db.CreateEmailCode(ctx, w.emailCode(flow, "eve@example.test", "1", now), generous, w.event(audit.CodeSent))

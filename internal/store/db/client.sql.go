@@ -10,7 +10,7 @@ import (
 )
 
 const blockedClients = `-- name: BlockedClients :many
-SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
+SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, rat_id, rat_hash, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
 FROM client WHERE project_id = $1 AND blocked
   AND (name_folded, id) > ($2, $3) AND name_folded < $4
 ORDER BY name_folded, id LIMIT $5
@@ -51,6 +51,8 @@ func (q *Queries) BlockedClients(ctx context.Context, arg BlockedClientsParams) 
 			&i.SecretID,
 			&i.SecretHash,
 			&i.SecretLast4,
+			&i.RatID,
+			&i.RatHash,
 			&i.BypassConsent,
 			&i.Blocked,
 			&i.CreatedAt,
@@ -110,7 +112,7 @@ func (q *Queries) ChangeClient(ctx context.Context, arg ChangeClientParams) (int
 }
 
 const client = `-- name: Client :one
-SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
+SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, rat_id, rat_hash, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
 FROM client WHERE project_id = $1 AND id = $2
 `
 
@@ -129,6 +131,8 @@ func (q *Queries) Client(ctx context.Context, projectID string, iD string) (Clie
 		&i.SecretID,
 		&i.SecretHash,
 		&i.SecretLast4,
+		&i.RatID,
+		&i.RatHash,
 		&i.BypassConsent,
 		&i.Blocked,
 		&i.CreatedAt,
@@ -154,7 +158,7 @@ func (q *Queries) ClientBlocked(ctx context.Context, projectID string, iD string
 }
 
 const clientByURL = `-- name: ClientByURL :one
-SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
+SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, rat_id, rat_hash, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
 FROM client WHERE project_id = $1 AND url = $2 AND url <> ''
 `
 
@@ -173,6 +177,8 @@ func (q *Queries) ClientByURL(ctx context.Context, projectID string, uRL string)
 		&i.SecretID,
 		&i.SecretHash,
 		&i.SecretLast4,
+		&i.RatID,
+		&i.RatHash,
 		&i.BypassConsent,
 		&i.Blocked,
 		&i.CreatedAt,
@@ -187,7 +193,7 @@ func (q *Queries) ClientByURL(ctx context.Context, projectID string, uRL string)
 }
 
 const clients = `-- name: Clients :many
-SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
+SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, rat_id, rat_hash, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
 FROM client WHERE project_id = $1 AND id > $2 ORDER BY id LIMIT $3
 `
 
@@ -218,6 +224,8 @@ func (q *Queries) Clients(ctx context.Context, arg ClientsParams) ([]Client, err
 			&i.SecretID,
 			&i.SecretHash,
 			&i.SecretLast4,
+			&i.RatID,
+			&i.RatHash,
 			&i.BypassConsent,
 			&i.Blocked,
 			&i.CreatedAt,
@@ -242,7 +250,7 @@ func (q *Queries) Clients(ctx context.Context, arg ClientsParams) ([]Client, err
 }
 
 const clientsByName = `-- name: ClientsByName :many
-SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
+SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, rat_id, rat_hash, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
 FROM client WHERE project_id = $1
   AND (name_folded, id) > ($2, $3) AND name_folded < $4
 ORDER BY name_folded, id LIMIT $5
@@ -285,6 +293,8 @@ func (q *Queries) ClientsByName(ctx context.Context, arg ClientsByNameParams) ([
 			&i.SecretID,
 			&i.SecretHash,
 			&i.SecretLast4,
+			&i.RatID,
+			&i.RatHash,
 			&i.BypassConsent,
 			&i.Blocked,
 			&i.CreatedAt,
@@ -309,7 +319,7 @@ func (q *Queries) ClientsByName(ctx context.Context, arg ClientsByNameParams) ([
 }
 
 const clientsOfCreation = `-- name: ClientsOfCreation :many
-SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
+SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, rat_id, rat_hash, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
 FROM client WHERE project_id = $1 AND creation = $2
   AND (name_folded, id) > ($3, $4) AND name_folded < $5
 ORDER BY name_folded, id LIMIT $6
@@ -352,6 +362,8 @@ func (q *Queries) ClientsOfCreation(ctx context.Context, arg ClientsOfCreationPa
 			&i.SecretID,
 			&i.SecretHash,
 			&i.SecretLast4,
+			&i.RatID,
+			&i.RatHash,
 			&i.BypassConsent,
 			&i.Blocked,
 			&i.CreatedAt,
@@ -376,7 +388,7 @@ func (q *Queries) ClientsOfCreation(ctx context.Context, arg ClientsOfCreationPa
 }
 
 const clientsOfType = `-- name: ClientsOfType :many
-SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
+SELECT project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, rat_id, rat_hash, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
 FROM client WHERE project_id = $1 AND type = $2
   AND (name_folded, id) > ($3, $4) AND name_folded < $5
 ORDER BY name_folded, id LIMIT $6
@@ -419,6 +431,8 @@ func (q *Queries) ClientsOfType(ctx context.Context, arg ClientsOfTypeParams) ([
 			&i.SecretID,
 			&i.SecretHash,
 			&i.SecretLast4,
+			&i.RatID,
+			&i.RatHash,
 			&i.BypassConsent,
 			&i.Blocked,
 			&i.CreatedAt,
@@ -443,8 +457,8 @@ func (q *Queries) ClientsOfType(ctx context.Context, arg ClientsOfTypeParams) ([
 }
 
 const createClient = `-- name: CreateClient :exec
-INSERT INTO client (project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded)
-VALUES ($1, $2, $3, $4, $5, $6, $7, FALSE, $8, $9, $10, $11, $12, $13, $14, $15, $16, 0, '', $17)
+INSERT INTO client (project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, rat_id, rat_hash, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded)
+VALUES ($1, $2, $3, $4, $5, $6, $7, FALSE, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, 0, '', $19)
 `
 
 type CreateClientParams struct {
@@ -458,6 +472,8 @@ type CreateClientParams struct {
 	SecretID         string
 	SecretHash       []byte
 	SecretLast4      string
+	RatID            string
+	RatHash          []byte
 	BypassConsent    bool
 	Blocked          bool
 	CreatedAt        int64
@@ -479,6 +495,8 @@ func (q *Queries) CreateClient(ctx context.Context, arg CreateClientParams) erro
 		arg.SecretID,
 		arg.SecretHash,
 		arg.SecretLast4,
+		arg.RatID,
+		arg.RatHash,
 		arg.BypassConsent,
 		arg.Blocked,
 		arg.CreatedAt,
@@ -543,10 +561,10 @@ func (q *Queries) ExpireClients(ctx context.Context, arg ExpireClientsParams) ([
 }
 
 const mergeClient = `-- name: MergeClient :one
-INSERT INTO client (project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded)
-VALUES ($1, $2, '', $3, $4, $5, $6, TRUE, '', NULL, '', FALSE, FALSE, $7, $8, 0, 0, 0, '', $9)
+INSERT INTO client (project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, rat_id, rat_hash, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded)
+VALUES ($1, $2, '', $3, $4, $5, $6, TRUE, '', NULL, '', '', NULL, FALSE, FALSE, $7, $8, 0, 0, 0, '', $9)
 ON CONFLICT (project_id, metadata_hash) WHERE merged DO UPDATE SET last_registered_at = excluded.last_registered_at
-RETURNING project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
+RETURNING project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, rat_id, rat_hash, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
 `
 
 type MergeClientParams struct {
@@ -586,6 +604,8 @@ func (q *Queries) MergeClient(ctx context.Context, arg MergeClientParams) (Clien
 		&i.SecretID,
 		&i.SecretHash,
 		&i.SecretLast4,
+		&i.RatID,
+		&i.RatHash,
 		&i.BypassConsent,
 		&i.Blocked,
 		&i.CreatedAt,
@@ -599,14 +619,65 @@ func (q *Queries) MergeClient(ctx context.Context, arg MergeClientParams) (Clien
 	return i, err
 }
 
+const replaceOwnClient = `-- name: ReplaceOwnClient :execrows
+UPDATE client SET metadata = $1, metadata_hash = $2, name_folded = $3,
+    secret_id = $4, secret_hash = $5, secret_last4 = $6,
+    rat_id = $7, rat_hash = $8, last_registered_at = $9
+WHERE project_id = $10 AND id = $11 AND rat_id = $12 AND rat_hash = $13
+  AND secret_id = $14 AND NOT blocked
+`
+
+type ReplaceOwnClientParams struct {
+	Metadata         string
+	MetadataHash     []byte
+	NameFolded       string
+	SecretID         string
+	SecretHash       []byte
+	SecretLast4      string
+	RatID            string
+	RatHash          []byte
+	LastRegisteredAt int64
+	ProjectID        string
+	ID               string
+	RatIDBefore      string
+	RatHashBefore    []byte
+	SecretIDBefore   string
+}
+
+// ReplaceOwnClient is a client's own change of its registration. Its registration
+// access token is good for one; so of any number of calls with one token one
+// changes a row.
+func (q *Queries) ReplaceOwnClient(ctx context.Context, arg ReplaceOwnClientParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, replaceOwnClient,
+		arg.Metadata,
+		arg.MetadataHash,
+		arg.NameFolded,
+		arg.SecretID,
+		arg.SecretHash,
+		arg.SecretLast4,
+		arg.RatID,
+		arg.RatHash,
+		arg.LastRegisteredAt,
+		arg.ProjectID,
+		arg.ID,
+		arg.RatIDBefore,
+		arg.RatHashBefore,
+		arg.SecretIDBefore,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
 const saveDocumentClient = `-- name: SaveDocumentClient :one
-INSERT INTO client (project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded)
-VALUES ($1, $2, $3, $4, $5, $6, $7, FALSE, '', NULL, '', $8, $9, $10, $11, $12, $13, $14, $15, $16)
+INSERT INTO client (project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, rat_id, rat_hash, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded)
+VALUES ($1, $2, $3, $4, $5, $6, $7, FALSE, '', NULL, '', '', NULL, $8, $9, $10, $11, $12, $13, $14, $15, $16)
 ON CONFLICT (project_id, url) WHERE url <> '' DO UPDATE SET
     type = excluded.type, creation = excluded.creation, metadata = excluded.metadata, metadata_hash = excluded.metadata_hash,
     last_registered_at = excluded.last_registered_at, fetched_at = excluded.fetched_at, fresh_until = excluded.fresh_until,
     copied_at = excluded.copied_at, logo = excluded.logo, name_folded = excluded.name_folded
-RETURNING project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
+RETURNING project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, rat_id, rat_hash, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
 `
 
 type SaveDocumentClientParams struct {
@@ -662,6 +733,8 @@ func (q *Queries) SaveDocumentClient(ctx context.Context, arg SaveDocumentClient
 		&i.SecretID,
 		&i.SecretHash,
 		&i.SecretLast4,
+		&i.RatID,
+		&i.RatHash,
 		&i.BypassConsent,
 		&i.Blocked,
 		&i.CreatedAt,
@@ -711,6 +784,33 @@ func (q *Queries) SetClientSecret(ctx context.Context, arg SetClientSecretParams
 		arg.SecretHash,
 		arg.ProjectID,
 		arg.ID,
+	)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
+const takeOwnToken = `-- name: TakeOwnToken :execrows
+UPDATE client SET rat_id = '', rat_hash = NULL
+WHERE project_id = $1 AND id = $2 AND rat_id = $3 AND rat_hash = $4 AND NOT blocked
+`
+
+type TakeOwnTokenParams struct {
+	ProjectID string
+	ID        string
+	RatID     string
+	RatHash   []byte
+}
+
+// TakeOwnToken is the first step of a client that deletes itself: whoever took its
+// token may.
+func (q *Queries) TakeOwnToken(ctx context.Context, arg TakeOwnTokenParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, takeOwnToken,
+		arg.ProjectID,
+		arg.ID,
+		arg.RatID,
+		arg.RatHash,
 	)
 	if err != nil {
 		return 0, err

@@ -59,7 +59,7 @@ func (q *Queries) AllowedScopesOfClient(ctx context.Context, arg AllowedScopesOf
 }
 
 const connectedApps = `-- name: ConnectedApps :many
-SELECT g.project_id, g.id, g.subject, g.organization, g.client_id, g.created_at, g.last_used_at, g.revoked_at, c.project_id, c.id, c.url, c.type, c.creation, c.metadata, c.metadata_hash, c.merged, c.secret_id, c.secret_hash, c.secret_last4, c.bypass_consent, c.blocked, c.created_at, c.last_registered_at, c.fetched_at, c.fresh_until, c.copied_at, c.logo, c.name_folded,
+SELECT g.project_id, g.id, g.subject, g.organization, g.client_id, g.created_at, g.last_used_at, g.revoked_at, c.project_id, c.id, c.url, c.type, c.creation, c.metadata, c.metadata_hash, c.merged, c.secret_id, c.secret_hash, c.secret_last4, c.rat_id, c.rat_hash, c.bypass_consent, c.blocked, c.created_at, c.last_registered_at, c.fetched_at, c.fresh_until, c.copied_at, c.logo, c.name_folded,
     CAST(COALESCE((SELECT max(f.expires_at + 0) FROM family f
         WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.revoked_at = 0 AND g.revoked_at = 0), 0) AS bigint) AS expires_at,
     CAST(COALESCE((SELECT max(t.expires_at + 0) FROM family f
@@ -121,6 +121,8 @@ func (q *Queries) ConnectedApps(ctx context.Context, arg ConnectedAppsParams) ([
 			&i.Client.SecretID,
 			&i.Client.SecretHash,
 			&i.Client.SecretLast4,
+			&i.Client.RatID,
+			&i.Client.RatHash,
 			&i.Client.BypassConsent,
 			&i.Client.Blocked,
 			&i.Client.CreatedAt,

@@ -76,6 +76,8 @@ type Client struct {
 	SecretID         string
 	SecretHash       []byte
 	SecretLast4      string
+	RatID            string
+	RatHash          []byte
 	BypassConsent    bool
 	Blocked          bool
 	CreatedAt        int64

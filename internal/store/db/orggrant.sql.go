@@ -37,7 +37,7 @@ func (q *Queries) AllowedScopes(ctx context.Context, projectID string, grantID s
 }
 
 const organizationClients = `-- name: OrganizationClients :many
-SELECT c.project_id, c.id, c.url, c.type, c.creation, c.metadata, c.metadata_hash, c.merged, c.secret_id, c.secret_hash, c.secret_last4, c.bypass_consent, c.blocked, c.created_at, c.last_registered_at, c.fetched_at, c.fresh_until, c.copied_at, c.logo, c.name_folded FROM client c
+SELECT c.project_id, c.id, c.url, c.type, c.creation, c.metadata, c.metadata_hash, c.merged, c.secret_id, c.secret_hash, c.secret_last4, c.rat_id, c.rat_hash, c.bypass_consent, c.blocked, c.created_at, c.last_registered_at, c.fetched_at, c.fresh_until, c.copied_at, c.logo, c.name_folded FROM client c
 WHERE c.project_id = $1 AND c.id IN (
     SELECT g.client_id FROM "grant" g
     WHERE g.project_id = $1 AND g.organization = $2 AND g.organization <> '')
@@ -77,6 +77,8 @@ func (q *Queries) OrganizationClients(ctx context.Context, arg OrganizationClien
 			&i.Client.SecretID,
 			&i.Client.SecretHash,
 			&i.Client.SecretLast4,
+			&i.Client.RatID,
+			&i.Client.RatHash,
 			&i.Client.BypassConsent,
 			&i.Client.Blocked,
 			&i.Client.CreatedAt,
@@ -129,7 +131,7 @@ func (q *Queries) OrganizationGrant(ctx context.Context, arg OrganizationGrantPa
 
 const organizationGrants = `-- name: OrganizationGrants :many
 
-SELECT g.project_id, g.id, g.subject, g.organization, g.client_id, g.created_at, g.last_used_at, g.revoked_at, c.project_id, c.id, c.url, c.type, c.creation, c.metadata, c.metadata_hash, c.merged, c.secret_id, c.secret_hash, c.secret_last4, c.bypass_consent, c.blocked, c.created_at, c.last_registered_at, c.fetched_at, c.fresh_until, c.copied_at, c.logo, c.name_folded
+SELECT g.project_id, g.id, g.subject, g.organization, g.client_id, g.created_at, g.last_used_at, g.revoked_at, c.project_id, c.id, c.url, c.type, c.creation, c.metadata, c.metadata_hash, c.merged, c.secret_id, c.secret_hash, c.secret_last4, c.rat_id, c.rat_hash, c.bypass_consent, c.blocked, c.created_at, c.last_registered_at, c.fetched_at, c.fresh_until, c.copied_at, c.logo, c.name_folded
 FROM "grant" g JOIN client c ON c.project_id = g.project_id AND c.id = g.client_id
 WHERE g.project_id = $1 AND g.organization = $2 AND g.organization <> '' AND g.revoked_at = 0
   AND (g.client_id, g.id) > ($3, $4)
@@ -187,6 +189,8 @@ func (q *Queries) OrganizationGrants(ctx context.Context, arg OrganizationGrants
 			&i.Client.SecretID,
 			&i.Client.SecretHash,
 			&i.Client.SecretLast4,
+			&i.Client.RatID,
+			&i.Client.RatHash,
 			&i.Client.BypassConsent,
 			&i.Client.Blocked,
 			&i.Client.CreatedAt,

@@ -10,7 +10,7 @@ import (
 )
 
 const accessByClient = `-- name: AccessByClient :many
-SELECT c.project_id, c.id, c.url, c.type, c.creation, c.metadata, c.metadata_hash, c.merged, c.secret_id, c.secret_hash, c.secret_last4, c.bypass_consent, c.blocked, c.created_at, c.last_registered_at, c.fetched_at, c.fresh_until, c.copied_at, c.logo, c.name_folded, n.people
+SELECT c.project_id, c.id, c.url, c.type, c.creation, c.metadata, c.metadata_hash, c.merged, c.secret_id, c.secret_hash, c.secret_last4, c.rat_id, c.rat_hash, c.bypass_consent, c.blocked, c.created_at, c.last_registered_at, c.fetched_at, c.fresh_until, c.copied_at, c.logo, c.name_folded, n.people
 FROM (
     SELECT f.client_id, count(DISTINCT f.subject) AS people
     FROM family f
@@ -64,6 +64,8 @@ func (q *Queries) AccessByClient(ctx context.Context, arg AccessByClientParams) 
 			&i.Client.SecretID,
 			&i.Client.SecretHash,
 			&i.Client.SecretLast4,
+			&i.Client.RatID,
+			&i.Client.RatHash,
 			&i.Client.BypassConsent,
 			&i.Client.Blocked,
 			&i.Client.CreatedAt,

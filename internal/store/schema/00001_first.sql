@@ -412,6 +412,8 @@ CREATE TABLE client (
     secret_id          TEXT NOT NULL,
     secret_hash        BYTEA,
     secret_last4       TEXT NOT NULL,
+    rat_id             TEXT NOT NULL, -- registration access token, '' for who may not change its own row
+    rat_hash           BYTEA,
     bypass_consent     BOOLEAN NOT NULL,
     blocked            BOOLEAN NOT NULL,
     created_at         BIGINT NOT NULL,
