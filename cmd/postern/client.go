@@ -538,7 +538,7 @@ type clientJSON struct {
 	Metadata         oauth.Metadata `json:"metadata"`
 	BypassConsent    bool           `json:"bypass_consent"`
 	Blocked          bool           `json:"blocked"`
-	ChangesItself    bool           `json:"changes_itself"` // by RFC 7592
+	ChangesItself    bool           `json:"changes_itself"`          // by RFC 7592
 	Secret           string         `json:"client_secret,omitempty"` // only when it was made
 	CreatedAt        time.Time      `json:"created_at"`
 	LastRegisteredAt time.Time      `json:"last_registered_at"`

@@ -79,7 +79,7 @@ func TestNothingChangesWithoutItsEvent(t *testing.T) {
 				return db.ReplaceOwnClient(ctx, c, own, nil, w.event(audit.ClientChanged))
 			},
 			"let a client delete itself": func() error { return db.DeleteOwnClient(ctx, own, w.event(audit.ClientDeleted)) },
-			"delete a client": func() error { return db.DeleteClient(ctx, id, w.client.ID, w.event(audit.ClientDeleted)) },
+			"delete a client":            func() error { return db.DeleteClient(ctx, id, w.client.ID, w.event(audit.ClientDeleted)) },
 			"send a code": func() error {
 				return db.CreateEmailCode(ctx, w.emailCode(flow, "eve@example.test", "1", now), generous, w.event(audit.CodeSent))
 			},
