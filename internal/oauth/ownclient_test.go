@@ -1,6 +1,7 @@
 package oauth_test
 
 import (
+	"context"
 	"encoding/json"
 	"maps"
 	"net/http"
@@ -507,5 +508,36 @@ func TestOwnClientChangesAreLimited(t *testing.T) {
 	r.replaceFrom(o, body).refused(http.StatusTooManyRequests, "temporarily_unavailable")
 	readOwn(t, http.StatusCreated, r.register(ownMetadata(nil)))
 	r.clock.Advance(time.Hour)
+	readOwn(t, http.StatusOK, r.replaceFrom(o, body))
+}
+
+// guessedRow has other tokens than the client was given: one with the same id, or
+// with the same hash.
+type guessedRow struct {
+	oauth.Store
+	guess func(c *oauth.Client)
+}
+
+func (g guessedRow) Client(ctx context.Context, projectID, id string) (oauth.Client, error) {
+	c, err := g.Store.Client(ctx, projectID, id)
+	g.guess(&c)
+	return c, err
+}
+
+// Row: G18. The whole token counts: who knows its id, which is in no answer but
+// in the database, guesses the rest as little as who has the hash of another.
+func TestOwnClientComparesTheWholeToken(t *testing.T) {
+	r := newRig(t)
+	o := readOwn(t, http.StatusCreated, r.register(ownMetadata(nil)))
+	body := ownMetadata(map[string]any{"client_id": o.ID})
+	for name, guess := range map[string]func(c *oauth.Client){
+		"the id alone":   func(c *oauth.Client) { c.TokenHash = append([]byte{c.TokenHash[0] ^ 1}, c.TokenHash[1:]...) },
+		"the hash alone": func(c *oauth.Client) { c.TokenID = strings.Replace(c.TokenID, c.TokenID[:1], "f", 1) },
+		"no hash":        func(c *oauth.Client) { c.TokenHash = nil },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r.on(guessedRow{r.store, guess}).replaceFrom(o, body).refused(http.StatusUnauthorized, "invalid_token")
+		})
+	}
 	readOwn(t, http.StatusOK, r.replaceFrom(o, body))
 }
