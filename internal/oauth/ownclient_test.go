@@ -181,6 +181,16 @@ func TestOwnClientRefusesOthers(t *testing.T) {
 	})
 }
 
+// Below an issuer with a path the address is below that path, and works.
+func TestOwnClientBelowAPath(t *testing.T) {
+	w := newWorld(t, servertest.Config{Path: "/tenant"})
+	mine := w.own(t, nil)
+	if mine.URI != w.Issuer+oauth.PathRegister+"/"+mine.ID || !strings.Contains(mine.URI, "/tenant/") {
+		t.Errorf("its address is %s", mine.URI)
+	}
+	readOwn(t, http.StatusOK, w.replace(t, mine, nil))
+}
+
 // Wrong tokens are counted by address; a right one works all the same, and the
 // trail keeps as much as of any refusal.
 //
@@ -326,6 +336,12 @@ func TestOwnClientAnswers(t *testing.T) {
 		header.Set("Authorization", "Bearer "+changed.Token)
 		if a := w.send(t, http.MethodGet, oauth.PathRegister+"/"+mine.ID, header, ""); a.code != http.StatusOK || a.header.Get("Access-Control-Allow-Origin") != "*" {
 			t.Errorf("a page of elsewhere reads %d %v", a.code, a.header)
+		}
+		for _, method := range []string{http.MethodGet, http.MethodPut, http.MethodDelete} {
+			header := http.Header{"Origin": {"https://elsewhere.example.test"}, "Access-Control-Request-Method": {method}, "Access-Control-Request-Headers": {"authorization,content-type"}}
+			if a := w.send(t, http.MethodOptions, oauth.PathRegister+"/"+mine.ID, header, ""); a.code != http.StatusOK || a.header.Get("Access-Control-Allow-Methods") != method {
+				t.Errorf("before %s: %d %v", method, a.code, a.header)
+			}
 		}
 	})
 }
