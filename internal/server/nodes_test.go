@@ -101,6 +101,9 @@ func TestChangesAreToldAtOnce(t *testing.T) {
 			}
 			pids += fmt.Sprint(pid, " ")
 		}
+		if err := rows.Err(); err != nil {
+			t.Fatal(err)
+		}
 		return pids
 	}
 	two := func() bool { return strings.Count(listening(), " ") == 2 }
