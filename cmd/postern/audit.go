@@ -364,13 +364,9 @@ It prints the head of each trail. Keep that elsewhere and give it back with
 			return misused(cmd, "--head is of one project; name it with --project")
 		}
 		return p.atTrails(func(ctx context.Context, d *desk, ids []string) error {
-			data, err := p.dataOf(cmd, d.config)
+			opened, err := d.withKey(cmd)
 			if err != nil {
 				return err
-			}
-			opened, err := data.Open(ctx, false)
-			if err != nil {
-				return storageFault(err, data)
 			}
 			defer opened.Close()
 			seals, wrongs, all := opened.Seals(p.now), 0, []verdictJSON{}

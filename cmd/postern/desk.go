@@ -97,6 +97,19 @@ func (p *program) newDesk(cmd *cobra.Command, create bool) (*desk, error) {
 	return d, nil
 }
 
+// withKey opens the data once more, with the master key.
+func (d *desk) withKey(cmd *cobra.Command) (*server.Storage, error) {
+	data, err := d.program.dataOf(cmd, d.config)
+	if err != nil {
+		return nil, err
+	}
+	opened, err := data.Open(cmd.Context(), false)
+	if err != nil {
+		return nil, storageFault(err, data)
+	}
+	return opened, nil
+}
+
 // atDesk makes a command's function of one that works at a desk.
 func (p *program) atDesk(do func(ctx context.Context, d *desk, args []string) error) func(*cobra.Command, []string) error {
 	return func(cmd *cobra.Command, args []string) error {

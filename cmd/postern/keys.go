@@ -106,13 +106,9 @@ they signed has run out. A running server follows within a second.`,
 		Args: needs(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.ofProject(func(ctx context.Context, d *desk, one *project.Project, _ []string) error {
-				data, err := p.dataOf(cmd, d.config)
+				opened, err := d.withKey(cmd)
 				if err != nil {
 					return err
-				}
-				opened, err := data.Open(ctx, false)
-				if err != nil {
-					return storageFault(err, data)
 				}
 				defer opened.Close()
 				keys, err := signing.New(signing.Config{Store: opened.DB, Sealer: opened.Sealer, Now: p.now, MaxTokenLife: 24 * time.Hour})
