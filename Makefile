@@ -10,7 +10,7 @@ tool      = $$(GOWORK=off go tool -modfile=tools/go.mod -n $(1))
 GOLANGCI := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help dev try dev-reset test test-postgres lint generate fuzz bench conformance spec release
+.PHONY: help dev try dev-reset test test-postgres teeth lint generate fuzz bench conformance spec release
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test: ## everything, on both databases; the last line counts
 
 test-postgres: ## the tests that know PostgreSQL, on a server of their own (ARGS="-run …")
 	@go run ./internal/testrun postgres -fsync -- go test $(ARGS) $(or $(PKG),./internal/... ./examples/...)
+
+teeth: ## takes checks out of the source, one at a time, and expects red tests (ARGS="-run name")
+	@go run ./internal/testrun faults $(ARGS)
 
 lint: ## formatting, vet, linters, generated SQL, known vulnerabilities
 	@unformatted=$$($(call tool,gofumpt) -l $$(git ls-files -co --exclude-standard '*.go' ':!internal/store/db')); \
@@ -63,8 +66,8 @@ bench: ## benchmarks, for benchstat; POSTERN_BENCH_MEMBERS=1000000 for the bars 
 conformance: ## the official conformance suite against a server started here
 	@./conformance/run
 
-spec: ## the state of the specification ledger; writes docs/divergences.md
-	@go test . -run '^TestLedgerTable$$' -count=1 -v -update | grep -vE '^(===|---|ok|PASS)'
+spec: ## the state of ledger and attacks; writes docs/divergences.md and docs/attacks.md
+	@go test . -run '^Test(Ledger|Attack)Table$$' -count=1 -v -update | grep -vE '^(===|---|ok|PASS)'
 
 release: ## binaries for all platforms in dist/
 	@rm -rf dist && mkdir dist

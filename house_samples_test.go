@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"testing/fstest"
+
+	"github.com/postern-id/postern/internal/spec"
 )
 
 // samples are small trees for every rule: one that breaks it for each way to
@@ -166,7 +168,7 @@ var samples = map[string][]sample{
 	},
 	"ledger": {
 		{"no title", "the document's title", files{"spec/a.toml": withoutTitle(row())}},
-		{"no string", "not a line of the ledger", files{"spec/a.toml": row("reason = later")}},
+		{"no string", "not a line of this file", files{"spec/a.toml": row("reason = later")}},
 		{"unknown key", "a key that is unknown", files{"spec/a.toml": row(`colour = "red"`)}},
 		{"key twice", "stands twice", files{"spec/a.toml": row(`level = "MAY"`)}},
 		{"bad id", "not of the form", files{"spec/a.toml": strings.Replace(row(), "RFC1-2-a", "rfc1", 1)}},
@@ -194,6 +196,45 @@ var samples = map[string][]sample{
 		{"old", "is not what spec/ says", files{"spec/a.toml": row(), divergences: "old"}},
 		{"allowed", "", files{"spec/a.toml": row(), divergences: renderDivergences(nil)}},
 	},
+	"attacks": {
+		{"no title", "the document's title", files{"spec/attacks/t.toml": withoutTitle(attack())}},
+		{"unknown key", "a key that is unknown", files{"spec/attacks/t.toml": attack(`colour = "red"`)}},
+		{"bad id", "not of the form", files{"spec/attacks/t.toml": strings.Replace(attack(), "T05", "T5", 1)}},
+		{"id of another group", "not of the form", files{"spec/attacks/r.toml": attack()}},
+		{"id twice", "stands already at spec/attacks/t.toml:2", files{"spec/attacks/t.toml": attack() + withoutTitle(attack())}},
+		{"no source", "lacks endpoint, text or source", files{"spec/attacks/t.toml": strings.Replace(attack(), "CVE-2026-1", "", 1)}},
+		{"bad tier", `tier "3"`, files{"spec/attacks/t.toml": strings.Replace(attack(), `tier = "1"`, `tier = "3"`, 1)}},
+		{"bad storage", `storage "some"`, files{"spec/attacks/t.toml": attack(`storage = "some"`)}},
+		{"bad status", `status "open"`, files{"spec/attacks/t.toml": strings.Replace(attack(`reason = "Was."`), "kept", "open", 1)}},
+		{"no reason", "without a reason", files{"spec/attacks/t.toml": strings.Replace(attack(), "kept", "not done", 1)}},
+		{"allowed", "", files{"spec/attacks/t.toml": attack(`storage = "none"`)}},
+	},
+	"attacks are tried": {
+		{"kept without a test", "no test names T05", files{"spec/attacks/t.toml": attack()}},
+		{"on one database", "on one database only", files{"spec/attacks/t.toml": attack(), "internal/oauth/a_test.go": trying(`t.Run("T05 other client", nil)`)}},
+		{"in what a failure says", "no test names T05", files{"spec/attacks/t.toml": attack(), "internal/oauth/a_test.go": trying(`servertest.Each(t, nil); t.Error("T05 other client")`)}},
+		{"unknown row", "names T06", files{"spec/attacks/t.toml": attack(`storage = "none"`), "internal/oauth/a_test.go": trying(`t.Run("T05 T06 other client", nil)`)}},
+		{"unknown row in a browser test", "names B99", files{"spec/attacks/t.toml": strings.Replace(attack(`reason = "Later."`), "kept", "not done", 1), "e2e/browser/a.spec.ts": "// Row: B99\n"}},
+		{"by name", "", files{"spec/attacks/t.toml": attack(), "internal/oauth/a_test.go": trying(`servertest.Each(t, nil); t.Run("T05 other client", nil)`)}},
+		{"by comment", "", files{"spec/attacks/t.toml": attack(), "internal/oauth/a_test.go": "package oauth\n// Row: T05." + strings.TrimPrefix(trying(`servertest.Each(t, nil)`), "package oauth")}},
+		{"by a table that a test uses", "", files{"spec/attacks/t.toml": attack(), "internal/oauth/a_test.go": trying(`each(t, cases)`) + "\nvar cases = []string{\"T05 other client\"}\nfunc each(t *testing.T, all []string) { t.Run(\"postgres\", nil) }"}},
+		{"not done", "", files{"spec/attacks/t.toml": strings.Replace(attack(`reason = "Later."`), "kept", "not done", 1)}},
+	},
+	"seeded faults": {
+		{"advisory without a fault", "no fault in spec/faults re-creates it", files{"spec/attacks/t.toml": attack()}},
+		{"no longer there", "stands 0 times", faulty("case a != b:", "case a == b:")},
+		{"more than once", "stands 2 times", faulty("case a != b:", "case a != b:\n\tcase a != b:")},
+		{"changes nothing", "to differ", faulty("case false:", "case a != b:")},
+		{"unknown row", "T06 is no row", faulty(`rows = "T05"`, `rows = "T05, T06"`)},
+		{"no such test", "no test in internal/oauth is called TestToken", faulty("TestCode", "TestToken")},
+		{"another key", "", faulty(`smoke = "yes"`, `smoke = "no"`)},
+		{"allowed", "", faulty("", "")},
+	},
+	"attacks page": {
+		{"missing", "is not what spec/ and the tests say", files{"spec/attacks/t.toml": attack()}},
+		{"old", "is not what spec/ and the tests say", files{"spec/attacks/t.toml": attack(), attacksPage: "old"}},
+		{"allowed", "", files{"spec/attacks/t.toml": attack(), attacksPage: renderAttacks(catalogue{groups: attackGroups(attack())})}},
+	},
 }
 
 type sample struct {
@@ -213,6 +254,39 @@ func row(more ...string) string {
 func withoutTitle(file string) string {
 	_, rest, _ := strings.Cut(file, "\n")
 	return rest
+}
+
+// attack is a row of the catalogue, with more lines behind it.
+func attack(more ...string) string {
+	return "# Token endpoint.\n[[attack]]\nid = \"T05\"\nendpoint = \"token\"\ntext = \"Another client.\"\nsource = \"CVE-2026-1\"\ntier = \"1\"\nstatus = \"kept\"\n" +
+		strings.Join(more, "\n") + "\n"
+}
+
+func attackGroups(text string) []group {
+	title, rows, _ := spec.Attacks("spec/attacks/t.toml", text)
+	return []group{{"spec/attacks/t.toml", title, rows}}
+}
+
+// trying is a file with a test that runs a statement.
+func trying(statement string) string {
+	return "package oauth\nfunc TestCode(t *testing.T) { " + statement + " }"
+}
+
+// faulty is a tree with a fault that fits, one text in it replaced.
+func faulty(old, replacement string) files {
+	tree := files{
+		"spec/attacks/t.toml":      attack(),
+		"internal/oauth/a.go":      "package oauth\nfunc f(a, b int) {\n\tswitch {\n\tcase a != b:\n\t}\n}",
+		"internal/oauth/a_test.go": trying(""),
+		"spec/faults/t.toml": "# Faults.\n[[fault]]\nname = \"a code is for every client\"\nfile = \"internal/oauth/a.go\"\nold = \"case a != b:\"\nnew = \"case false:\"\n" +
+			"rows = \"T05\"\npackage = \"internal/oauth\"\nrun = \"TestCode$/sqlite\"\nsmoke = \"yes\"\n",
+	}
+	place := "spec/faults/t.toml"
+	if strings.HasPrefix(old, "case a") {
+		place = "internal/oauth/a.go"
+	}
+	tree[place] = strings.Replace(tree[place], old, replacement, 1)
+	return tree
 }
 
 func TestRulesCanFail(t *testing.T) {

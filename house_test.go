@@ -5,7 +5,8 @@
 //
 // A rule looks at a tree and returns findings. TestHouse applies every rule to
 // the repository; TestRulesCanFail applies it to a small tree that breaks it and
-// to one that keeps it. ledger_test.go has the rules about spec/.
+// to one that keeps it. ledger_test.go and attacks_test.go have the rules about
+// spec/.
 //
 // To change a rule, write a page in docs/decisions first.
 package postern_test
@@ -57,7 +58,8 @@ var mayImport = map[string]string{
 	"internal/client":     "",
 	"internal/doctor":     "",
 	"internal/servertest": "", // counts as tests
-	"internal/testrun":    "",
+	"internal/spec":       "",
+	"internal/testrun":    "spec",
 	"bench":               "server mail store",
 
 	"docs/guide/protect": "",
@@ -176,6 +178,10 @@ var rules = []rule{
 	{"ledger", "See spec/README.md.", ledger},
 	{"proofs", "Write the test and name the clause (Proves: …), or correct the row in spec/.", proofs},
 	{"divergences page", "Run make spec.", divergencesPage},
+	{"attacks", "See spec/README.md.", attackRows},
+	{"attacks are tried", "Write the subtest and begin its name with the row's id (or write Row: … in the test's comment), or correct the row in spec/attacks.", attackProofs},
+	{"seeded faults", "Correct the fault in spec/faults: it is a copy of a place in the source.", seededFaults},
+	{"attacks page", "Run make spec.", attacksAreWritten},
 }
 
 func TestHouse(t *testing.T) {
@@ -210,11 +216,12 @@ type source struct {
 	test    bool
 	program bool // package main
 	written bool // by a person, not by a generator
+	text    string
 	syntax  *ast.File
 }
 
 // withText are the endings of the files kept as text.
-var withText = []string{".mod", ".work", ".sql", ".html", ".css", ".toml", ".txtar", ".spec.ts", "package-lock.json", "divergences.md"}
+var withText = []string{".mod", ".work", ".sql", ".html", ".css", ".toml", ".txtar", ".spec.ts", "package-lock.json", "divergences.md", "attacks.md"}
 
 func readTree(fsys fs.FS) (*tree, error) {
 	t := &tree{fset: token.NewFileSet(), texts: map[string]string{}}
@@ -241,7 +248,7 @@ func readTree(fsys fs.FS) (*tree, error) {
 				return err
 			}
 			t.files = append(t.files, &source{
-				path: name, dir: path.Dir(name), syntax: syntax,
+				path: name, dir: path.Dir(name), text: string(text), syntax: syntax,
 				test:    strings.HasSuffix(name, "_test.go") || path.Dir(name) == "internal/servertest", // decision 8
 				program: syntax.Name.Name == "main",
 				written: !ast.IsGenerated(syntax),

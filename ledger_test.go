@@ -8,12 +8,13 @@ import (
 	"path"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/postern-id/postern/internal/spec"
 )
 
-var update = flag.Bool("update", false, "write docs/divergences.md from spec/")
+var update = flag.Bool("update", false, "write docs/divergences.md and docs/attacks.md from spec/")
 
 const divergences = "docs/divergences.md"
 
@@ -35,48 +36,22 @@ var (
 	clauseID = regexp.MustCompile(`^[A-Z][A-Z0-9]*(?:-[A-Za-z0-9.]+)+$`)
 )
 
-// readLedger parses spec/*.toml: a comment whose first line is the title, then
-// [[clause]] tables of strings.
+// readLedger reads spec/*.toml.
 func readLedger(t *tree) (pages []page, found []finding) {
 	for _, name := range slices.Sorted(maps.Keys(t.texts)) {
 		if path.Dir(name) != "spec" || path.Ext(name) != ".toml" {
 			continue
 		}
-		first, _, _ := strings.Cut(t.texts[name], "\n")
-		title, ok := strings.CutPrefix(first, "# ")
-		if !ok {
-			found = append(found, finding{name, "the first line is not a comment with the document's title"})
+		doc, problems := spec.Read(name, t.texts[name], "clause", "id", "level", "text", "status", "reason")
+		for _, p := range problems {
+			found = append(found, finding{p.Where, p.What})
 		}
-		doc := page{name: name, title: strings.TrimSuffix(title, ".")}
-		var row *clause
-		for i, line := range strings.Split(t.texts[name], "\n") {
-			where := fmt.Sprintf("%s:%d", name, i+1)
-			line = strings.TrimSpace(line)
-			if line == "" || strings.HasPrefix(line, "#") {
-				continue
-			}
-			if line == "[[clause]]" {
-				row = &clause{where: where}
-				doc.clauses = append(doc.clauses, row)
-				continue
-			}
-			key, quoted, _ := strings.Cut(line, "=")
-			value, err := strconv.Unquote(strings.TrimSpace(quoted))
-			if err != nil {
-				found = append(found, finding{where, `not a line of the ledger: key = "one string"`})
-				continue
-			}
-			var field map[string]*string
-			if row != nil {
-				field = map[string]*string{"id": &row.id, "level": &row.level, "text": &row.text, "status": &row.status, "reason": &row.reason}
-			}
-			if to := field[strings.TrimSpace(key)]; to != nil && *to == "" {
-				*to = value
-			} else {
-				found = append(found, finding{where, "a key that is unknown here, or stands twice"})
-			}
+		one := page{name: name, title: doc.Title}
+		for _, row := range doc.Tables {
+			v := row.Values
+			one.clauses = append(one.clauses, &clause{row.Where, v["id"], v["level"], v["text"], v["status"], v["reason"]})
 		}
-		pages = append(pages, doc)
+		pages = append(pages, one)
 	}
 	return pages, found
 }
@@ -172,6 +147,7 @@ func proofs(t *tree) (found []finding) {
 func renderDivergences(pages []page) string {
 	var out strings.Builder
 	out.WriteString("# Where Postern differs\n\nWritten by `make spec` from [the ledger](../spec/README.md); do not edit.\n")
+	out.WriteString("Attacks that are tried, and those that are not done yet, are in [attacks.md](attacks.md).\n")
 	for _, part := range []struct{ status, heading string }{
 		{"differs", "Differs on purpose"},
 		{"open", "Not done yet"},

@@ -86,7 +86,9 @@ func quote(s string) string {
 }
 
 // TestNew proves that a Guard without a trusted issuer, an own name or with a
-// mistake in its policy cannot be made (security.md J11).
+// mistake in its policy cannot be made.
+//
+// Row: J11.
 func TestNew(t *testing.T) {
 	good := guard.Config{
 		Issuer: "https://issuer.example.com", Resource: "https://notes.example.com/mcp",
@@ -147,7 +149,7 @@ func TestNew(t *testing.T) {
 
 // TestChallenges proves what a client is told, status by status.
 //
-// Proves: MCP-RS-2, MCP-RS-4, MCP-RS-5, MCP-RS-6, MCP-RS-7, MCP-RS-8,
+// Row: J19, J20. Proves: MCP-RS-2, MCP-RS-4, MCP-RS-5, MCP-RS-6, MCP-RS-7, MCP-RS-8,
 // MCP-RS-13, MCP-RS-15.
 func TestChallenges(t *testing.T) {
 	issuer := guardtest.New(t)
@@ -219,9 +221,9 @@ func TestChallenges(t *testing.T) {
 }
 
 // TestQueryToken proves that a token in the query is not looked at, alone or
-// beside a header (security.md J18).
+// beside a header.
 //
-// Proves: MCP-RS-13.
+// Row: J18. Proves: MCP-RS-13.
 func TestQueryToken(t *testing.T) {
 	issuer := guardtest.New(t)
 	h := newGuard(t, todoConfig(issuer)).Protect(&ran{})
@@ -236,9 +238,9 @@ func TestQueryToken(t *testing.T) {
 }
 
 // TestPrincipal proves what a handler learns about its caller, and that the
-// token is not among it (security.md X01).
+// token is not among it.
 //
-// Proves: MCP-RS-14.
+// Row: X01. Proves: MCP-RS-14.
 func TestPrincipal(t *testing.T) {
 	issuer := guardtest.New(t)
 	handler := &ran{}

@@ -15,9 +15,9 @@ import (
 
 // TestIntrospection proves that tokens are judged by the issuer's answer, that
 // a revocation is seen within five seconds, and that only access tokens for
-// this resource pass (security.md J23).
+// this resource pass.
 //
-// Proves: MCP-RS-12.
+// Row: J23. Proves: MCP-RS-12.
 func TestIntrospection(t *testing.T) {
 	issuer := guardtest.New(t)
 	cfg := todoConfig(issuer)
@@ -87,9 +87,9 @@ func TestIntrospection(t *testing.T) {
 }
 
 // TestIntrospectionAnswers proves that whatever is not a clear yes is a no,
-// and that an outage says so (security.md J22).
+// and that an outage says so.
 //
-// Proves: MCP-RS-12.
+// Row: J22. Proves: MCP-RS-12.
 func TestIntrospectionAnswers(t *testing.T) {
 	const rest = `"sub":"u","client_id":"c","aud":"` + resource + `","exp":4102444800`
 	var answer atomic.Pointer[func(http.ResponseWriter, *http.Request)]

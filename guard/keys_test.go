@@ -14,7 +14,9 @@ import (
 
 // TestKeyCache proves how often keys are fetched: once when warm, once a
 // minute for unknown ones, and again before five minutes are over, so that a
-// withdrawn key stops working (security.md J05, J07).
+// withdrawn key stops working.
+//
+// Row: J05, J07.
 func TestKeyCache(t *testing.T) {
 	mint := func(issuer *guardtest.Issuer) string {
 		return issuer.Mint(guardtest.Token{Resource: resource, Lifetime: time.Hour})
@@ -141,7 +143,7 @@ func TestKeyCache(t *testing.T) {
 		verify(t, g, token, nil)
 	})
 
-	t.Run("two issuers with the same kid", func(t *testing.T) { // J06
+	t.Run("two issuers with the same kid", func(t *testing.T) { // Row: J06.
 		one, two := guardtest.New(t), guardtest.New(t)
 		g := newGuard(t, one.Config(resource))
 		foreign := two.Mint(guardtest.Token{Resource: resource, Claims: map[string]any{"iss": one.URL}})
@@ -168,7 +170,9 @@ func fakeIssuer(t *testing.T, documents map[string]string) string {
 }
 
 // TestDiscovery proves where metadata is looked for and which document is not
-// believed (security.md X07).
+// believed.
+//
+// Row: X07.
 func TestDiscovery(t *testing.T) {
 	const good = `{"issuer":"{issuer}","jwks_uri":"{issuer}/k","authorization_endpoint":"{issuer}/a"}`
 	for _, c := range []struct {

@@ -22,9 +22,9 @@ func get(h http.Handler, method, url string, headers ...string) *httptest.Respon
 }
 
 // TestMetadata proves which paths answer, with what, and that everybody may
-// read it (security.md J25).
+// read it.
 //
-// Proves: MCP-RS-1, MCP-RS-2, MCP-RS-3, MCP-RS-15, MCP-RS-28.
+// Row: J25. Proves: MCP-RS-1, MCP-RS-2, MCP-RS-3, MCP-RS-15, MCP-RS-28.
 func TestMetadata(t *testing.T) {
 	issuer := guardtest.New(t)
 	const prm = "/.well-known/oauth-protected-resource"
@@ -108,10 +108,9 @@ func TestIssuerCopy(t *testing.T) {
 }
 
 // TestOrigin proves that pages of foreign origins and rebound names are
-// refused before anything else, and that allowed ones can read the challenge
-// (security.md X02, X03).
+// refused before anything else, and that allowed ones can read the challenge.
 //
-// Proves: MCP-RS-16, MCP-RS-28.
+// Row: X02, X03. Proves: MCP-RS-16, MCP-RS-28.
 func TestOrigin(t *testing.T) {
 	issuer := guardtest.New(t)
 	local := newGuard(t, issuer.Config(resource))

@@ -100,7 +100,7 @@ func TestOperations(t *testing.T) {
 		})
 	}
 
-	t.Run("another media type", func(t *testing.T) { // X03
+	t.Run("another media type", func(t *testing.T) { // Row: X03.
 		w := call(h, http.MethodPut, list, append(bearer(read), "Content-Type", "text/plain")...)
 		if w.Code != http.StatusUnsupportedMediaType {
 			t.Errorf("status %d", w.Code)

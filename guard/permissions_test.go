@@ -125,7 +125,9 @@ func TestPermission(t *testing.T) {
 
 // TestOrganizationRule proves that who is not in the rule's organization is
 // refused before anything else is looked at, by signature and by introspection,
-// and without being told to ask for scopes (security.md O13).
+// and without being told to ask for scopes.
+//
+// Row: O13.
 func TestOrganizationRule(t *testing.T) {
 	issuer, cfg := newOKR(t)
 	introspecting := cfg

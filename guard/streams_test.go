@@ -102,9 +102,9 @@ func others(issuer *guardtest.Issuer, owner guardtest.Token) map[string]string {
 
 // TestEventStream proves, on the transport of 2024-11-05 with the official
 // client, that a stream belongs to who opened it and lives as long as its
-// newest token (decision 20; security.md X04).
+// newest token (decision 20).
 //
-// Proves: MCP-RS-23.
+// Row: X04. Proves: MCP-RS-23.
 func TestEventStream(t *testing.T) {
 	issuer := guardtest.New(t)
 	todo := newTodoServer()
@@ -444,7 +444,9 @@ func TestEventStreamsStayBound(t *testing.T) {
 }
 
 // TestTwoUsers proves under the race detector that callers at the same time
-// do not mix (security.md X05).
+// do not mix.
+//
+// Row: X05.
 func TestTwoUsers(t *testing.T) {
 	issuer := guardtest.New(t)
 	todo := newTodoServer()

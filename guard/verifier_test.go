@@ -24,10 +24,9 @@ func wantError(t *testing.T, what string, got, want error) {
 
 // TestWrongTokens proves that every way of being wrong that guardtest knows is
 // refused with its status, by signature and by introspection where that
-// applies, and that nothing in a wrong token makes the server fetch anything
-// (security.md J01, J02, J03, J04, J08, J09, J10, J12, J13, J16, J21).
+// applies, and that nothing in a wrong token makes the server fetch anything.
 //
-// Proves: MCP-RS-6, MCP-RS-10, MCP-RS-11.
+// Row: J01, J02, J03, J04, J08, J09, J10, J12, J13, J16, J21. Proves: MCP-RS-6, MCP-RS-10, MCP-RS-11.
 func TestWrongTokens(t *testing.T) {
 	for _, alg := range []string{"ES256", "RS256", "EdDSA"} {
 		issuer := guardtest.New(t)
@@ -59,7 +58,9 @@ func TestWrongTokens(t *testing.T) {
 }
 
 // TestBrokenTokens proves that text that is not quite a JWT is refused without
-// a panic and quickly (security.md J14, J15).
+// a panic and quickly.
+//
+// Row: J14, J15.
 func TestBrokenTokens(t *testing.T) {
 	issuer := guardtest.New(t)
 	g := newGuard(t, todoConfig(issuer))
@@ -142,7 +143,9 @@ func sibling(c byte) byte {
 }
 
 // TestTime proves the leeway of 30 seconds, to the second, and that dates are
-// numbers (security.md J12, J24).
+// numbers.
+//
+// Row: J12, J24.
 func TestTime(t *testing.T) {
 	issuer := guardtest.New(t)
 	g := newGuard(t, todoConfig(issuer))
@@ -216,10 +219,9 @@ func TestAudience(t *testing.T) {
 	}
 }
 
-// TestKinds proves which headers and claims make an access token
-// (decision 26; security.md J08).
+// TestKinds proves which headers and claims make an access token (decision 26).
 //
-// Proves: MCP-RS-11.
+// Row: J08. Proves: MCP-RS-11.
 func TestKinds(t *testing.T) {
 	issuer := guardtest.New(t)
 	strict := newGuard(t, issuer.Config(resource, "a"))

@@ -89,6 +89,7 @@ test('Allow with nothing ticked is an error, not a decision', async ({ page, app
   expect((await allow(page, app)).scope).toBe('read:todos');
 });
 
+// Row: B17
 test('the answer leaves by the hand-over page and arrives with code, state and iss', async ({ page, email }, info) => {
   const app = await App.start({}, 204); // the browser stays on our page
   await untilAsked(page, app, email);
@@ -172,6 +173,7 @@ test('a step-up asks only for what is new and keeps what was allowed', async ({ 
   await Promise.all([first.close(), second.close()]);
 });
 
+// Row: B17
 test('an app with a private-use scheme gets a link and no Refresh', async ({ page, email }, info) => {
   const app = await App.withScheme('cursor://anysphere.cursor-mcp/oauth/callback');
   await untilAsked(page, app, email);

@@ -173,6 +173,7 @@ func every(service *Service, c Caller, okr, kr string) map[string]error {
 
 // Ids that are unknown, another organization's or another objective's are all
 // the same: not found, and nothing changes.
+// Row: X06.
 func TestIDsOfNobody(t *testing.T) {
 	service := newService(t)
 	theirs := must[[]Objective](t)(service.List(t.Context(), "theirs"))[0]

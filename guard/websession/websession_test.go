@@ -191,6 +191,7 @@ func TestPageRefusesFormsOfOtherSites(t *testing.T) {
 
 // What is not the issuer's answer to this browser's request is refused, and
 // nothing is redeemed (RFC 9207 §2.4).
+// Row: X08, X09.
 func TestCallbackRefuses(t *testing.T) {
 	with := func(u *url.URL, name string, values ...string) *url.URL {
 		q := u.Query()
@@ -582,6 +583,7 @@ func TestTheIssuerMayStartLater(t *testing.T) {
 }
 
 // Secrets do not go over plain http because a document says so.
+// Row: X07.
 func TestMetadataIsChecked(t *testing.T) {
 	for _, member := range []string{"authorization_endpoint", "token_endpoint", "revocation_endpoint", "end_session_endpoint"} {
 		for _, value := range []string{"http://elsewhere.example/x", "javascript:alert(1)", "//elsewhere.example"} {

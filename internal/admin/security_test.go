@@ -416,7 +416,7 @@ func (f filled) makes(t *testing.T, what string, p servertest.Page) {
 	f.secrets[what] = text
 }
 
-// Rows: D11, D17. A whole life with known secrets: none of them is in the log, in
+// Rows: K06, D11, D17. A whole life with known secrets: none of them is in the log, in
 // the trail, in an attempt, on a page or as it is in any row, also where it was
 // sent to the wrong place. And each event says who, what, from where and why.
 func TestNoSecretIsKeptOrLogged(t *testing.T) {

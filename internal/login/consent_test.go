@@ -42,6 +42,10 @@ func (w *world) scopeRows(b *browser, clientID string) (allowed, declined []stri
 func TestConsentPage(t *testing.T) {
 	w := newWorld(t, configOf(nil))
 	b := w.signedIn(ada)
+	document, err := url.Parse(w.document.url)
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		name             string
 		client, redirect string
@@ -63,8 +67,8 @@ func TestConsentPage(t *testing.T) {
 			[]string{"Answer goes to cursor://", "The program that opens cursor links on this computer"},
 		},
 		{
-			"one with a metadata document, whose answer goes elsewhere", w.document.url, callback,
-			[]string{"Claude wants to act for you in Notes", "Verified host", "Answer goes to client.example.test", "Not the host that asks"},
+			"M18: one with a metadata document, whose answer goes elsewhere", w.document.url, callback,
+			[]string{"Claude wants to act for you in Notes", "Verified host", document.Host, "Answer goes to client.example.test", "Not the host that asks"},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -405,8 +409,9 @@ func TestRememberedConsent(t *testing.T) {
 
 // What is decided is what was shown: another tab may not make a narrower
 // decision wider. Proves: MCP-AS-36.
-func TestDecisionIsAboutThePage(t *testing.T) {
-	w := newWorld(t, configOf(nil))
+func TestDecisionIsAboutThePage(t *testing.T) { eachDatabase(t, decisionIsAboutThePage) }
+
+func decisionIsAboutThePage(t *testing.T, w *world) {
 	b := w.signedIn(ada)
 	narrow := b.authorize(request(w.operator.ID, callback))
 	w.Clock.Advance(time.Second)

@@ -112,7 +112,7 @@ func TestOneCode(t *testing.T) {
 			wantText(t, b.submit(p, "code", wrong(code)), 422, "Too many tries. Ask for a new code.", "Send another code")
 			wantText(t, b.submit(p, "code", code), 422, "This code has run out.")
 		})
-		t.Run("it works until its time and not longer", func(t *testing.T) {
+		t.Run("P05 it works until its time and not longer", func(t *testing.T) {
 			b, p, code := ask(w.on(t))
 			w.Clock.Advance(10*time.Minute - time.Second)
 			if got := b.submit(p, "code", code); got.status != http.StatusSeeOther {
@@ -122,7 +122,7 @@ func TestOneCode(t *testing.T) {
 			w.Clock.Advance(10 * time.Minute)
 			wantText(t, b.submit(p, "code", code), 422, "This code has run out.", "Send another code", "Use a different address")
 		})
-		t.Run("it works once", func(t *testing.T) {
+		t.Run("P03 it works once", func(t *testing.T) {
 			b, p, code := ask(w.on(t))
 			again := *b
 			again.cookies = map[string]string{}
@@ -137,7 +137,7 @@ func TestOneCode(t *testing.T) {
 				t.Error("the second use started a session")
 			}
 		})
-		t.Run("a new one ends the old one", func(t *testing.T) {
+		t.Run("P07 a new one ends the old one", func(t *testing.T) {
 			b, p, old := ask(w.on(t))
 			wantText(t, b.submit(p, "action", "resend"), 429, "A code went out a moment ago. Wait 20 seconds and try again.", "Works until "+w.Clock.Now().Add(10*time.Minute).Format("15:04"))
 			w.Clock.Advance(time.Minute)
@@ -166,7 +166,7 @@ func TestOneCode(t *testing.T) {
 				t.Errorf("the other address: %s", page.text())
 			}
 		})
-		t.Run("it is the flow's own", func(t *testing.T) {
+		t.Run("P06 it is the flow's own", func(t *testing.T) {
 			_, _, code := ask(w.on(t))
 			other, p, own := ask(w.on(t))
 			if code != own {

@@ -475,8 +475,9 @@ func TestSpoofedHost(t *testing.T) {
 // somebody is known here.
 //
 // Proves: RFC6749-3.1-e
-func TestHintsTellNothing(t *testing.T) {
-	w := newWorld(t, servertest.Config{})
+func TestHintsTellNothing(t *testing.T) { eachWorld(t, hintsTellNothing) }
+
+func hintsTellNothing(t *testing.T, w *world) {
 	w.Ready(t)
 	mine := w.tokens(t, w.public, "scope", "openid read:todos")
 	page := func(changes ...string) string {

@@ -98,7 +98,7 @@ func TestDocumentClient(t *testing.T) {
 	if strings.HasPrefix(client.ID, "https://") {
 		t.Errorf("internal id %q", client.ID)
 	}
-	for _, name := range []string{"Cookie", "Authorization", "Referer"} { // M16
+	for _, name := range []string{"Cookie", "Authorization", "Referer"} { // Row: M16.
 		if header.Get(name) != "" {
 			t.Errorf("%s was sent", name)
 		}
@@ -114,7 +114,7 @@ func TestDocumentClient(t *testing.T) {
 
 // Nothing leaves the server for these, whoever asks.
 //
-// Proves: CIMD-3-a, CIMD-3-b, CIMD-6.5-a, MCP-AS-31
+// Row: M01, M15. Proves: CIMD-3-a, CIMD-3-b, CIMD-6.5-a, MCP-AS-31
 func TestDocumentAddress(t *testing.T) {
 	for _, id := range []string{
 		"http://client.example.test/client.json", "HTTPS://client.example.test/client.json", "ftp://client.example.test/x",
@@ -275,7 +275,7 @@ func TestDocumentThatPrefersAKeyButCanDoWithout(t *testing.T) {
 	}
 }
 
-// Proves: CIMD-4.4-a, MCP-AS-34
+// Row: M11. Proves: CIMD-4.4-a, MCP-AS-34
 func TestDocumentFreshness(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -320,8 +320,12 @@ func TestDocumentFreshness(t *testing.T) {
 	}
 }
 
-// Proves: CIMD-6.5-b
+// Row: M14. Proves: CIMD-6.5-b
 func TestDocumentIsReadForPeopleWhoSignedInOnly(t *testing.T) {
+	eachRig(t, documentIsReadForPeopleWhoSignedInOnly)
+}
+
+func documentIsReadForPeopleWhoSignedInOnly(t *testing.T, newRig rigMaker) {
 	r := newRig(t)
 	host := r.publish("")
 	stranger := func() error {
@@ -419,7 +423,30 @@ func TestDocumentRenewed(t *testing.T) {
 	})
 }
 
+// Row: M09.
+func TestDocumentListsItsRedirectURIs(t *testing.T) { eachRig(t, documentListsItsRedirectURIs) }
+
+func documentListsItsRedirectURIs(t *testing.T, newRig rigMaker) {
+	r := newRig(t)
+	host := r.publish("")
+	for _, first := range []bool{true, false} { // of the document as it is read, and of the copy
+		request := r.request(host.id, rigNotes, "read:notes")
+		request.RedirectURI += "/elsewhere"
+		_, err := r.server.Begin(t.Context(), r.project, request, true)
+		var refusal *oauth.Error
+		var atClient *oauth.AuthorizeError
+		if errors.As(err, &atClient) || !errors.As(err, &refusal) || host.asked.Load() != 1 {
+			t.Errorf("first %v: got %v, want our own page; asked %d times", first, err, host.asked.Load())
+		}
+	}
+}
+
+// Row: M12.
 func TestDocumentAddressesAreComparedAsText(t *testing.T) {
+	eachRig(t, documentAddressesAreComparedAsText)
+}
+
+func documentAddressesAreComparedAsText(t *testing.T, newRig rigMaker) {
 	r := newRig(t)
 	host := r.publish("")
 	host.answer = func(w http.ResponseWriter, req *http.Request) {
@@ -432,8 +459,10 @@ func TestDocumentAddressesAreComparedAsText(t *testing.T) {
 	}
 }
 
-// Proves: CIMD-6.5-b
-func TestDocumentLimits(t *testing.T) {
+// Row: M14. Proves: CIMD-6.5-b
+func TestDocumentLimits(t *testing.T) { eachRig(t, documentLimits) }
+
+func documentLimits(t *testing.T, newRig rigMaker) {
 	t.Run("callers at once cause one reading", func(t *testing.T) {
 		r := newRig(t)
 		host := r.publish("")

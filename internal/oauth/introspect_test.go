@@ -94,7 +94,9 @@ func TestIntrospect(t *testing.T) {
 }
 
 // Proves: RFC7662-2.1-b, RFC7662-2.3-a
-func TestIntrospectRefusesStrangers(t *testing.T) {
+func TestIntrospectRefusesStrangers(t *testing.T) { eachRig(t, introspectRefusesStrangers) }
+
+func introspectRefusesStrangers(t *testing.T, newRig rigMaker) {
 	r := newRig(t)
 	client, key := r.client("client_secret_basic")
 	token := r.authorize(client, key, rigNotes, "read:notes").Access
@@ -124,7 +126,7 @@ func TestIntrospectRefusesStrangers(t *testing.T) {
 		r.post(r.server.Introspect, r.notes().id, r.notes().secret, url.Values{}).refused(http.StatusBadRequest, "invalid_request")
 	})
 	t.Run("I06 parameters in the address", func(t *testing.T) {
-		req := httptest.NewRequest(http.MethodPost, "/?token="+token, strings.NewReader(""))
+		req := httptest.NewRequest(http.MethodPost, "/?token="+token, strings.NewReader(url.Values{"token": {token}}.Encode()))
 		req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		req.SetBasicAuth(r.notes().id, r.notes().secret)
 		r.send(r.server.Introspect, req).refused(http.StatusBadRequest, "invalid_request")
@@ -134,7 +136,9 @@ func TestIntrospectRefusesStrangers(t *testing.T) {
 // A dead token, and a living one of somebody else, look the same.
 //
 // Proves: RFC7662-2.2-c, RFC7662-2.2-d, RFC7662-4-a
-func TestIntrospectInactive(t *testing.T) {
+func TestIntrospectInactive(t *testing.T) { eachRig(t, introspectInactive) }
+
+func introspectInactive(t *testing.T, newRig rigMaker) {
 	r := newRig(t)
 	client, key := r.client("client_secret_basic")
 	other, otherKey := r.client("client_secret_basic")
@@ -157,7 +161,11 @@ func TestIntrospectInactive(t *testing.T) {
 		"I07 refresh, cut":                 {self, got.Refresh[:len(got.Refresh)-1]},
 		"an id_token":                      {r.projectKey(), got.ID},
 	} {
-		t.Run(name, func(t *testing.T) { r.introspect(test.who, test.token).dead() })
+		t.Run(name, func(t *testing.T) {
+			a := r.introspect(test.who, test.token)
+			a.T = t
+			a.dead()
+		})
 	}
 	t.Run("refresh token, guessed", func(t *testing.T) {
 		r.on(guessedStore{r.store}).introspect(self, got.Refresh).dead()

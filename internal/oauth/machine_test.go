@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -20,7 +21,9 @@ import (
 	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/project"
 	"github.com/postern-id/postern/internal/secret"
+	"github.com/postern-id/postern/internal/servertest"
 	"github.com/postern-id/postern/internal/signing"
+	"github.com/postern-id/postern/internal/store"
 )
 
 // The names that the tests of the machine endpoints share.
@@ -132,6 +135,26 @@ func (brokenStore) Live(context.Context, string, string, string) (oauth.Live, er
 // newRig returns a rig whose project edit may change.
 func newRig(t *testing.T, edit ...func(p *project.Project)) *rig {
 	t.Helper()
+	return makeRig(t, store.Config{Path: filepath.Join(t.TempDir(), "postern.db")}, edit)
+}
+
+// rigMaker is newRig, on one of the databases.
+type rigMaker func(t *testing.T, edit ...func(p *project.Project)) *rig
+
+// eachRig runs a test of rigs on both databases.
+func eachRig(t *testing.T, test func(t *testing.T, newRig rigMaker)) {
+	t.Helper()
+	t.Run("sqlite", func(t *testing.T) { test(t, newRig) })
+	t.Run("postgres", func(t *testing.T) {
+		test(t, func(t *testing.T, edit ...func(p *project.Project)) *rig {
+			t.Helper()
+			return makeRig(t, store.Config{URL: servertest.NewDatabase(t)}, edit)
+		})
+	})
+}
+
+func makeRig(t *testing.T, database store.Config, edit []func(p *project.Project)) *rig {
+	t.Helper()
 	r := &rig{
 		T: t, clock: &rigClock{now: time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC)},
 		people: &rigPeople{}, keys: map[string]secret.Secret{}, signing: rigKeys(t),
@@ -164,7 +187,8 @@ func newRig(t *testing.T, edit ...func(p *project.Project)) *rig {
 	for _, f := range edit {
 		f(r.project)
 	}
-	r.store = openRigStore(t, r.project, r.clock.Now)
+	database.Now = r.clock.Now
+	r.store = openRigStore(t, r.project, database)
 	r.server = r.serve(r.store)
 	return r
 }

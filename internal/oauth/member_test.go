@@ -322,7 +322,7 @@ func TestOrganizationIsDeleted(t *testing.T) {
 	})
 }
 
-// Row: O09. A suspended organization is out within one request, and back when
+// Row: B25, O09. A suspended organization is out within one request, and back when
 // it is resumed: nothing was used up by asking.
 func TestOrganizationIsSuspended(t *testing.T) {
 	eachWork(t, func(t *testing.T, w *work) {

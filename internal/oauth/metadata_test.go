@@ -32,7 +32,7 @@ func strs(s ...string) []any {
 // The whole document of a project with its defaults, so that no member comes
 // or goes unseen.
 //
-// Proves: RFC8414-2-a, RFC8414-2-b, RFC8414-2-c, RFC8414-2-d, RFC8414-2-e, RFC8414-2-f, RFC8414-3.2-a
+// Row: I13. Proves: RFC8414-2-a, RFC8414-2-b, RFC8414-2-c, RFC8414-2-d, RFC8414-2-e, RFC8414-2-f, RFC8414-3.2-a
 // Proves: MCP-AS-3, MCP-AS-4, MCP-AS-5, MCP-AS-6, MCP-AS-7, MCP-AS-8
 func TestMetadata(t *testing.T) {
 	r := newRig(t)

@@ -348,7 +348,9 @@ func TestRefreshRacesRevocation(t *testing.T) {
 // after a crash, answers the same.
 //
 // Proves: MCP-AS-47
-func TestRefreshAfterRestart(t *testing.T) {
+func TestRefreshAfterRestart(t *testing.T) { eachRig(t, refreshAfterRestart) }
+
+func refreshAfterRestart(t *testing.T, newRig rigMaker) {
 	r := newRig(t)
 	client, _ := r.client("none")
 	send := func(on *rig, i issued) answer {

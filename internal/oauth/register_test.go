@@ -36,7 +36,7 @@ func without(v map[string]any, names ...string) map[string]any {
 	return v
 }
 
-// Proves: RFC7591-2-a, RFC7591-2-d, RFC7591-3.1-a, RFC7591-3.2.1-a, RFC7591-3.2.1-b, RFC7591-3.2.1-c, MCP-AS-37, MCP-AS-39
+// Row: G09, G20-G22. Proves: RFC7591-2-a, RFC7591-2-d, RFC7591-3.1-a, RFC7591-3.2.1-a, RFC7591-3.2.1-b, RFC7591-3.2.1-c, MCP-AS-37, MCP-AS-39
 func TestRegister(t *testing.T) {
 	for _, test := range []struct {
 		name, body string
@@ -281,6 +281,7 @@ func (r *rig) ownRow(o own) oauth.Client {
 	return c
 }
 
+// Row: G01.
 func TestRegisterSwitchedOff(t *testing.T) {
 	r := newRig(t, func(p *project.Project) { p.Settings.DynamicRegistration = false })
 	a := r.register(`{"redirect_uris":["https://client.example.test/callback"]}`)
@@ -290,7 +291,7 @@ func TestRegisterSwitchedOff(t *testing.T) {
 	}
 }
 
-// Proves: RFC7591-5-b
+// Row: G16. Proves: RFC7591-5-b
 func TestRegisterIsLimited(t *testing.T) {
 	body := func(i int) string {
 		return fmt.Sprintf(`{"redirect_uris":["https://client.example.test/%d"],"token_endpoint_auth_method":"none"}`, i)

@@ -36,7 +36,9 @@ func (r *rig) alive(token string) bool {
 }
 
 // Proves: RFC7009-2-a, RFC7009-2-b, RFC7009-2.1-a, RFC7009-2.1-b, RFC7009-2.1-c, RFC7009-2.2-a, MCP-AS-52
-func TestRevoke(t *testing.T) {
+func TestRevoke(t *testing.T) { eachRig(t, revokeOn) }
+
+func revokeOn(t *testing.T, newRig rigMaker) {
 	refresh := func(r *rig, c oauth.Client, token string) answer {
 		return r.post(r.server.Token, "", "", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}, "client_id": {c.ID}})
 	}
@@ -103,7 +105,9 @@ func TestRevoke(t *testing.T) {
 }
 
 // Proves: RFC7009-2.1-d, RFC7009-2.1-e, RFC7009-2.2-b, RFC7009-2.2.1-a
-func TestRevokeRefuses(t *testing.T) {
+func TestRevokeRefuses(t *testing.T) { eachRig(t, revokeRefuses) }
+
+func revokeRefuses(t *testing.T, newRig rigMaker) {
 	r := newRig(t)
 	c, key := r.client("client_secret_basic")
 	other, otherKey := r.client("client_secret_basic")

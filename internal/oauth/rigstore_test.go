@@ -1,9 +1,7 @@
 package oauth_test
 
 import (
-	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/project"
@@ -22,11 +20,11 @@ func (r *rig) newest(kind audit.Kind) audit.Event {
 	return page.Events[0]
 }
 
-// openRigStore opens a fresh SQLite database that holds the project.
-func openRigStore(t *testing.T, p *project.Project, now func() time.Time) rigStore {
+// openRigStore opens a fresh database and puts the project into it.
+func openRigStore(t *testing.T, p *project.Project, database store.Config) rigStore {
 	t.Helper()
 	ctx := t.Context()
-	db, err := store.Open(ctx, store.Config{Path: filepath.Join(t.TempDir(), "postern.db"), Now: now})
+	db, err := store.Open(ctx, database)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +36,7 @@ func openRigStore(t *testing.T, p *project.Project, now func() time.Time) rigSto
 	if err := db.Migrate(ctx); err != nil {
 		t.Fatal(err)
 	}
-	e := audit.Event{ProjectID: p.ID, At: now(), Kind: audit.ProjectCreated, Actor: "operator"}
+	e := audit.Event{ProjectID: p.ID, At: database.Now(), Kind: audit.ProjectCreated, Actor: "operator"}
 	if err := db.CreateProject(ctx, *p, e); err != nil {
 		t.Fatal(err)
 	}

@@ -214,7 +214,8 @@ func TestParseScope(t *testing.T) {
 		{"a tab", "a\tb", nil, true},
 		{"not ASCII", "läs", nil, true},
 		{"too many", strings.Join(many, " "), nil, true},
-		{"too long", strings.Repeat("a", maxScopeText+1), nil, true},
+		{"too long, by one name", strings.Repeat("a", maxScopeText+1), nil, true},
+		{"too long, by one name again and again", strings.Repeat("a ", maxScopeText/2+1), nil, true},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {

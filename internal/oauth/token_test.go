@@ -521,6 +521,7 @@ func TestTokenRequestForm(t *testing.T) {
 			return strings.Join(append([]string{redeem(code, "client_id", w.public.ID).Encode()}, more...), "&")
 		}
 		json := http.Header{"Content-Type": {"application/json"}}
+		theirs := w.tokens(t, w.rival).Access
 		rows := []struct {
 			name   string
 			query  string
@@ -534,7 +535,19 @@ func TestTokenRequestForm(t *testing.T) {
 				return "grant_type=password&username=ada&password=x&client_id=" + w.public.ID
 			}, "unsupported_grant_type", audit.TokenRefused},
 			{"T23 grant type implicit", "", isForm, func(c string) string { return redeem(c, "client_id", w.public.ID, "grant_type", "implicit").Encode() }, "unsupported_grant_type", audit.TokenRefused},
-			{"T23 grant type client_credentials", "", isForm, func(c string) string { return "grant_type=client_credentials&" + secrets }, "unsupported_grant_type", audit.TokenRefused},
+			{"T23 T30 grant type client_credentials", "", isForm, func(c string) string { return "grant_type=client_credentials&" + secrets }, "unsupported_grant_type", audit.TokenRefused},
+			{"T30 client_credentials by a public client", "", isForm, func(string) string {
+				return "grant_type=client_credentials&scope=read:todos&client_id=" + w.public.ID
+			}, "unsupported_grant_type", audit.TokenRefused},
+			{"T31 token exchange", "", isForm, func(string) string {
+				return url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:token-exchange"}, "subject_token": {theirs}, "client_id": {w.public.ID}}.Encode()
+			}, "unsupported_grant_type", audit.TokenRefused},
+			{"T31 JWT bearer", "", isForm, func(string) string {
+				return url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:jwt-bearer"}, "assertion": {theirs}, "client_id": {w.public.ID}}.Encode()
+			}, "unsupported_grant_type", audit.TokenRefused},
+			{"T31 device code", "", isForm, func(c string) string {
+				return url.Values{"grant_type": {"urn:ietf:params:oauth:grant-type:device_code"}, "device_code": {c}, "client_id": {w.public.ID}}.Encode()
+			}, "unsupported_grant_type", audit.TokenRefused},
 			{"T23 a grant type in other letters", "", isForm, func(c string) string {
 				return redeem(c, "client_id", w.public.ID, "grant_type", "Authorization_Code").Encode()
 			}, "unsupported_grant_type", audit.TokenRefused},
@@ -700,7 +713,9 @@ func TestGoneBetween(t *testing.T) {
 
 // Row: T28, R11. A person who is locked, or lost a permission. Both are the
 // same question to whoever knows people, so a rig with people of its own asks.
-func TestPersonNarrowed(t *testing.T) {
+func TestPersonNarrowed(t *testing.T) { eachRig(t, personNarrowed) }
+
+func personNarrowed(t *testing.T, newRig rigMaker) {
 	for _, grant := range []string{"code", "refresh token"} {
 		t.Run(grant, func(t *testing.T) {
 			r := newRig(t)
@@ -861,7 +876,10 @@ func orBroken[T any](err error, call func() (T, error)) (T, error) {
 // registration or tokens away, and the client can simply try again.
 //
 // Proves: MCP-AS-53
-func TestStorageFails(t *testing.T) {
+func TestStorageFails(t *testing.T) { eachRig(t, storageFails) }
+
+func storageFails(t *testing.T, newRig rigMaker) {
+	shared := newRig(t)
 	wrongVerifier := func(f url.Values) url.Values { return with(f, "code_verifier", strings.Repeat("w", 43)) }
 	wrongSecret := func(f url.Values) url.Values {
 		return with(f, "client_secret", secret.New(secret.ClientSecret, time.Now()).Text)
@@ -887,7 +905,8 @@ func TestStorageFails(t *testing.T) {
 		{"rotate", "refresh token", nil},
 	} {
 		t.Run("T29 "+row.what+" while a "+row.grant+" is exchanged", func(t *testing.T) {
-			r := newRig(t)
+			r := shared.on(shared.store)
+			r.T = t
 			client, key := r.client("client_secret_post")
 			auth := []string{"client_id", client.ID, "client_secret", key, "redirect_uri", ""}
 			var form url.Values

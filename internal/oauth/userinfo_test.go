@@ -48,7 +48,9 @@ func TestUserinfo(t *testing.T) {
 }
 
 // Proves: OIDC-5.3.3-a
-func TestUserinfoRefuses(t *testing.T) {
+func TestUserinfoRefuses(t *testing.T) { eachRig(t, userinfoRefuses) }
+
+func userinfoRefuses(t *testing.T, newRig rigMaker) {
 	r := newRig(t)
 	c, key := r.client("client_secret_basic")
 	good := r.authorize(c, key, rigNotes, "openid", "read:notes")

@@ -81,6 +81,7 @@ func second(t *testing.T, s *servertest.Server) *project.Project {
 	return p
 }
 
+// Row: I13.
 func TestProjectsAreFoundByHost(t *testing.T) {
 	s := servertest.New(t, servertest.Config{})
 	other := second(t, s)
@@ -185,7 +186,7 @@ func TestForwardedHeadersCountFromNamedProxiesOnly(t *testing.T) {
 	}
 }
 
-// Proves: MCP-AS-9
+// Row: I13. Proves: MCP-AS-9
 func TestUnknownPathsArePlainlyNotFound(t *testing.T) {
 	s := servertest.New(t, servertest.Config{})
 	for _, path := range []string{

@@ -51,6 +51,7 @@ func certify(t *testing.T, dir string, serial int64) (chain, key string) {
 	return chain, key
 }
 
+// Row: K08.
 func TestTLS(t *testing.T) {
 	dir, clock := t.TempDir(), servertest.NewClock()
 	chain, key := certify(t, dir, 1)
@@ -87,7 +88,7 @@ func TestTLS(t *testing.T) {
 	get := func(version uint16) (int64, *http.Response, error) {
 		client := &http.Client{Transport: &http.Transport{
 			DisableKeepAlives: true,
-			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true, MaxVersion: version}, // the test compares the certificate itself
+			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: version}, // the test compares the certificate itself
 		}}
 		response, err := client.Get(issuer + oauth.PathMetadata)
 		if err != nil {

@@ -287,6 +287,7 @@ func TestCeremonyIsTakenOnce(t *testing.T) {
 
 // A reset ends sessions and ways; its link gives the same administrator a new
 // one, once. Who was removed is signed out.
+// Row: W13.
 func TestResetAndRemoveSignOut(t *testing.T) {
 	t.Parallel()
 	eachBackend(t, func(t *testing.T, db *store.DB) {

@@ -268,6 +268,7 @@ func TestDeleteClientAgainstDecide(t *testing.T) {
 	})
 }
 
+// Row: G17.
 func TestExpireClients(t *testing.T) {
 	t.Parallel()
 	eachBackend(t, func(t *testing.T, db *store.DB) {

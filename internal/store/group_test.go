@@ -282,6 +282,7 @@ func TestWriteQueue(t *testing.T) {
 
 // Callers that leave in any moment, the one of leading included, leave nobody
 // waiting for ever.
+// Row: N09.
 func TestWriteLeaving(t *testing.T) {
 	t.Parallel()
 	eachBackend(t, func(t *testing.T, db *store.DB) {

@@ -59,7 +59,7 @@ func found(v audit.Verdict) []string {
 	return all
 }
 
-// D12: whoever edits the trail in the database is found out, and the event is
+// Row: D12. Whoever edits the trail in the database is found out, and the event is
 // named.
 func TestD12EditsOfTheTrailShow(t *testing.T) {
 	t.Parallel()

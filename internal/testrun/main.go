@@ -1,14 +1,16 @@
 //go:build unix
 
 // Command testrun is what `make test` runs: every test of the repository on
-// both databases, the check that each module stands alone, and the browser
-// tests; then one line with the count.
+// both databases, the check that each module stands alone, a few seeded faults,
+// and the browser tests; then one line with the count.
 //
 //	go run ./internal/testrun                          everything
 //	go run ./internal/testrun postgres [-fsync] -- go test ./internal/store
+//	go run ./internal/testrun faults [-run regexp]     the faults of spec/faults
 //
 // The second form runs one command with a PostgreSQL server of its own, and
-// ends with that command's exit code.
+// ends with that command's exit code. The third takes checks out of the source,
+// one at a time, and expects the tests that spec/faults names to fail.
 //
 // A suite keeps the worst result of every test, so a test that ran on both
 // databases counts once; a run feeds it from `go test -json`. A cluster is a
@@ -45,10 +47,13 @@ func dispatch(ctx context.Context, args []string) int {
 	if len(args) == 0 {
 		return everything(ctx)
 	}
+	if args[0] == "faults" {
+		return seededFaults(ctx, args[1:])
+	}
 	flags := flag.NewFlagSet("postgres", flag.ContinueOnError)
 	fsync := flags.Bool("fsync", false, "make commits durable, as fault tests need")
 	if args[0] != "postgres" || flags.Parse(args[1:]) != nil || flags.NArg() == 0 {
-		fmt.Fprintln(os.Stderr, "usage: testrun [postgres [-fsync] -- command args...]")
+		fmt.Fprintln(os.Stderr, "usage: testrun [postgres [-fsync] -- command args... | faults [-run regexp]]")
 		return 2
 	}
 	return withPostgres(ctx, *fsync, flags.Args())

@@ -15,6 +15,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/postern-id/postern/internal/spec"
 )
 
 const module = "github.com/postern-id/postern"
@@ -82,6 +84,12 @@ func (s *suite) stages(ctx context.Context) error {
 		s.title("PostgreSQL")
 		s.goTest(ctx, both, rest...)
 	}
+	s.title("seeded faults, a few")
+	faults, err := readFaults()
+	if err != nil {
+		return err
+	}
+	s.faults(ctx, sqliteOnly, slices.DeleteFunc(faults, func(f spec.Fault) bool { return !f.Smoke }))
 	s.title("pages for other languages")
 	s.goTest(ctx, append(os.Environ(), protectVariable+"=1"), "-run=^TestProtectPage(s|OnWorkers)$", module+"/examples/e2e")
 	s.browser(ctx)
