@@ -16,12 +16,14 @@ import (
 	"database/sql"
 	"encoding/base64"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -290,6 +292,24 @@ func (s *Server) SQL(t testing.TB) *sql.DB {
 	}
 	t.Cleanup(func() { _ = beside.Close() }) // it was read and told only
 	return beside
+}
+
+// Kept is every byte of the folder in which a server on SQLite keeps its data.
+func (s *Server) Kept(t testing.TB) string {
+	t.Helper()
+	var all strings.Builder
+	err := filepath.WalkDir(s.data.Folder, func(path string, entry fs.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		all.Write(text)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return all.String()
 }
 
 // NewDatabase makes an empty PostgreSQL database that ends with the test, and
