@@ -153,7 +153,7 @@ func caught(ctx context.Context, env []string, f spec.Fault) error {
 		return err
 	}
 	if err := errors.Join(
-		os.WriteFile(faulty, []byte(strings.Replace(string(source), f.Old, f.New, 1)), 0o600),
+		os.WriteFile(faulty, []byte(strings.Replace(string(source), f.Old, f.New, 1)), 0o600), //nolint:gosec // in a folder of its own
 		os.WriteFile(overlay, replace, 0o600),
 	); err != nil {
 		return err
