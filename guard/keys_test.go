@@ -81,7 +81,7 @@ func TestKeyCache(t *testing.T) {
 		verify(t, g, mint(issuer), nil)
 	})
 
-	t.Run("a withdrawn key stops within five minutes, remembered tokens too", func(t *testing.T) {
+	t.Run("K01 J05 a withdrawn key stops within five minutes, remembered tokens too", func(t *testing.T) {
 		issuer := guardtest.New(t)
 		g := newGuard(t, issuer.Config(resource))
 		old := mint(issuer)

@@ -3,6 +3,7 @@ package main
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"strconv"
 	"time"
@@ -15,11 +16,11 @@ import (
 )
 
 func (p *program) keysCommand() *cobra.Command {
-	list, rotate := p.keysList(), p.keysRotate()
-	for _, c := range []*cobra.Command{list, rotate} {
+	list, rotate, compromise := p.keysList(), p.keysRotate(), p.keysCompromise()
+	for _, c := range []*cobra.Command{list, rotate, compromise} {
 		c.Flags().String("project", "", "which project, by id or issuer; not needed when there is one")
 	}
-	c := group("keys", "Look at the signing keys, rotate them, and replace the master key", list, rotate, p.keysRewrap())
+	c := group("keys", "Look at the signing keys, rotate them or take one out, and replace the master key", list, rotate, compromise, p.keysRewrap())
 	c.PersistentFlags().Bool("json", false, "print JSON")
 	return c
 }
@@ -106,15 +107,11 @@ they signed has run out. A running server follows within a second.`,
 		Args: needs(),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return p.ofProject(func(ctx context.Context, d *desk, one *project.Project, _ []string) error {
-				opened, err := d.withKey(cmd)
+				keys, closeKeys, err := d.signingKeys(cmd)
 				if err != nil {
 					return err
 				}
-				defer opened.Close()
-				keys, err := signing.New(signing.Config{Store: opened.DB, Sealer: opened.Sealer, Now: p.now, MaxTokenLife: 24 * time.Hour})
-				if err != nil {
-					return err
-				}
+				defer closeKeys()
 				var lead time.Duration
 				if hurry {
 					lead = signing.KeySetMaxAge
@@ -139,6 +136,81 @@ they signed has run out. A running server follows within a second.`,
 	}
 	c.Flags().BoolVar(&hurry, "now", false, "let the new keys sign after five minutes, the time for which others keep a key set")
 	return c
+}
+
+func (p *program) keysCompromise() *cobra.Command {
+	var kid string
+	c := &cobra.Command{
+		Use:   "compromise --kid KEY_ID",
+		Short: "Take a signing key out at once, because somebody else may have it",
+		Long: `Take a signing key out at once, because somebody else may have it. Every token it
+signed ends: a running server refuses it within a second, an MCP server that
+verifies by itself within five minutes, for which others keep a key set. A new key
+signs from now on. Nobody is signed out: apps get new tokens with their refresh
+tokens. Other keys stay; "postern keys list" names them.`,
+		Args: needs(),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if kid == "" {
+				return misused(cmd, "%s needs --kid with the id of a key; see: postern keys list", cmd.CommandPath())
+			}
+			return p.ofProject(func(ctx context.Context, d *desk, one *project.Project, _ []string) error {
+				keys, closeKeys, err := d.signingKeys(cmd)
+				if err != nil {
+					return err
+				}
+				defer closeKeys()
+				next, err := keys.Compromise(ctx, audit.Origin{Actor: audit.Operator}, one.ID, kid)
+				if errors.Is(err, signing.ErrNotFound) {
+					return wrong("postern keys list", "%s has no signing key %s", one.Name, kid)
+				}
+				if err != nil {
+					return advise(err, "postern keys list")
+				}
+				if d.json {
+					made := []signing.Key{}
+					if next.ID != "" {
+						made = append(made, next)
+					}
+					return d.out.json(compromisedJSON{kid, describeKeys(made, p.now())})
+				}
+				d.out.line("%s key %s is out: every token that it signed ends", d.out.ok(), kid)
+				switch {
+				case next.ID == "":
+					d.out.line("A newer key signs already.")
+				case next.NotBefore.After(p.now()):
+					d.out.line("%s %s key %s takes its place and signs from %s", d.out.ok(), d.out.bright(string(next.Algorithm)), next.ID, stamp(next.NotBefore))
+				default:
+					d.out.line("%s %s key %s signs from now on", d.out.ok(), d.out.bright(string(next.Algorithm)), next.ID)
+				}
+				d.out.line("A running server follows within a second, an MCP server that verifies by itself within five minutes.")
+				return nil
+			})(cmd, args)
+		},
+	}
+	// A flag, for the id may begin with a hyphen, which would make one of it.
+	c.Flags().StringVar(&kid, "kid", "", "id of the key")
+	return c
+}
+
+// compromisedJSON is a key that was taken out, for programs.
+type compromisedJSON struct {
+	Out  string    `json:"out"`
+	Made []keyJSON `json:"made"` // what takes its place, if anything has to
+}
+
+// signingKeys opens the data once more, with the master key, for new signing keys.
+func (d *desk) signingKeys(cmd *cobra.Command) (keys *signing.Keys, closeKeys func(), err error) {
+	opened, err := d.withKey(cmd)
+	if err != nil {
+		return nil, nil, err
+	}
+	closeKeys = func() { _ = opened.Close() } // every change was committed
+	keys, err = signing.New(signing.Config{Store: opened.DB, Sealer: opened.Sealer, Now: d.program.now, MaxTokenLife: 24 * time.Hour})
+	if err != nil {
+		closeKeys()
+		return nil, nil, err
+	}
+	return keys, closeKeys, nil
 }
 
 func (p *program) keysRewrap() *cobra.Command {

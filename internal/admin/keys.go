@@ -26,6 +26,7 @@ type keysView struct {
 	Due         time.Time // of the next rotation, zero without keys
 	Rotate      danger
 	RotateCLI   string
+	TakeOut     string // id of the key whose form was sent with something else typed
 	Secret      danger
 	Workspace   []workspaceRow
 	CreateCLI   string
@@ -40,7 +41,8 @@ type keysView struct {
 // signingRow is one signing key.
 type signingRow struct {
 	signing.Key
-	State string // signs, next, published or retired
+	State   string // signs, next, published or retired
+	TakeOut danger // nothing to do for one that is retired
 }
 
 // workspaceRow is one workspace key, and how it is ended.
@@ -103,6 +105,9 @@ func (d *Dashboard) changeKeys(r *http.Request, v visit, view *keysView, values 
 			return nil
 		}
 		view.Rotate.Open, view.Secret.Open = action == "hurry", action == "secret"
+		if action == "compromise" {
+			view.TakeOut = values.Get("about")
+		}
 		return project.Problem(unconfirmed(name)[0])
 	}
 	switch action {
@@ -113,6 +118,18 @@ func (d *Dashboard) changeKeys(r *http.Request, v visit, view *keysView, values 
 			return err
 		}
 		return d.rotate(r, v, signing.KeySetMaxAge)
+	case "compromise":
+		if err := typed(); err != nil {
+			return err
+		}
+		_, err := d.Keys.Compromise(ctx, v.origin, v.project.ID, values.Get("about"))
+		switch {
+		case errors.Is(err, signing.ErrNotFound):
+			return project.Problem("this key is out already; load the page again")
+		case errors.Is(err, signing.ErrConflict):
+			return project.Problem("somebody else made a key at the same moment; do it again")
+		}
+		return err
 	case "secret":
 		if err := typed(); err != nil {
 			return err
@@ -177,10 +194,17 @@ func (d *Dashboard) keys(w http.ResponseWriter, r *http.Request, v visit, status
 	}
 	view.Due, view.Signing = d.Keys.Due(rows), signingRows(rows, d.Now())
 	name := confirmationOf(v.project.Name)
+	for i, row := range view.Signing {
+		view.Signing[i].TakeOut = view.guard(danger{
+			Action: "compromise", About: row.ID, Type: name, Sure: "Take it out", CLI: v.command("keys", "compromise", "--kid", row.ID), Open: view.TakeOut == row.ID,
+			Button: "Take out " + string(row.Algorithm) + " " + row.ID[:8],
+			Stops:  "Every token that this key signed ends: here within a second, at MCP servers that verify by themselves within five minutes. Another key signs from now on; who keeps the published keys without asking for an unknown one refuses new tokens for five minutes. Nobody is signed out. Do it when somebody else may have the key; other keys stay.",
+		})
+	}
 	view.RotateCLI = v.command("keys", "rotate")
 	view.Rotate = view.guard(danger{
 		Action: "hurry", Button: "Rotate now", Type: name, Sure: "Rotate now", CLI: v.command("keys", "rotate", "--now"), Open: view.Rotate.Open,
-		Stops: "New keys sign after five minutes. A server that keeps the published keys for longer than that refuses new tokens until it asks again. Do it when a key may be known to others.",
+		Stops: "New keys sign after five minutes. A server that keeps the published keys for longer than that refuses new tokens until it asks again. The old keys' tokens stay good: take a key out below when somebody else may have it.",
 	})
 	view.Secret = view.guard(danger{
 		Action: "secret", Button: "Make a new project secret", Type: name, Sure: "Make a new secret", CLI: projectCommand(v, "rotate-secret"), Open: view.Secret.Open,

@@ -64,6 +64,29 @@ func TestSigningKeys(t *testing.T) {
 		if soon != 2 {
 			t.Errorf("%d keys sign in five minutes", soon)
 		}
+		var bad signing.Key
+		for _, k := range keys() {
+			if k.Algorithm == signing.ES256 && k.Generation == 1 {
+				bad = k
+			}
+		}
+		send := func(confirm string) servertest.Page { // Row: K01.
+			return d.send(t, page, "action", "compromise", "about", bad.ID, "confirm", confirm)
+		}
+		shows(t, page, http.StatusOK, "Take out ES256 "+bad.ID[:8], "postern keys compromise --kid "+bad.ID)
+		shows(t, send("x"), http.StatusUnprocessableEntity, "to confirm")
+		if set := d.b.Get(t, "/.well-known/jwks.json").Body; !strings.Contains(set, bad.ID) {
+			t.Errorf("before it is taken out: %s", set)
+		}
+		shows(t, send(d.Project.Name), http.StatusOK, "The key is out: every token that it signed ends.")
+		d.by(t, d.Project.ID, audit.KeyCompromised)
+		if event := d.events(t, d.Project.ID, audit.KeyCompromised)[0]; event.Object != bad.ID {
+			t.Errorf("the event is about %q", event.Object)
+		}
+		if set := d.b.Get(t, "/.well-known/jwks.json").Body; strings.Contains(set, bad.ID) || strings.Count(set, `"kid"`) != 6 {
+			t.Errorf("after it was taken out: %s", set)
+		}
+		shows(t, send(d.Project.Name), http.StatusUnprocessableEntity, "This key is out already")
 		if p := d.Browser(t).Get(t, d.page("keys")); p.URL.Path != "/dashboard/sign-in" {
 			t.Errorf("a stranger gets %s", p.URL)
 		}

@@ -32,6 +32,7 @@ const (
 	ResourceRemoved  Kind = "resource.removed"
 	KeyCreated       Kind = "key.created"
 	KeyRotated       Kind = "key.rotated"
+	KeyCompromised   Kind = "key.compromised" // taken out of the key set at once
 	ClientCreated    Kind = "client.created"
 	ClientRegistered Kind = "client.registered"
 	ClientCopied     Kind = "client.copied" // its metadata document could not be read; a stored copy stands for it

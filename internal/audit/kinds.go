@@ -109,6 +109,7 @@ func Groups() []Group {
 			{ResourceRemoved, "A resource server was removed."},
 			{KeyCreated, "A project got its first signing key of an algorithm."},
 			{KeyRotated, "A project got its next signing key."},
+			{KeyCompromised, "A signing key that somebody else may have was taken out, and every token that it signed ended."},
 			{PolicyApplied, "A new version of the policy came into force."},
 			{WorkspaceKeyCreated, "A workspace key was created."},
 			{WorkspaceKeyRevoked, "A workspace key was revoked, or ended because the administrator who made it was removed."},

@@ -253,6 +253,10 @@ func (k *rigKeyRows) AddKey(_ context.Context, row signing.Key, _ time.Time, _ a
 	return nil
 }
 
+func (k *rigKeyRows) RemoveKey(context.Context, string, string, *signing.Key, time.Time, audit.Event) error {
+	return signing.ErrNotFound
+}
+
 func rigSealer(t *testing.T) *signing.Sealer {
 	t.Helper()
 	sealer, err := signing.NewSealer(sha256.Sum256([]byte("a master key of tests")))

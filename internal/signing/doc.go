@@ -8,7 +8,9 @@
 //
 // The life of a signing key is written in its row as three moments: published
 // from CreatedAt, signing from NotBefore, gone from RetireAt. Nobody switches a
-// key over; every node reads the same row and does the same at the same time.
+// key over; every node reads the same row and does the same at the same time. A
+// key that somebody else may have is the exception: [Keys.Compromise] deletes its
+// row, and with the row goes everything that it signed.
 //
 // The package signs what it is given and says who signed what it is shown. What
 // claims mean, when a token ends and whom it is for belong to package oauth. It
@@ -25,6 +27,8 @@ var (
 	ErrConflict = errors.New("signing: another key was added at the same time")
 	// ErrNoKey: the project has no key of this algorithm yet that may sign.
 	ErrNoKey = errors.New("signing: no key to sign with")
+	// ErrNotFound: the project has no such key.
+	ErrNotFound = errors.New("signing: no such key")
 	// ErrInvalid: not a token that this project signed, or not of a wanted type.
 	ErrInvalid = errors.New("signing: not a valid token")
 	// ErrSealed: the sealed value was not written under a key we hold, for this

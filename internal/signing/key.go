@@ -61,6 +61,12 @@ type Store interface {
 	// zero or later. Delete keys of the project whose RetireAt is set and not
 	// after k.CreatedAt. Raise the project's change counter. Keep the event.
 	AddKey(ctx context.Context, k Key, previousRetireAt time.Time, e audit.Event) error
+
+	// RemoveKey does, in one transaction: delete a key of the project; where it
+	// is not there, change nothing and return ErrNotFound. Unless next is nil, do
+	// with it what AddKey does, ErrConflict included. Raise the project's change
+	// counter. Keep the event.
+	RemoveKey(ctx context.Context, projectID, id string, next *Key, previousRetireAt time.Time, e audit.Event) error
 }
 
 // newKey makes the key of one generation. An RSA key takes a good part of a

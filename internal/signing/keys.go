@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -145,12 +146,86 @@ func (k *Keys) Rotate(ctx context.Context, by audit.Origin, projectID string, al
 	if err != nil {
 		return Key{}, err
 	}
-	// A server whose clock is behind signs with the old key a little longer.
-	retireAt := next.NotBefore.Add(k.config.MaxTokenLife + KeySetMaxAge)
-	if err := k.config.Store.AddKey(ctx, next, retireAt, by.Event(projectID, now, audit.KeyRotated, next.ID)); err != nil {
+	if err := k.config.Store.AddKey(ctx, next, k.retirement(next), by.Event(projectID, now, audit.KeyRotated, next.ID)); err != nil {
 		return Key{}, fmt.Errorf("signing: add key: %w", err)
 	}
 	return next, k.Reload(ctx, projectID)
+}
+
+// Compromise takes a key out of the key set at once, for by, because somebody
+// else may have it: what it signed is good nowhere from then on, whether it was
+// ours or forged. The other servers follow as soon as they see the change; who
+// keeps the key set, within KeySetMaxAge.
+//
+// A key that signs, or is about to, has a successor that takes its place without
+// having been published before, so whoever does not ask again for an unknown key
+// refuses new tokens for KeySetMaxAge; that is the lesser evil. next is the zero
+// Key where a newer one signs already. ErrNotFound means that the project has no
+// such key.
+func (k *Keys) Compromise(ctx context.Context, by audit.Origin, projectID, id string) (next Key, err error) {
+	for range compromiseTries {
+		next, err = k.compromise(ctx, by, projectID, id)
+		if !errors.Is(err, ErrConflict) { // somebody made a key meanwhile
+			break
+		}
+	}
+	if err != nil {
+		return Key{}, err
+	}
+	return next, k.Reload(ctx, projectID)
+}
+
+const (
+	// compromiseTries bounds how often Compromise begins again because somebody
+	// rotates at the same moment.
+	compromiseTries = 5
+	// skewed is how far the clock of another server may be behind ours. Of a key
+	// that takes another's place every server has to know that it signs now.
+	skewed = 10 * time.Second
+)
+
+func (k *Keys) compromise(ctx context.Context, by audit.Origin, projectID, id string) (Key, error) {
+	rows, err := k.All(ctx, projectID)
+	if err != nil {
+		return Key{}, err
+	}
+	i := slices.IndexFunc(rows, func(row Key) bool { return row.ID == id })
+	if i < 0 {
+		return Key{}, ErrNotFound
+	}
+	bad, now := rows[i], k.moment()
+	from := now.Add(-skewed)
+	if bad.NotBefore.After(now) { // its successor signs when it would have
+		from = bad.NotBefore
+	}
+	newest, followed := bad.Generation, false
+	for _, row := range rows {
+		if row.Algorithm == bad.Algorithm && row.Generation > bad.Generation {
+			newest = max(newest, row.Generation)
+			followed = followed || !row.NotBefore.After(from)
+		}
+	}
+	var next Key
+	var add *Key
+	var retireAt time.Time
+	if !followed {
+		if next, err = newKey(k.config.Sealer, projectID, bad.Algorithm, newest+1, now, from); err != nil {
+			return Key{}, err
+		}
+		add, retireAt = &next, k.retirement(next)
+	}
+	err = k.config.Store.RemoveKey(ctx, projectID, id, add, retireAt, by.Event(projectID, now, audit.KeyCompromised, id))
+	if err != nil {
+		return Key{}, fmt.Errorf("signing: remove key: %w", err)
+	}
+	return next, nil
+}
+
+// retirement is until when the keys before next stay published: until the last
+// token of theirs has ended. A server whose clock is behind signs with the old
+// key a little longer.
+func (k *Keys) retirement(next Key) time.Time {
+	return next.NotBefore.Add(k.config.MaxTokenLife + KeySetMaxAge)
 }
 
 // RotateDue rotates the keys of a project that have signed for nearly

@@ -48,6 +48,10 @@ func (m *memory) Keys(_ context.Context, projectID string) ([]signing.Key, error
 func (m *memory) AddKey(_ context.Context, k signing.Key, previousRetireAt time.Time, _ audit.Event) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.add(k, previousRetireAt)
+}
+
+func (m *memory) add(k signing.Key, previousRetireAt time.Time) error {
 	for i, old := range m.keys {
 		if old.ProjectID != k.ProjectID || old.Algorithm != k.Algorithm {
 			continue
@@ -66,6 +70,22 @@ func (m *memory) AddKey(_ context.Context, k signing.Key, previousRetireAt time.
 	return nil
 }
 
+func (m *memory) RemoveKey(_ context.Context, projectID, id string, next *signing.Key, previousRetireAt time.Time, _ audit.Event) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	mine := func(k signing.Key) bool { return k.ProjectID == projectID && k.ID == id }
+	if !slices.ContainsFunc(m.keys, mine) {
+		return signing.ErrNotFound
+	}
+	if next != nil {
+		if err := m.add(*next, previousRetireAt); err != nil {
+			return err
+		}
+	}
+	m.keys = slices.DeleteFunc(m.keys, mine)
+	return nil
+}
+
 // bench is a deployment with a clock that the test moves.
 type bench struct {
 	*signing.Keys
@@ -74,6 +94,9 @@ type bench struct {
 }
 
 const project = "project-test-1"
+
+// skewed is how far a server's clock may be behind.
+const skewed = 10 * time.Second
 
 func newBench(t *testing.T, algs ...signing.Algorithm) *bench {
 	t.Helper()
@@ -560,6 +583,164 @@ func TestAHurriedRotationOvertakesAWaitingOne(t *testing.T) {
 			t.Errorf("%v later: signed by %s, %v; want the newest key %s", after, token.KeyID, err, hurried.ID)
 		}
 	}
+}
+
+// A compromised key verifies and signs nothing from that moment on, whichever
+// part of its life it is in, and the project can sign as before.
+//
+// Row: K01.
+func TestCompromise(t *testing.T) {
+	operator := audit.Origin{Actor: audit.Operator}
+	newest := func(t *testing.T, b *bench, alg signing.Algorithm) (last signing.Key) {
+		t.Helper()
+		rows, err := b.All(t.Context(), project)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, row := range rows {
+			if row.Algorithm == alg && row.Generation > last.Generation {
+				last = row
+			}
+		}
+		return last
+	}
+	verifies := func(t *testing.T, r *signing.Ring, text string, want bool) {
+		t.Helper()
+		if _, err := r.Verify(text, "at+jwt"); (err == nil) != want {
+			t.Errorf("Verify = %v, good is %t", err, want)
+		}
+	}
+	for _, alg := range signing.Algorithms() {
+		t.Run(string(alg)+", the one that signs", func(t *testing.T) {
+			b := newBench(t, signing.ES256, signing.RS256)
+			ring, bad := b.ring(t), newest(t, b, alg)
+			old := sign(t, ring, alg, "at+jwt")
+			_, before := ring.JWKS()
+			other := b.node(t)
+			late, err := other.Ring(t.Context(), project)
+			if err != nil {
+				t.Fatal(err)
+			}
+			next, err := b.Compromise(t.Context(), operator, project, bad.ID)
+			if err != nil || next.Algorithm != alg || next.Generation != 2 || next.NotBefore.After(b.now) {
+				t.Fatalf("next %+v, %v", next, err)
+			}
+			verifies(t, ring, old, false)
+			if set := kids(t, ring); len(set) != 2 || slices.Contains(set, bad.ID) || !slices.Contains(set, next.ID) {
+				t.Errorf("published are %v", set)
+			}
+			if _, after := ring.JWKS(); after == before {
+				t.Error("the key set has the tag of before")
+			}
+			now := sign(t, ring, alg, "at+jwt")
+			verifies(t, ring, now, true)
+
+			verifies(t, late, old, true) // it has not heard of it
+			if err := other.Reload(t.Context(), project); err != nil {
+				t.Fatal(err)
+			}
+			verifies(t, late, old, false)
+			b.now = b.now.Add(-skewed) // of a server whose clock is behind
+			verifies(t, late, now, true)
+			verifies(t, ring, sign(t, late, alg, "at+jwt"), true)
+		})
+	}
+	t.Run("the next one, whose successor signs when it would have", func(t *testing.T) {
+		b := newBench(t, signing.ES256)
+		ring, first := b.ring(t), newest(t, b, signing.ES256)
+		rotated, err := b.Rotate(t.Context(), operator, project, signing.ES256, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.now = b.now.Add(time.Hour)
+		next, err := b.Compromise(t.Context(), operator, project, rotated.ID)
+		if err != nil || !next.NotBefore.Equal(rotated.NotBefore) || next.Generation != 3 {
+			t.Fatalf("next %+v, %v", next, err)
+		}
+		last := sign(t, ring, signing.ES256, "at+jwt")
+		b.now = next.NotBefore
+		if set := kids(t, ring); !slices.Equal(set, []string{next.ID, first.ID}) {
+			t.Errorf("published are %v", set)
+		}
+		verifies(t, ring, last, true)
+		b.now = next.NotBefore.Add(24 * time.Hour) // when the last token of the first key ends
+		verifies(t, ring, last, true)
+	})
+	t.Run("the one that signs, while the next one waits", func(t *testing.T) {
+		b := newBench(t, signing.ES256)
+		ring, first := b.ring(t), newest(t, b, signing.ES256)
+		if _, err := b.Rotate(t.Context(), operator, project, signing.ES256, 0); err != nil {
+			t.Fatal(err)
+		}
+		next, err := b.Compromise(t.Context(), operator, project, first.ID)
+		if err != nil || next.Generation != 3 || next.NotBefore.After(b.now) {
+			t.Fatalf("next %+v, %v", next, err)
+		}
+		for range 3 { // until long after the next one would have signed
+			text := sign(t, ring, signing.ES256, "at+jwt")
+			if token, err := ring.Verify(text, "at+jwt"); err != nil || token.KeyID != next.ID {
+				t.Errorf("signed with %+v, %v", token, err)
+			}
+			b.now = b.now.Add(24 * time.Hour)
+		}
+	})
+	t.Run("one that has a successor already gets no other", func(t *testing.T) {
+		b := newBench(t, signing.ES256)
+		ring, first := b.ring(t), newest(t, b, signing.ES256)
+		old := sign(t, ring, signing.ES256, "at+jwt")
+		second, err := b.Rotate(t.Context(), operator, project, signing.ES256, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		b.now = second.NotBefore.Add(time.Minute)
+		verifies(t, ring, old, true)
+		next, err := b.Compromise(t.Context(), operator, project, first.ID)
+		if err != nil || next.ID != "" {
+			t.Fatalf("next %+v, %v", next, err)
+		}
+		verifies(t, ring, old, false)
+		if set := kids(t, ring); !slices.Equal(set, []string{second.ID}) {
+			t.Errorf("published are %v", set)
+		}
+	})
+	t.Run("no key of the project", func(t *testing.T) {
+		b := newBench(t, signing.ES256)
+		if err := b.Ensure(t.Context(), "project-test-2", signing.ES256); err != nil {
+			t.Fatal(err)
+		}
+		for _, id := range []string{"", "x"} {
+			if _, err := b.Compromise(t.Context(), operator, project, id); !errors.Is(err, signing.ErrNotFound) {
+				t.Errorf("%q: %v", id, err)
+			}
+		}
+		if _, err := b.Compromise(t.Context(), operator, "project-test-2", newest(t, b, signing.ES256).ID); !errors.Is(err, signing.ErrNotFound) {
+			t.Errorf("another project's: %v", err)
+		}
+	})
+	t.Run("many at once are one, and it goes on beside a rotation", func(t *testing.T) {
+		b := newBench(t, signing.ES256)
+		bad := newest(t, b, signing.ES256)
+		var all sync.WaitGroup
+		var mu sync.Mutex
+		done := 0
+		for range 8 {
+			all.Go(func() {
+				_, err := b.Compromise(t.Context(), operator, project, bad.ID)
+				if err != nil && !errors.Is(err, signing.ErrNotFound) && !errors.Is(err, signing.ErrConflict) {
+					t.Error(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				if err == nil {
+					done++
+				}
+			})
+		}
+		all.Wait()
+		if rows, err := b.All(t.Context(), project); done != 1 || err != nil || len(rows) != 1 || rows[0].ID == bad.ID {
+			t.Errorf("%d done, keys %v, %v", done, rows, err)
+		}
+	})
 }
 
 func TestRotateRefuses(t *testing.T) {

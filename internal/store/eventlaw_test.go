@@ -36,6 +36,7 @@ func TestNothingChangesWithoutItsEvent(t *testing.T) {
 		ada := w.member(fennel, "ada@example.test", "admin")
 		own := w.ownClient("own")
 		must(t, db.CreateClient(ctx, own, nil, w.event(audit.ClientRegistered)))
+		must(t, db.AddKey(ctx, signing.Key{ID: "standing", ProjectID: id, Algorithm: signing.RS256, Generation: 1, Public: []byte("{}"), Private: []byte{1}, CreatedAt: now}, now, w.event(audit.KeyCreated)))
 		standing := find(t, db, id)
 
 		operations := map[string]func() error{
@@ -56,6 +57,10 @@ func TestNothingChangesWithoutItsEvent(t *testing.T) {
 			},
 			"make a key": func() error {
 				return db.AddKey(ctx, signing.Key{ID: "key", ProjectID: id, Algorithm: signing.ES256, Generation: 1, Public: []byte("{}"), Private: []byte{1}, CreatedAt: now}, now, w.event(audit.KeyCreated))
+			},
+			"take a key out": func() error {
+				next := signing.Key{ID: "next", ProjectID: id, Algorithm: signing.RS256, Generation: 2, Public: []byte("{}"), Private: []byte{1}, CreatedAt: now}
+				return db.RemoveKey(ctx, id, "standing", &next, now, w.event(audit.KeyCompromised))
 			},
 			"give a project a secret": func() error {
 				k := secret.New(secret.ProjectSecret, now)

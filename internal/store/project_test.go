@@ -393,6 +393,51 @@ func TestSigningKeys(t *testing.T) {
 	})
 }
 
+// A compromised key goes, and its successor comes, in one step or not at all.
+func TestRemoveKey(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, db *store.DB) {
+		w, stranger := newWorld(t, db, "auth.example.com"), newWorld(t, db, "other.example.com")
+		key := func(generation int64) signing.Key {
+			return signing.Key{
+				ID: fmt.Sprint("key", generation), ProjectID: w.project.ID, Algorithm: signing.ES256, Generation: generation,
+				Public: []byte("{}"), Private: []byte{1}, CreatedAt: now, NotBefore: now,
+			}
+		}
+		ids := func() (all []string) {
+			keys, err := db.Keys(t.Context(), w.project.ID)
+			must(t, err)
+			for _, k := range keys {
+				all = append(all, k.ID)
+			}
+			return all
+		}
+		compromised := func() int { return count(events(t, db, w.project.ID), "key.compromised") }
+		first, second, third := key(1), key(2), key(3)
+		must(t, db.AddKey(t.Context(), first, time.Time{}, w.event(audit.KeyCreated)))
+		must(t, db.AddKey(t.Context(), second, now.Add(day), w.event(audit.KeyRotated)))
+		before := find(t, db, w.project.ID).Change
+
+		if err := db.RemoveKey(t.Context(), stranger.project.ID, first.ID, nil, time.Time{}, stranger.event(audit.KeyCompromised)); !errors.Is(err, signing.ErrNotFound) {
+			t.Errorf("of another project: %v", err)
+		}
+		if err := db.RemoveKey(t.Context(), w.project.ID, first.ID, &second, now, w.event(audit.KeyCompromised)); !errors.Is(err, signing.ErrConflict) {
+			t.Errorf("with a successor of a generation that is there: %v", err)
+		}
+		if got := ids(); len(got) != 2 || compromised() != 0 || find(t, db, w.project.ID).Change != before {
+			t.Errorf("a refusal left %v, %d events", got, compromised())
+		}
+		must(t, db.RemoveKey(t.Context(), w.project.ID, second.ID, &third, now.Add(day), w.event(audit.KeyCompromised)))
+		if got := ids(); !slices.Equal(got, []string{first.ID, third.ID}) {
+			t.Errorf("kept are %v", got)
+		}
+		must(t, db.RemoveKey(t.Context(), w.project.ID, first.ID, nil, time.Time{}, w.event(audit.KeyCompromised)))
+		if got := ids(); !slices.Equal(got, []string{third.ID}) || compromised() != 2 || find(t, db, w.project.ID).Change != before+2 {
+			t.Errorf("kept are %v, %d events", got, compromised())
+		}
+	})
+}
+
 // Many nodes make the first key at once: one does.
 func TestOneFirstKey(t *testing.T) {
 	t.Parallel()

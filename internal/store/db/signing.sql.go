@@ -54,6 +54,18 @@ func (q *Queries) DeleteRetiredSigningKeys(ctx context.Context, projectID string
 	return err
 }
 
+const deleteSigningKey = `-- name: DeleteSigningKey :execrows
+DELETE FROM signing_key WHERE project_id = $1 AND id = $2
+`
+
+func (q *Queries) DeleteSigningKey(ctx context.Context, projectID string, iD string) (int64, error) {
+	result, err := q.db.ExecContext(ctx, deleteSigningKey, projectID, iD)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
 const retireSigningKeys = `-- name: RetireSigningKeys :exec
 UPDATE signing_key SET retire_at = $1
 WHERE project_id = $2 AND algorithm = $3 AND generation < $4

@@ -12,5 +12,8 @@ UPDATE signing_key SET retire_at = @retire_at
 WHERE project_id = @project_id AND algorithm = @algorithm AND generation < @generation
   AND (retire_at = 0 OR retire_at > @retire_at);
 
+-- name: DeleteSigningKey :execrows
+DELETE FROM signing_key WHERE project_id = @project_id AND id = @id;
+
 -- name: DeleteRetiredSigningKeys :exec
 DELETE FROM signing_key WHERE project_id = @project_id AND retire_at <> 0 AND retire_at <= @now;
