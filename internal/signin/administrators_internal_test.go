@@ -106,11 +106,26 @@ func TestPasswords(t *testing.T) {
 		t.Error("a hash of another form passes")
 	}
 	for password, fine := range map[string]bool{
+		"password1234": false, "PassWord1234": false, " qwertyuiop12 ": false, "123456789012": false, "1Q2w3e4r5t6y": false, "unbelievable": false,
+		"correct horse battery": true, "password1235 is mine": true, "unbelievably": true,
 		strings.Repeat("ä", 11): false, strings.Repeat("ä", 12): true, strings.Repeat("x", 256): true, strings.Repeat("x", 257): false,
 		"Ada.Lovelace@example.test ": false,
 	} {
 		if problem := checkPassword(password, "ada.lovelace@example.test"); (problem == "") != fine {
 			t.Errorf("%q: %q", password, problem)
+		}
+	}
+}
+
+// The list of the commonest passwords can be searched: in order, none twice, and
+// none of the two ends is missed.
+func TestCommonPasswords(t *testing.T) {
+	if len(common)%commonSize != 0 || len(common)/commonSize < 400 {
+		t.Fatalf("the list has %d bytes", len(common))
+	}
+	for i := commonSize; i < len(common); i += commonSize {
+		if common[i-commonSize:i] >= common[i:i+commonSize] {
+			t.Fatalf("entry %d is out of order", i/commonSize)
 		}
 	}
 }

@@ -3,9 +3,12 @@ package signin
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/subtle"
+	_ "embed"
 	"encoding/base64"
 	"fmt"
+	"sort"
 	"strings"
 	"unicode/utf8"
 
@@ -32,8 +35,8 @@ const (
 	hashWaiting = 32
 )
 
-// The lengths of a password. There are no other rules: a second factor always
-// goes with it (NIST SP 800-63B-4 §3.1.1).
+// The lengths of a password. But for the commonest ones there are no other rules:
+// a second factor always goes with it (NIST SP 800-63B-4 §3.1.1).
 const (
 	minPassword = 12  // characters
 	maxPassword = 256 // bytes
@@ -48,8 +51,29 @@ func checkPassword(password, email string) string {
 		return fmt.Sprintf("Choose a password of at most %d characters.", maxPassword)
 	case identity.Fold(password) == identity.Fold(email):
 		return "Choose a password that is not your address."
+	case isCommon(password):
+		return "Choose another password: this is one of the commonest, which are guessed first. A few words in a row are good."
 	}
 	return ""
+}
+
+// commonSize is how many bytes of its hash stand for one of the commonest
+// passwords.
+const commonSize = 5
+
+// common are the first bytes of the SHA-256 of the commonest passwords that are
+// long enough, in order. docs/decisions/0021 says where they are from.
+//
+//go:embed common.bin
+var common string
+
+// isCommon reports whether a password, in any case, is one of the commonest.
+func isCommon(password string) bool {
+	sum := sha256.Sum256([]byte(identity.Fold(password)))
+	_, found := sort.Find(len(common)/commonSize, func(i int) int {
+		return strings.Compare(string(sum[:commonSize]), common[i*commonSize:(i+1)*commonSize])
+	})
+	return found
 }
 
 // hasher makes and checks argon2id hashes in the form of PHC strings, a few at a
