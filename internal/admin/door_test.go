@@ -128,7 +128,7 @@ func TestSetupWithPassword(t *testing.T) {
 	for _, wrong := range []struct{ name, email, password, code, says string }{
 		{"no address", "nobody", long, right, "Enter an e-mail address"},
 		{"a short password", "ada@example.test", "short", right, "at least 12 characters"},
-		{"P24 a common password", "ada@example.test", "Password1234", right, "one of the commonest"},
+		{"a common password", "ada@example.test", "Password1234", right, "one of the commonest"},
 		{"the address as password", "ada@example.test", "ADA@example.test", right, "not your address"},
 		{"a wrong code", "ada@example.test", long, "000000", "does not match"},
 		{"no way at all", "ada@example.test", "", "", "at least 12 characters"},

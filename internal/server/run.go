@@ -1,6 +1,7 @@
 package server
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -70,10 +71,10 @@ func (s *Server) Run(ctx context.Context, listeners []net.Listener) error {
 	h := &http.Server{
 		Handler:           s.handler,
 		MaxHeaderBytes:    web.MaxHeaderBytes,
-		ReadHeaderTimeout: web.HeaderTimeout,
-		ReadTimeout:       web.ReadTimeout,
+		ReadHeaderTimeout: cmp.Or(s.config.Timeouts.Header, web.HeaderTimeout),
+		ReadTimeout:       cmp.Or(s.config.Timeouts.Read, web.ReadTimeout),
 		WriteTimeout:      web.WriteTimeout,
-		IdleTimeout:       web.IdleTimeout,
+		IdleTimeout:       cmp.Or(s.config.Timeouts.Idle, web.IdleTimeout),
 		TLSConfig:         serverTLS,
 		ErrorLog:          slog.NewLogLogger(s.config.Log.Handler(), slog.LevelDebug),
 	}

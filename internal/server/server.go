@@ -36,7 +36,8 @@ type Config struct {
 	Version     string
 	Drain       time.Duration // how long requests may finish after Run is told to end; 0 means web.DrainTimeout
 	Poll        time.Duration // how often changes made beside this server are looked for; 0 means project.PollInterval
-	Dev         *Dev          // only in development
+	Timeouts    web.Timeouts
+	Dev         *Dev // only in development
 }
 
 // Dev is what "postern dev" and tests change. None of it is safe on a host.
@@ -78,6 +79,7 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 	s.handler = web.Chain(http.HandlerFunc(s.answer),
 		web.Proxy{Trusted: c.Proxies}.Wrap,
 		web.RequestLine{Log: c.Log, Now: c.Now, NewTrace: secret.NewTrace}.Wrap,
+		web.EndChunked,
 	)
 	db := c.Storage.DB
 	if !db.SQLite() && c.Migrate {

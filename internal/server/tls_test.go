@@ -51,15 +51,25 @@ func certify(t *testing.T, dir string, serial int64) (chain, key string) {
 	return chain, key
 }
 
-// Row: K08.
-func TestTLS(t *testing.T) {
+// secured is a server that speaks TLS itself.
+type secured struct {
+	issuer string
+	dir    string // of its certificate
+	chain  string
+	clock  *servertest.Clock
+}
+
+// newSecured starts a server with a certificate of its own, which ends with the
+// test.
+func newSecured(t *testing.T) secured {
+	t.Helper()
 	dir, clock := t.TempDir(), servertest.NewClock()
 	chain, key := certify(t, dir, 1)
 	storage, err := server.Data{Folder: t.TempDir(), Now: clock.Now}.Open(t.Context(), true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer storage.Close()
+	t.Cleanup(func() { storage.Close() })
 	listeners, err := server.Listen("127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
@@ -75,22 +85,28 @@ func TestTLS(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, stop := context.WithCancel(t.Context())
+	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- s.Run(ctx, listeners) }()
-	defer func() {
+	t.Cleanup(func() {
 		stop()
 		if err := <-done; err != nil {
 			t.Errorf("the server ended with %v", err)
 		}
-	}()
+	})
+	return secured{issuer, dir, chain, clock}
+}
+
+// Row: K08.
+func TestTLS(t *testing.T) {
+	s := newSecured(t)
 	// get returns the serial number of the certificate that was shown.
 	get := func(version uint16) (int64, *http.Response, error) {
 		client := &http.Client{Transport: &http.Transport{
 			DisableKeepAlives: true,
 			TLSClientConfig:   &tls.Config{InsecureSkipVerify: true, MinVersion: tls.VersionTLS10, MaxVersion: version}, // the test compares the certificate itself
 		}}
-		response, err := client.Get(issuer + oauth.PathMetadata)
+		response, err := client.Get(s.issuer + oauth.PathMetadata)
 		if err != nil {
 			return 0, nil, err
 		}
@@ -105,23 +121,23 @@ func TestTLS(t *testing.T) {
 		t.Error("TLS 1.1 was spoken")
 	}
 
-	certify(t, dir, 2)
+	certify(t, s.dir, 2)
 	later := time.Now().Add(time.Hour)
-	if err := os.Chtimes(chain, later, later); err != nil {
+	if err := os.Chtimes(s.chain, later, later); err != nil {
 		t.Fatal(err)
 	}
 	if serial, _, _ := get(0); serial != 1 {
 		t.Errorf("within a minute the files are not looked at, got certificate %d", serial)
 	}
-	clock.Advance(2 * time.Minute)
+	s.clock.Advance(2 * time.Minute)
 	if serial, _, _ := get(0); serial != 2 {
 		t.Errorf("the renewed certificate is not served, got %d", serial)
 	}
 
-	if err := os.WriteFile(chain, []byte("not a certificate"), 0o600); err != nil {
+	if err := os.WriteFile(s.chain, []byte("not a certificate"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	clock.Advance(2 * time.Minute)
+	s.clock.Advance(2 * time.Minute)
 	if serial, _, err := get(0); serial != 2 {
 		t.Errorf("with a broken file the old one stays, got %d, %v", serial, err)
 	}

@@ -35,6 +35,7 @@ import (
 	"github.com/postern-id/postern/internal/project"
 	"github.com/postern-id/postern/internal/server"
 	"github.com/postern-id/postern/internal/store"
+	"github.com/postern-id/postern/internal/web"
 )
 
 // PostgresVariable names the environment variable with the URL of a PostgreSQL
@@ -50,6 +51,7 @@ type Config struct {
 	Proxies  []netip.Prefix
 	Dev      *server.Dev
 	Poll     time.Duration // as in server.Config
+	Timeouts web.Timeouts  // as in server.Config
 	Empty    bool          // no project yet
 	Path     string        // of the issuer, such as /tenant1
 	Beside   *Server       // another server on PostgreSQL, whose database and clock this one shares
@@ -132,7 +134,7 @@ func New(t testing.TB, c Config) *Server {
 		s.create(ctx, t, c)
 	}
 	s.Server, err = server.Open(ctx, server.Config{
-		Storage: s.Storage, URL: originOf(s.Issuer), Mail: s.Mail, Proxies: c.Proxies, Now: clock.Now, Version: "test", Dev: c.Dev, Poll: c.Poll,
+		Storage: s.Storage, URL: originOf(s.Issuer), Mail: s.Mail, Proxies: c.Proxies, Now: clock.Now, Version: "test", Dev: c.Dev, Poll: c.Poll, Timeouts: c.Timeouts,
 		Log: slog.New(slog.NewJSONHandler(s.Log, &slog.HandlerOptions{Level: slog.LevelDebug})), Drain: 5 * time.Second,
 	})
 	if err != nil {

@@ -27,6 +27,24 @@ const (
 	BodyPage = 64 << 10 // the forms of our pages
 )
 
+// Timeouts are those of a listener that are not the ones above; 0 means that one.
+type Timeouts struct {
+	Header, Read, Idle time.Duration
+}
+
+// EndChunked ends the connection after a request whose body comes in chunks. It
+// may have said its length as well, which is gone when a handler sees it; to a
+// proxy in front that counted by the length, what follows would be another
+// request than to us (RFC 9112 §6.1).
+func EndChunked(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if len(r.TransferEncoding) > 0 {
+			w.Header().Set("Connection", "close")
+		}
+		next.ServeHTTP(w, r)
+	})
+}
+
 // Bounds refuses requests with an endless address or countless cookies, caps
 // the body, and ends the handler's context after HandlerTimeout.
 func Bounds(write ErrorWriter) Middleware {
