@@ -1,10 +1,13 @@
 package admin_test
 
 import (
+	"encoding/json"
 	"errors"
+	"maps"
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -503,5 +506,165 @@ func TestServertestAdministrator(t *testing.T) {
 		if b := s.Administrator(t); !signedIn(t, b) {
 			t.Error("servertest's administrator is not signed in")
 		}
+	}
+}
+
+// A wrong password of nobody takes as long as one of somebody: it is the hash that
+// takes the time, and it is computed for both.
+//
+// Row: P20.
+func TestPasswordsOfNobodyCostTheSame(t *testing.T) {
+	s := servertest.New(t, servertest.Config{})
+	claim(t, s, s.Browser(t))
+	took := map[string][]time.Duration{}
+	for range 15 {
+		for _, email := range []string{"ada@example.test", "nobody@example.test"} { // in turns, so that other work slows both
+			s.Clock.Advance(16 * time.Minute) // the limits of tries
+			b := s.Browser(t)
+			page := b.Get(t, "/dashboard/sign-in")
+			begun := time.Now()
+			p := b.Submit(t, page, "password", url.Values{"email": {email}, "password": {"wrong horse battery"}, "code": {"000000"}})
+			took[email] = append(took[email], time.Since(begun))
+			if p.Status != http.StatusForbidden {
+				t.Fatalf("%s: %d", email, p.Status)
+			}
+		}
+	}
+	median := func(email string) time.Duration {
+		slices.Sort(took[email])
+		return took[email][len(took[email])/2]
+	}
+	if known, unknown := median("ada@example.test"), median("nobody@example.test"); unknown < known/3 || known < unknown/3 {
+		t.Errorf("somebody's wrong password takes %s, nobody's %s", known, unknown)
+	}
+}
+
+// Of a passkey nothing is believed but what its attestation object says of the
+// challenge that was asked.
+//
+// Row: W06.
+func TestPasskeysWithoutAttestation(t *testing.T) {
+	t.Parallel()
+	s := servertest.New(t, servertest.Config{})
+	b, link := s.Browser(t), firstLink(t, s)
+	p := open(t, b, link)
+	other := newDevice(s).make(t, open(t, s.Browser(t), link))
+	object := func(text string) (whole, response map[string]any) {
+		t.Helper()
+		if err := json.Unmarshal([]byte(text), &whole); err != nil {
+			t.Fatal(err)
+		}
+		return whole, whole["response"].(map[string]any)
+	}
+	_, others := object(other)
+	for name, forge := range map[string]func(response map[string]any){
+		"W06 none": func(r map[string]any) { delete(r, "attestationObject") },
+		"W06 none, but the key itself": func(r map[string]any) {
+			delete(r, "attestationObject")
+			r["publicKey"], r["publicKeyAlgorithm"], r["authenticatorData"], r["transports"] = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE", -7, "SZYN5YgOjGh0NBcPZHZgW4_krrmihjLHmVzzuoMdl2NFAAAAAA", []string{"internal"}
+		},
+		"W06 an empty one":                    func(r map[string]any) { r["attestationObject"] = "" },
+		"W06 an empty map":                    func(r map[string]any) { r["attestationObject"] = "oA" },
+		"W06 one that is no CBOR":             func(r map[string]any) { r["attestationObject"] = "bm90IGNib3I" },
+		"W06 null":                            func(r map[string]any) { r["attestationObject"] = nil },
+		"W06 the answer to another challenge": func(r map[string]any) { maps.Copy(r, others) },
+		"W06 the client data of another":      func(r map[string]any) { r["clientDataJSON"] = others["clientDataJSON"] },
+		"W06 one without a key in it":         func(r map[string]any) { r["attestationObject"] = noKey },
+		"W06 what a sign-in with it would be": func(r map[string]any) {
+			r["authenticatorData"], r["signature"] = "AA", "AA"
+			delete(r, "attestationObject")
+		},
+		"W06 client data of another ceremony":  func(r map[string]any) { r["clientDataJSON"] = "eyJ0eXBlIjoid2ViYXV0aG4uZ2V0In0" },
+		"W06 no client data":                   func(r map[string]any) { delete(r, "clientDataJSON") },
+		"W06 neither one nor the other thing":  func(r map[string]any) { clear(r) },
+		"W06 an attestation object of objects": func(r map[string]any) { r["attestationObject"] = map[string]any{"fmt": "none"} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			b := s.Browser(t)
+			p := open(t, b, link)
+			whole, response := object(newDevice(s).make(t, p))
+			forge(response)
+			text, err := json.Marshal(whole)
+			if err != nil {
+				t.Fatal(err)
+			}
+			got := b.Submit(t, p, "passkey", url.Values{"email": {"eve@example.test"}, "passkey": {string(text)}})
+			if got.Status != http.StatusUnprocessableEntity || signedIn(t, b) {
+				t.Errorf("%d, signed in is %t", got.Status, signedIn(t, b))
+			}
+		})
+	}
+	if p := b.Submit(t, p, "passkey", url.Values{"email": {"ada@example.test"}, "passkey": {newDevice(s).make(t, p)}}); p.Status != http.StatusOK || !signedIn(t, b) {
+		t.Errorf("a right one afterwards: %d", p.Status)
+	}
+}
+
+// noKey is an attestation object of the form none whose authenticator data ends
+// before a key: its flags say that the person was there and was asked.
+const noKey = "o2NmbXRkbm9uZWdhdHRTdG10oGhhdXRoRGF0YVglSZYN5YgOjGh0NBcPZHZgW4_krrmihjLHmVzzuoMdl2MFAAAAAA"
+
+// A sign-in that is older than five minutes stays old, whatever else happens in
+// this browser or to this person.
+//
+// Row: W10.
+func TestNothingElseIsAFreshSignIn(t *testing.T) {
+	t.Parallel()
+	s := servertest.New(t, servertest.Config{})
+	b := s.Browser(t)
+	d := claimWith(t, s, b)
+	s.Clock.Advance(5 * time.Minute)
+	stale := func(t *testing.T) {
+		t.Helper()
+		token := csrfOf(t, b.Get(t, "/dashboard/you"))
+		for _, path := range []string{"/dashboard/you/add", "/dashboard/you"} {
+			p := b.Post(t, path, url.Values{"csrf": {token}, "action": {"remove"}})
+			if p.Status != http.StatusForbidden || !strings.Contains(p.Body, "Sign in again first") {
+				t.Errorf("%s: %d", path, p.Status)
+			}
+		}
+	}
+	for _, c := range []struct {
+		name string
+		do   func(t *testing.T)
+	}{
+		{"W10 five minutes", func(*testing.T) {}},
+		{"W10 work in the dashboard", func(t *testing.T) {
+			for range 5 {
+				b.Get(t, "/dashboard/projects")
+			}
+		}},
+		{"W10 a challenge that nobody answered", func(t *testing.T) { b.Post(t, "/dashboard/sign-in/challenge", nil) }},
+		{"W10 a wrong passkey", func(t *testing.T) {
+			copied := *d
+			copied.signIn(t, b, func(d *device) { d.key = virtualwebauthn.NewCredential(virtualwebauthn.KeyTypeEC2) })
+		}},
+		{"W10 a passkey without its owner", func(t *testing.T) {
+			copied := *d
+			copied.signIn(t, b, func(d *device) { d.auth.Options.UserNotVerified = true })
+		}},
+		{"W10 a password", func(t *testing.T) {
+			b.Post(t, "/dashboard/sign-in", url.Values{"email": {"ada@example.test"}, "password": {long}, "code": {"000000"}})
+		}},
+		{"W10 the same person in another browser", func(t *testing.T) {
+			other := s.Browser(t)
+			if p := d.signIn(t, other, nil); p.Status != http.StatusOK || !signedIn(t, other) {
+				t.Fatalf("%d", p.Status)
+			}
+		}},
+		{"W10 the same person as a user of the project", func(t *testing.T) {
+			if p := b.SignIn(t, b.Get(t, "/login"), "ada@example.test"); p.Status != http.StatusOK {
+				t.Fatalf("%d", p.Status)
+			}
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			c.do(t)
+			stale(t)
+		})
+	}
+	d.signIn(t, b, nil)
+	token := csrfOf(t, b.Get(t, "/dashboard/you"))
+	if p := b.Post(t, "/dashboard/you/add", url.Values{"csrf": {token}}); p.Status != http.StatusOK {
+		t.Errorf("after a new sign-in: %d", p.Status)
 	}
 }

@@ -1,6 +1,7 @@
 package login_test
 
 import (
+	"cmp"
 	"database/sql"
 	"fmt"
 	"maps"
@@ -826,4 +827,56 @@ func (o *office) grants(t *testing.T, m identity.Member) []oauth.ConnectedApp {
 		t.Fatal(err)
 	}
 	return slices.DeleteFunc(apps, func(a oauth.ConnectedApp) bool { return !a.Grant.RevokedAt.IsZero() })
+}
+
+// elsewhere says in every way there is that a request came for another host.
+type elsewhere struct{ host string }
+
+func (e elsewhere) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.Host = cmp.Or(e.host, r.Host)
+	for name, value := range map[string]string{
+		"X-Forwarded-Host": "evil.example.test", "X-Forwarded-Proto": "https", "X-Forwarded-Port": "443", "X-Forwarded-Prefix": "/evil",
+		"Forwarded": "host=evil.example.test;proto=https", "X-Original-Host": "evil.example.test", "X-Host": "evil.example.test",
+		"X-Original-Url": "https://evil.example.test/", "X-Rewrite-Url": "https://evil.example.test/",
+	} {
+		r.Header.Set(name, value)
+	}
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// The link of a mail leads to the issuer of the configuration, whatever host the
+// request named that caused it; a request to another host causes none.
+//
+// Row: P08.
+func TestLinksInMailsAreOurs(t *testing.T) {
+	eachOffice(t, nil, func(t *testing.T, o *office) {
+		fennel := o.organization(t, "Fennel Labs", nil)
+		o.member(t, fennel, "ada@example.test", "admin")
+		b, page := o.inside(t, fennel, "ada@example.test", membersPage)
+		invite := func(email string) servertest.Page {
+			return post(t, b, page, membersPage, url.Values{"action": {"invite"}, "email": {email}, "role": {"manager"}})
+		}
+		t.Run("P08 other names beside our own", func(t *testing.T) {
+			b.Client.Transport = elsewhere{}
+			shows(t, invite("max@example.test"), http.StatusOK, "Invitation sent to max@example.test")
+			mail := o.invited(t, "max@example.test")
+			if strings.Contains(mail, "evil") || strings.Count(mail, "://") != strings.Count(mail, o.Issuer+"/") || !strings.Contains(mail, o.Issuer+"/") {
+				t.Errorf("the mail leads elsewhere:\n%s", mail)
+			}
+		})
+		t.Run("P08 another name instead of it", func(t *testing.T) {
+			before := len(o.Mail.Mails())
+			for _, host := range []string{"evil.example.test", strings.TrimPrefix(o.Issuer, "http://") + ".evil.example.test"} {
+				b.Client.Transport = elsewhere{host}
+				if p := invite("eve@example.test"); p.Status != http.StatusMisdirectedRequest {
+					t.Errorf("%s: %d", host, p.Status)
+				}
+			}
+			if n := len(o.Mail.Mails()); n != before {
+				t.Errorf("%d mails, want %d", n, before)
+			}
+		})
+		http.DefaultTransport.(*http.Transport).CloseIdleConnections()
+	})
 }

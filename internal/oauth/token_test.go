@@ -9,6 +9,7 @@ import (
 	"math/big"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -477,6 +478,38 @@ func TestClientAuthentication(t *testing.T) {
 			}
 		})
 	})
+}
+
+// Nor does the time of the answer tell whether a client is known.
+//
+// Row: T32.
+func TestUnknownClientsCostTheSame(t *testing.T) {
+	w := newWorld(t, servertest.Config{})
+	known, _ := w.AddClient(t, oauth.NewClient{Name: "Robot", Type: oauth.ThirdParty, RedirectURIs: []string{callback}})
+	wrong := secret.New(secret.ClientSecret, w.Clock.Now()).Text
+	took := map[string][]time.Duration{}
+	for range 200 {
+		for _, id := range []string{known.ID, "connected-app-test-none"} { // in turns, so that other work slows both
+			w.Clock.Advance(time.Minute) // the limits of tries
+			header := isForm.Clone()
+			header.Set("Authorization", basicAuth(id, wrong))
+			begun := time.Now()
+			a := w.send(t, http.MethodPost, oauth.PathToken, header, redeem("x").Encode())
+			took[id] = append(took[id], time.Since(begun))
+			if a.code != http.StatusUnauthorized {
+				t.Fatalf("%s: %d %s", id, a.code, a.body)
+			}
+		}
+	}
+	median := func(id string) time.Duration {
+		slices.Sort(took[id])
+		return took[id][len(took[id])/2]
+	}
+	a, b := median(known.ID), median("connected-app-test-none")
+	t.Logf("a known client %s, an unknown one %s", a, b)
+	if (a - b).Abs() > max(5*time.Millisecond, max(a, b)/2) {
+		t.Errorf("a known client's wrong secret takes %s, an unknown client's %s", a, b)
+	}
 }
 
 // Wrong secrets are counted, exactly; the right one works all the same, so that

@@ -137,7 +137,7 @@ func TestMessagesWithTwoEnds(t *testing.T) {
 			t.Run(c.name+" at "+path, func(t *testing.T) {
 				conn := connect(t, s)
 				fmt.Fprintf(conn, "POST %s HTTP/1.1\r\nHost: %s\r\nContent-Type: application/x-www-form-urlencoded\r\n%s%s", path, host, c.rest, hidden)
-				said, ended := closed(conn, 10*time.Second)
+				said, ended := closed(conn, 3*time.Second)
 				if !ended || strings.Count(said, "HTTP/1.1 ") != 1 || strings.Contains(said, `"keys"`) {
 					t.Errorf("the connection ended is %t, after\n%s", ended, said)
 				}

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"encoding/pem"
 	"fmt"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -140,6 +142,65 @@ func TestTLS(t *testing.T) {
 	s.clock.Advance(2 * time.Minute)
 	if serial, _, err := get(0); serial != 2 {
 		t.Errorf("with a broken file the old one stays, got %d, %v", serial, err)
+	}
+}
+
+// The addresses that clients and people are sent to are https, whatever a request
+// says of itself, and the listener answers none without TLS. That a project has
+// no other issuer, but on this computer, is TestCheckIssuer's.
+//
+// Proves: RFC6749-3.1-f, RFC7592-2-c
+func TestEndpointsAreReachedOverTLS(t *testing.T) {
+	s := newSecured(t)
+	client := &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, // the certificate is TestTLS's
+	}}
+	read := func(t *testing.T, method, address, body string, want int) map[string]any {
+		t.Helper()
+		request, err := http.NewRequestWithContext(t.Context(), method, address, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		request.Header.Set("Content-Type", "application/json")
+		request.Header.Set("X-Forwarded-Proto", "http")
+		response, err := client.Do(request)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		var members map[string]any
+		if err := json.NewDecoder(response.Body).Decode(&members); err != nil || response.StatusCode != want {
+			t.Fatalf("%s %s: %d, %v", method, address, response.StatusCode, err)
+		}
+		return members
+	}
+	metadata := read(t, http.MethodGet, s.issuer+oauth.PathMetadata, "", http.StatusOK)
+	made := read(t, http.MethodPost, s.issuer+oauth.PathRegister, `{"redirect_uris":["https://client.example.test/cb"],"token_endpoint_auth_method":"client_secret_basic"}`, http.StatusCreated)
+	for name, at := range map[string]any{
+		"authorization_endpoint": metadata["authorization_endpoint"], "registration_endpoint": metadata["registration_endpoint"],
+		"token_endpoint": metadata["token_endpoint"], "registration_client_uri": made["registration_client_uri"],
+	} {
+		address, _ := at.(string)
+		if !strings.HasPrefix(address, s.issuer+"/") {
+			t.Errorf("%s is %v", name, at)
+			continue
+		}
+		response, err := client.Get(address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		response.Body.Close()
+		if response.StatusCode == http.StatusNotFound || response.TLS == nil {
+			t.Errorf("%s over TLS: %d", name, response.StatusCode)
+		}
+		plain, err := client.Get("http" + strings.TrimPrefix(address, "https"))
+		if err != nil {
+			continue
+		}
+		plain.Body.Close()
+		if plain.StatusCode != http.StatusBadRequest {
+			t.Errorf("%s without TLS: %d", name, plain.StatusCode)
+		}
 	}
 }
 

@@ -139,6 +139,7 @@ func TestPasswordsInLine(t *testing.T) {
 		h.running <- struct{}{} // as if so many were being checked
 	}
 	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
 	var waiting sync.WaitGroup
 	for range cap(h.waiting) {
 		waiting.Go(func() {
@@ -147,10 +148,14 @@ func TestPasswordsInLine(t *testing.T) {
 			}
 		})
 	}
-	for len(h.waiting) < cap(h.waiting) {
-		time.Sleep(time.Millisecond)
+	for until := time.Now().Add(10 * time.Second); len(h.waiting) < cap(h.waiting); time.Sleep(time.Millisecond) {
+		if time.Now().After(until) {
+			t.Fatalf("%d wait", len(h.waiting))
+		}
 	}
-	if _, err := h.verify(t.Context(), "x", ""); !errors.Is(err, ErrBusy) {
+	patient, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	if _, err := h.verify(patient, "x", ""); !errors.Is(err, ErrBusy) {
 		t.Errorf("one more: %v, want ErrBusy", err)
 	}
 	leave()

@@ -170,7 +170,7 @@ func TestFetchRefusesOtherNotationsOfAddresses(t *testing.T) {
 
 // Row: S04.
 func TestFetchRefusesANameWithOnePrivateAddress(t *testing.T) {
-	for _, addrs := range [][]string{{"8.8.8.8", "127.0.0.1"}, {"127.0.0.1", "8.8.8.8"}, {"2606:4700::1", "8.8.8.8", "::1"}} {
+	for _, addrs := range [][]string{{"8.8.8.8", "127.0.0.1"}, {"127.0.0.1", "8.8.8.8"}, {"8.8.8.8", "127.0.0.1", "8.8.4.4"}, {"2606:4700::1", "8.8.8.8", "::1"}} {
 		client := fetcher(t, func(c *web.FetchConfig) {
 			c.Lookup = func(context.Context, string) (out []netip.Addr, _ error) {
 				for _, a := range addrs {
