@@ -199,7 +199,7 @@ func (s *Server) live(ctx context.Context, p *project.Project, c accessClaims) (
 	if err != nil || !l.Alive {
 		return Live{}, nil, false, err
 	}
-	scopes, active, err := s.subjects.Narrow(ctx, p, c.Subject, l.Family.Organization, l.Family.ClientID, l.ClientType.FirstParty(), strings.Fields(c.Scope))
+	scopes, active, err := s.subjects.Narrow(ctx, p, c.Subject, l.Organization, l.ClientID, l.ClientType.FirstParty(), strings.Fields(c.Scope))
 	if err != nil || !active {
 		return Live{}, nil, false, err
 	}
