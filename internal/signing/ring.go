@@ -51,6 +51,24 @@ type Token struct {
 	Type      string // header typ
 	KeyID     string // header kid
 	Algorithm Algorithm
+
+	decoded *atomic.Pointer[any] // what Decode found
+}
+
+// Decode decodes the claims of a token. Verify remembers tokens, and what was
+// decoded of one with it: nobody may change what a T points to.
+func Decode[T any](t Token) (claims T, err error) {
+	if kept := t.decoded.Load(); kept != nil {
+		if claims, ok := (*kept).(T); ok {
+			return claims, nil
+		}
+	}
+	if err := json.Unmarshal(t.Claims, &claims); err != nil {
+		return claims, err
+	}
+	kept := any(claims)
+	t.decoded.Store(&kept)
+	return claims, nil
 }
 
 // Sign returns claims, encoded as JSON, as a compact JWS (RFC 7515 §7.1) with
@@ -121,7 +139,7 @@ func (r *Ring) Verify(compact string, types ...string) (Token, error) {
 	if text, err := jws.CompactSerialize(); err != nil || text != compact {
 		return Token{}, ErrInvalid
 	}
-	token := Token{Claims: claims, Type: typ, KeyID: key.ID, Algorithm: key.Algorithm}
+	token := Token{Claims: claims, Type: typ, KeyID: key.ID, Algorithm: key.Algorithm, decoded: new(atomic.Pointer[any])}
 	r.seen.put(hash, token)
 	return token, nil
 }

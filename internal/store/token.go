@@ -162,7 +162,7 @@ func (d *DB) RotateRefresh(ctx context.Context, r oauth.Rotate, done, reuse audi
 
 func rotate(ctx context.Context, q *db.Queries, r oauth.Rotate, done, reuse audit.Event) (oauth.Rotation, error) {
 	now, familyID, generation := micros(r.Now), r.Successor.FamilyID, int64(r.Successor.Generation)-1
-	n, err := q.UseGrant(ctx, db.UseGrantParams{Now: now, ProjectID: r.ProjectID, FamilyID: familyID, Generation: generation})
+	n, err := q.UseGrant(ctx, db.UseGrantParams{Now: now, ProjectID: r.ProjectID, FamilyID: familyID})
 	if err != nil {
 		return oauth.Rotation{}, wrap("use grant", err)
 	}
@@ -182,7 +182,7 @@ func rotate(ctx context.Context, q *db.Queries, r oauth.Rotate, done, reuse audi
 	}
 	if generation%generationsAtOnce == 0 {
 		old := db.DeleteOldGenerationsParams{
-			ProjectID: r.ProjectID, FamilyID: familyID, Generation: generation, MaxRows: 2 * generationsAtOnce, Now: now,
+			ProjectID: r.ProjectID, FamilyID: familyID, Generation: generation, MaxRows: generationsAtOnce + 2, Now: now,
 		}
 		if err := q.DeleteOldGenerations(ctx, old); err != nil {
 			return oauth.Rotation{}, wrap("delete old generations", err)

@@ -748,24 +748,18 @@ func (q *Queries) SubjectsGrant(ctx context.Context, arg SubjectsGrantParams) (i
 const useGrant = `-- name: UseGrant :execrows
 UPDATE "grant" SET last_used_at = $1
 WHERE "grant".project_id = $2 AND "grant".revoked_at = 0
-  AND "grant".id = (SELECT f.grant_id FROM family f WHERE f.project_id = $2 AND f.id = $3 AND f.generation = $4)
+  AND "grant".id = (SELECT f.grant_id FROM family f WHERE f.project_id = $2 AND f.id = $3)
 `
 
 type UseGrantParams struct {
-	Now        int64
-	ProjectID  string
-	FamilyID   string
-	Generation int64
+	Now       int64
+	ProjectID string
+	FamilyID  string
 }
 
-// UseGrant takes the grant of a family while this is its generation.
+// UseGrant takes the grant of a family.
 func (q *Queries) UseGrant(ctx context.Context, arg UseGrantParams) (int64, error) {
-	result, err := q.db.ExecContext(ctx, useGrant,
-		arg.Now,
-		arg.ProjectID,
-		arg.FamilyID,
-		arg.Generation,
-	)
+	result, err := q.db.ExecContext(ctx, useGrant, arg.Now, arg.ProjectID, arg.FamilyID)
 	if err != nil {
 		return 0, err
 	}

@@ -213,18 +213,16 @@ func (q *Queries) DeleteCodesOfGrant(ctx context.Context, projectID string, gran
 
 const deleteOldGenerations = `-- name: DeleteOldGenerations :exec
 DELETE FROM refresh_token
-WHERE refresh_token.project_id = $1
-  AND refresh_token.id IN (SELECT t.id FROM refresh_token t
-                           WHERE t.project_id = $1 AND t.family_id = $2 AND t.generation < $3
-                           ORDER BY t.generation LIMIT $4)
-  AND refresh_token.expires_at <= $5
+WHERE refresh_token.project_id = $1 AND refresh_token.family_id = $2
+  AND refresh_token.generation < (SELECT min(t.generation) + CAST($3 AS bigint) FROM refresh_token t WHERE t.project_id = $1 AND t.family_id = $2)
+  AND refresh_token.generation < $4 AND refresh_token.expires_at <= $5
 `
 
 type DeleteOldGenerationsParams struct {
 	ProjectID  string
 	FamilyID   string
+	MaxRows    int64
 	Generation int64
-	MaxRows    int32
 	Now        int64
 }
 
@@ -234,8 +232,8 @@ func (q *Queries) DeleteOldGenerations(ctx context.Context, arg DeleteOldGenerat
 	_, err := q.db.ExecContext(ctx, deleteOldGenerations,
 		arg.ProjectID,
 		arg.FamilyID,
-		arg.Generation,
 		arg.MaxRows,
+		arg.Generation,
 		arg.Now,
 	)
 	return err

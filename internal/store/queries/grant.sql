@@ -33,11 +33,11 @@ UPDATE "grant" SET last_used_at = @now
 WHERE "grant".project_id = @project_id AND revoked_at = 0
   AND "grant".id = (SELECT c.grant_id FROM code c WHERE c.project_id = @project_id AND c.id = @code_id AND c.redeemed_at = 0);
 
--- UseGrant takes the grant of a family while this is its generation.
+-- UseGrant takes the grant of a family.
 -- name: UseGrant :execrows
 UPDATE "grant" SET last_used_at = @now
 WHERE "grant".project_id = @project_id AND "grant".revoked_at = 0
-  AND "grant".id = (SELECT f.grant_id FROM family f WHERE f.project_id = @project_id AND f.id = @family_id AND f.generation = @generation);
+  AND "grant".id = (SELECT f.grant_id FROM family f WHERE f.project_id = @project_id AND f.id = @family_id);
 
 -- name: SubjectsGrant :one
 SELECT revoked_at FROM "grant" WHERE project_id = @project_id AND id = @id AND subject = @subject;

@@ -77,11 +77,9 @@ WHERE t.project_id = @project_id AND t.id = @token_id;
 -- run out: one that refreshes for months stays small.
 -- name: DeleteOldGenerations :exec
 DELETE FROM refresh_token
-WHERE refresh_token.project_id = @project_id
-  AND refresh_token.id IN (SELECT t.id FROM refresh_token t
-                           WHERE t.project_id = @project_id AND t.family_id = @family_id AND t.generation < @generation
-                           ORDER BY t.generation LIMIT @max_rows)
-  AND refresh_token.expires_at <= @now;
+WHERE refresh_token.project_id = @project_id AND refresh_token.family_id = @family_id
+  AND refresh_token.generation < (SELECT min(t.generation) + CAST(@max_rows AS bigint) FROM refresh_token t WHERE t.project_id = @project_id AND t.family_id = @family_id)
+  AND refresh_token.generation < @generation AND refresh_token.expires_at <= @now;
 
 -- Live is the one read of introspection.
 -- name: Live :one
