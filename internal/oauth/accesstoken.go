@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/json"
 	"errors"
 	"slices"
 	"strings"
@@ -175,8 +174,8 @@ func (s *Server) readAccessToken(ctx context.Context, p *project.Project, compac
 	if err != nil {
 		return accessClaims{}, err
 	}
-	var c accessClaims
-	if err := json.Unmarshal(token.Claims, &c); err != nil {
+	c, err := signing.Decode[accessClaims](token)
+	if err != nil {
 		return accessClaims{}, errNotOurToken
 	}
 	if c.Issuer != p.Issuer || c.TokenUse != tokenUseAccess || c.Subject == "" || c.SID == "" || c.JTI == "" {
@@ -199,7 +198,7 @@ func (s *Server) live(ctx context.Context, p *project.Project, c accessClaims) (
 	if err != nil || !l.Alive {
 		return Live{}, nil, false, err
 	}
-	scopes, active, err := s.subjects.Narrow(ctx, p, c.Subject, l.Family.Organization, l.Family.ClientID, l.ClientType.FirstParty(), strings.Fields(c.Scope))
+	scopes, active, err := s.subjects.Narrow(ctx, p, c.Subject, l.Organization, l.ClientID, l.ClientType.FirstParty(), strings.Fields(c.Scope))
 	if err != nil || !active {
 		return Live{}, nil, false, err
 	}

@@ -21,7 +21,7 @@ func (s *Server) exchangeRefresh(ctx context.Context, r tokenRequest) (tokenResp
 	if !ok {
 		return tokenResponse{}, s.refuseGrant(ctx, r, "", "malformed refresh token")
 	}
-	token, family, _, err := s.store.RefreshToken(ctx, r.project.ID, given.ID)
+	token, family, err := s.store.RefreshToken(ctx, r.project.ID, given.ID)
 	if errors.Is(err, ErrNotFound) {
 		return tokenResponse{}, s.refuseGrant(ctx, r, "", "unknown refresh token")
 	}
@@ -44,7 +44,6 @@ func (s *Server) exchangeRefresh(ctx context.Context, r tokenRequest) (tokenResp
 	if err != nil {
 		return tokenResponse{}, err
 	}
-	family.Nonce = "" // it answered the first request (OpenID Connect Core §12.2)
 	answer, successor, err := s.mint(ctx, r, family, scopes, token.Generation+1)
 	if err != nil {
 		return tokenResponse{}, err
@@ -56,7 +55,7 @@ func (s *Server) exchangeRefresh(ctx context.Context, r tokenRequest) (tokenResp
 	if successor == nil {
 		return tokenResponse{}, s.refuseGrant(ctx, r, family.Subject, "client no longer refreshes")
 	}
-	place := signing.Place{Table: "refresh_token", Row: token.ID, Column: "replay"}
+	place := signing.Place{Table: "family", Row: token.ID, Column: "replay"}
 	done := s.tokenEvent(ctx, r, audit.TokenRefreshed, family.Subject, family.ID)
 	if !slices.Equal(scopes, family.Scopes) && len(r.scopes) == 0 {
 		done.Kind = audit.GrantNarrowed

@@ -129,11 +129,11 @@ func (s *Server) introspect(ctx context.Context, p *project.Project, who inspect
 		return introspection{}, nil
 	}
 	live, scopes, alive, err := s.live(ctx, p, claims)
-	if err != nil || !alive || !who.sees(live.Family) {
+	if err != nil || !alive || !who.sees(live.ClientID) {
 		return introspection{}, err
 	}
 	if who.resource != nil || who.project { // a client that asks about its own token called nobody
-		s.sawCall(p, live.Family)
+		s.sawCall(p, claims.SID, live)
 	}
 	answer := introspection{
 		Active: true, Subject: claims.Subject, Issuer: claims.Issuer, Audience: audience, ClientID: claims.ClientID,
@@ -161,10 +161,10 @@ func (s *Server) publicClientID(ctx context.Context, p *project.Project, r proje
 	return client.PublicID(), err
 }
 
-// sees reports whether the caller may know of the tokens of a family. A
-// resource server was checked by audience.
-func (who inspector) sees(f Family) bool {
-	return who.resource != nil || who.project || who.client.ID == f.ClientID
+// sees reports whether the caller may know of the tokens of a client. A resource
+// server was checked by audience.
+func (who inspector) sees(clientID string) bool {
+	return who.resource != nil || who.project || who.client.ID == clientID
 }
 
 // introspectRefresh tells a client or the project about a refresh token. A
@@ -173,15 +173,15 @@ func (s *Server) introspectRefresh(ctx context.Context, p *project.Project, who 
 	if who.resource != nil {
 		return introspection{}, nil
 	}
-	token, family, grant, err := s.store.RefreshToken(ctx, p.ID, given.ID)
+	token, family, err := s.store.RefreshToken(ctx, p.ID, given.ID)
 	if errors.Is(err, ErrNotFound) {
 		return introspection{}, nil
 	}
 	if err != nil {
 		return introspection{}, err
 	}
-	if !given.Matches(token.Hash) || !who.sees(family) || !token.RotatedAt.IsZero() || !s.now().Before(token.ExpiresAt) ||
-		!family.RevokedAt.IsZero() || !grant.RevokedAt.IsZero() {
+	if !given.Matches(token.Hash) || !who.sees(family.ClientID) || !token.Live || !s.now().Before(token.ExpiresAt) ||
+		!family.RevokedAt.IsZero() {
 		return introspection{}, nil
 	}
 	client, err := s.store.Client(ctx, p.ID, family.ClientID)
@@ -197,7 +197,7 @@ func (s *Server) introspectRefresh(ctx context.Context, p *project.Project, who 
 	}
 	return introspection{
 		Active: true, Subject: family.Subject, Issuer: p.Issuer, ClientID: client.PublicID(), Scope: strings.Join(scopes, " "),
-		ExpiresAt: token.ExpiresAt.Unix(), IssuedAt: token.CreatedAt.Unix(), SID: family.ID, GrantID: grant.ID,
+		ExpiresAt: token.ExpiresAt.Unix(), IssuedAt: token.CreatedAt.Unix(), SID: family.ID, GrantID: family.GrantID,
 		OrganizationID: family.Organization,
 	}, nil
 }

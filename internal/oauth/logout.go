@@ -2,11 +2,11 @@ package oauth
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"net/url"
 
 	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/signing"
 )
 
 // LogoutRequest is a request of a client to sign a person out (OpenID Connect
@@ -96,7 +96,7 @@ func (s *Server) readIDToken(ctx context.Context, p *project.Project, compact st
 	var c idClaims
 	token, err := ring.Verify(compact, typeJWT)
 	if err == nil {
-		err = json.Unmarshal(token.Claims, &c)
+		c, err = signing.Decode[idClaims](token)
 	}
 	if err != nil || c.Issuer != p.Issuer || c.TokenUse != "id" || c.Subject == "" || c.Audience == "" {
 		return idClaims{}, invalidRequest("id_token_hint is not an id_token of this server.")

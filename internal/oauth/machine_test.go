@@ -114,14 +114,14 @@ type brokenStore struct{ oauth.Store }
 // wrong: its row is there, with another hash.
 type guessedStore struct{ oauth.Store }
 
-func (g guessedStore) RefreshToken(ctx context.Context, projectID, id string) (oauth.RefreshToken, oauth.Family, oauth.Grant, error) {
-	token, family, grant, err := g.Store.RefreshToken(ctx, projectID, id)
+func (g guessedStore) RefreshToken(ctx context.Context, projectID, id string) (oauth.RefreshToken, oauth.Family, error) {
+	token, family, err := g.Store.RefreshToken(ctx, projectID, id)
 	token.Hash = make([]byte, sha256.Size)
-	return token, family, grant, err
+	return token, family, err
 }
 
-func (brokenStore) RefreshToken(context.Context, string, string) (oauth.RefreshToken, oauth.Family, oauth.Grant, error) {
-	return oauth.RefreshToken{}, oauth.Family{}, oauth.Grant{}, errBroken
+func (brokenStore) RefreshToken(context.Context, string, string) (oauth.RefreshToken, oauth.Family, error) {
+	return oauth.RefreshToken{}, oauth.Family{}, errBroken
 }
 
 func (brokenStore) RevokeToken(context.Context, string, string, time.Time, audit.Event) error {

@@ -44,7 +44,7 @@ func (s *Server) revoke(ctx context.Context, p *project.Project, client Client, 
 	e.Actor, e.ClientID = client.ID, client.ID
 
 	if given, ok := secret.Parse(secret.RefreshToken, token); ok {
-		kept, family, _, err := s.store.RefreshToken(ctx, p.ID, given.ID)
+		kept, family, err := s.store.RefreshToken(ctx, p.ID, given.ID)
 		switch {
 		case errors.Is(err, ErrNotFound), err == nil && !given.Matches(kept.Hash):
 			return nil

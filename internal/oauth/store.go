@@ -95,17 +95,15 @@ type Code struct {
 
 // RefreshToken is one generation of a family, the secret only as a hash.
 type RefreshToken struct {
-	ID          string // id part of the secret (decision 23)
-	ProjectID   string
-	FamilyID    string
-	Generation  int
-	Hash        []byte
-	AuthMethod  string // how the client authenticated when it was issued
-	CreatedAt   time.Time
-	ExpiresAt   time.Time // idle end
-	RotatedAt   time.Time // zero while it is the live one
-	SuccessorID string
-	Replay      []byte // the answer of its rotation, sealed under the token itself
+	ID         string // id part of the secret (decision 23)
+	ProjectID  string
+	FamilyID   string
+	Generation int
+	Hash       []byte
+	AuthMethod string // how the client authenticated when it was issued
+	CreatedAt  time.Time
+	ExpiresAt  time.Time // idle end
+	Live       bool      // no successor took its place
 }
 
 // Decision is what the consent page ended with. The store makes or revives the
@@ -137,8 +135,8 @@ type Rotate struct {
 	AuthMethod string
 	Now        time.Time
 	Window     time.Duration // how long a repeat gets the same answer
-	Successor  RefreshToken  // FamilyID and Generation are the store's to check
-	Replay     []byte        // sealed answer to keep with the presented token
+	Successor  RefreshToken  // of the presented one's family, a generation later; the store checks it
+	Replay     []byte        // sealed answer to keep for a repeat
 }
 
 // Rotation is the result of Rotate: exactly one of its cases holds.
@@ -149,10 +147,12 @@ type Rotation struct {
 
 // Live is what a token's family says about it.
 type Live struct {
-	Family     Family
-	Grant      Grant
-	ClientType ClientType
-	Alive      bool // neither family, grant nor this token id is revoked, nor has the client gone
+	ClientID     string
+	ClientType   ClientType
+	Organization string    // "" of a consumer project
+	Attempt      string    // code of the authorization attempt
+	CreatedAt    time.Time // of the family
+	Alive        bool      // neither family, grant nor this token id is revoked, nor has the client gone
 }
 
 // Revocation is one row of the feed that resource servers follow (decision 29).
@@ -245,9 +245,9 @@ type Store interface {
 	// live families: the oldest beyond end in the same transaction.
 	RedeemCode(ctx context.Context, projectID string, r Redeem, done, reuse audit.Event) error
 
-	// RefreshToken returns a refresh token with its family and grant, whatever
-	// their state, or ErrNotFound.
-	RefreshToken(ctx context.Context, projectID, id string) (RefreshToken, Family, Grant, error)
+	// RefreshToken returns a refresh token with its family, whatever their state,
+	// or ErrNotFound. A family whose grant was taken back is revoked.
+	RefreshToken(ctx context.Context, projectID, id string) (RefreshToken, Family, error)
 	// RotateRefresh rotates by one conditional statement (not rotated, in time,
 	// family and grant alive). When another call rotated it: within the window,
 	// with the successor unused and the same AuthMethod, the kept answer comes

@@ -854,9 +854,9 @@ func (f failing) RedeemCode(ctx context.Context, projectID string, r oauth.Redee
 	return errors.Join(f.fails("redeem"), f.only("redeem", func() error { return f.Store.RedeemCode(ctx, projectID, r, done, reuse) }))
 }
 
-func (f failing) RefreshToken(ctx context.Context, projectID, id string) (oauth.RefreshToken, oauth.Family, oauth.Grant, error) {
+func (f failing) RefreshToken(ctx context.Context, projectID, id string) (oauth.RefreshToken, oauth.Family, error) {
 	if err := f.fails("refresh token"); err != nil {
-		return oauth.RefreshToken{}, oauth.Family{}, oauth.Grant{}, err
+		return oauth.RefreshToken{}, oauth.Family{}, err
 	}
 	return f.Store.RefreshToken(ctx, projectID, id)
 }

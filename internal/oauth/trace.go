@@ -103,15 +103,15 @@ func (s *Server) discoveredAt(p *project.Project, clientID, address string) time
 
 // sawCall remembers the first use of a family's tokens for the attempt that it
 // came of, until KeepCalls keeps it: an answer about a token waits for no disk.
-func (s *Server) sawCall(p *project.Project, f Family) {
+func (s *Server) sawCall(p *project.Project, familyID string, l Live) {
 	now := s.now()
-	if f.Attempt == "" || now.Sub(f.CreatedAt) > audit.AttemptKept || !s.traces.called.first(p.ID+" "+f.ID, struct{}{}) {
+	if l.Attempt == "" || now.Sub(l.CreatedAt) > audit.AttemptKept || !s.traces.called.first(p.ID+" "+familyID, struct{}{}) {
 		return
 	}
 	s.traces.mu.Lock()
 	defer s.traces.mu.Unlock()
 	if len(s.traces.calls) < memorySize {
-		s.traces.calls = append(s.traces.calls, audit.Call{ProjectID: p.ID, Code: f.Attempt, At: now})
+		s.traces.calls = append(s.traces.calls, audit.Call{ProjectID: p.ID, Code: l.Attempt, At: now})
 	}
 }
 

@@ -87,8 +87,8 @@ func (s *Server) userClaims(ctx context.Context, p *project.Project, token strin
 	case !contains(scopes, "openid"):
 		return nil, c, errNoOpenID
 	}
-	s.sawCall(p, live.Family)
-	claims, active, err := s.subjects.Claims(ctx, p.ID, c.Subject, live.Family.Organization, scopes)
+	s.sawCall(p, c.SID, live)
+	claims, active, err := s.subjects.Claims(ctx, p.ID, c.Subject, live.Organization, scopes)
 	if err != nil {
 		return nil, c, err
 	}

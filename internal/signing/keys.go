@@ -37,6 +37,7 @@ type Keys struct {
 
 	mu    sync.Mutex
 	rings map[string]*Ring // by project
+	seen  seen
 }
 
 // New checks the configuration.
@@ -73,7 +74,7 @@ func (k *Keys) ring(projectID string) *Ring {
 	defer k.mu.Unlock()
 	r := k.rings[projectID]
 	if r == nil {
-		r = &Ring{now: k.config.Now}
+		r = &Ring{now: k.config.Now, seen: &k.seen}
 		k.rings[projectID] = r
 	}
 	return r

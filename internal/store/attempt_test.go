@@ -118,8 +118,8 @@ func TestAttempt(t *testing.T) {
 			t.Errorf("refused after the tokens: %s", diff)
 		}
 		live, err := db.Live(t.Context(), w.project.ID, r.Family.ID, "jti")
-		if err != nil || live.Family.Attempt != code {
-			t.Errorf("the family is of attempt %q, %v", live.Family.Attempt, err)
+		if err != nil || live.Attempt != code {
+			t.Errorf("the family is of attempt %q, %v", live.Attempt, err)
 		}
 
 		at(8, func(i int) {

@@ -45,7 +45,7 @@ func BenchmarkRotate(b *testing.B) {
 				}
 				answer := make([]byte, 1400)
 				parallel(b, callers, func(i int) error {
-					if _, _, _, err := w.RefreshToken(b.Context(), w.project.ID, tokens[i].ID); err != nil {
+					if _, _, err := w.RefreshToken(b.Context(), w.project.ID, tokens[i].ID); err != nil {
 						return err
 					}
 					r := w.rotation(tokens[i], now)

@@ -105,7 +105,7 @@ func TestMoveResource(t *testing.T) {
 		}
 		for id, alive := range map[string]bool{family.ID: false, beside.Family.ID: true} {
 			if l, err := db.Live(ctx, w.project.ID, id, "jti"); err != nil || l.Alive != alive {
-				t.Errorf("family for %s: alive %v, %v", l.Family.Resource, l.Alive, err)
+				t.Errorf("family %s: alive %v, %v", id, l.Alive, err)
 			}
 		}
 		if l, err := db.Live(ctx, apart.project.ID, theirs.ID, "jti"); err != nil || !l.Alive {

@@ -18,9 +18,9 @@ func TestSealedColumnsAreKnown(t *testing.T) {
 	why := map[string]string{
 		"master_key_check.value": "sealed; ReplaceMasterKey moves it last",
 
-		"refresh_token.replay": "sealed under the old refresh token, not the master key",
-		"email_code.mac":       "under a key derived from the master key; it lives for ten minutes, and is asked for again",
-		"counter.key_hash":     "a hash", "grant_scope.consent_hash": "a hash", "client.metadata_hash": "a hash",
+		"family.replay":    "sealed under the old refresh token, not the master key",
+		"email_code.mac":   "under a key derived from the master key; it lives for ten minutes, and is asked for again",
+		"counter.key_hash": "a hash", "grant_scope.consent_hash": "a hash", "client.metadata_hash": "a hash",
 		"workspace_key.secret_hash": "a hash", "administrator_session.secret_hash": "a hash", "administrator_link.secret_hash": "a hash",
 		"administrator_ceremony.secret_hash": "a hash", "project.secret_hash": "a hash", "resource_server.secret_hash": "a hash",
 		"browser.secret_hash": "a hash", "session.secret_hash": "a hash", "flow.browser_hash": "a hash", "sso_attempt.hash": "a hash",

@@ -1,9 +1,8 @@
 package store
 
 import (
+	"cmp"
 	"context"
-	"database/sql"
-	"errors"
 	"time"
 
 	"github.com/postern-id/postern/internal/audit"
@@ -124,20 +123,27 @@ func createRefreshToken(ctx context.Context, q *db.Queries, projectID, familyID 
 	}))
 }
 
-// RefreshToken returns a refresh token with its family and grant, whatever their
-// state.
-func (d *DB) RefreshToken(ctx context.Context, projectID, id string) (oauth.RefreshToken, oauth.Family, oauth.Grant, error) {
+// RefreshToken returns a refresh token with its family, whatever their state. A
+// family whose grant was taken back is revoked.
+func (d *DB) RefreshToken(ctx context.Context, projectID, id string) (oauth.RefreshToken, oauth.Family, error) {
 	row, err := d.read.RefreshToken(ctx, projectID, id)
 	if err != nil {
-		return oauth.RefreshToken{}, oauth.Family{}, oauth.Grant{}, found("read refresh token", err, oauth.ErrNotFound)
+		return oauth.RefreshToken{}, oauth.Family{}, found("read refresh token", err, oauth.ErrNotFound)
 	}
 	t := row.RefreshToken
-	family, err := toFamily(row.Family)
+	scopes, err := fromJSON[[]string](row.Scopes)
+	family := oauth.Family{
+		ID: t.FamilyID, ProjectID: t.ProjectID, GrantID: row.GrantID, ClientID: row.ClientID,
+		Subject: row.Subject, Organization: row.Organization, SessionID: row.SessionID,
+		Resource: row.Resource, Scopes: scopes, AuthTime: fromMicros(row.AuthTime),
+		CreatedAt: fromMicros(row.CreatedAt), ExpiresAt: fromMicros(row.ExpiresAt),
+		RevokedAt: fromMicros(cmp.Or(row.RevokedAt, row.GrantRevokedAt)), Attempt: row.Attempt,
+	}
 	return oauth.RefreshToken{
 		ID: t.ID, ProjectID: t.ProjectID, FamilyID: t.FamilyID, Generation: int(t.Generation), Hash: t.Hash,
 		AuthMethod: t.AuthMethod, CreatedAt: fromMicros(t.CreatedAt), ExpiresAt: fromMicros(t.ExpiresAt),
-		RotatedAt: fromMicros(t.RotatedAt), SuccessorID: t.SuccessorID, Replay: t.Replay,
-	}, family, toGrant(row.Grant), err
+		Live: t.Generation == row.LiveGeneration,
+	}, family, err
 }
 
 // RotateRefresh replaces a refresh token by its successor (RFC 9700 §4.14.2,
@@ -155,65 +161,53 @@ func (d *DB) RotateRefresh(ctx context.Context, r oauth.Rotate, done, reuse audi
 }
 
 func rotate(ctx context.Context, q *db.Queries, r oauth.Rotate, done, reuse audit.Event) (oauth.Rotation, error) {
-	now := micros(r.Now)
-	if err := q.UseGrantOfRefreshToken(ctx, db.UseGrantOfRefreshTokenParams{Now: now, ProjectID: r.ProjectID, TokenID: r.TokenID}); err != nil {
+	now, familyID, generation := micros(r.Now), r.Successor.FamilyID, int64(r.Successor.Generation)-1
+	n, err := q.UseGrant(ctx, db.UseGrantParams{Now: now, ProjectID: r.ProjectID, FamilyID: familyID})
+	if err != nil {
 		return oauth.Rotation{}, wrap("use grant", err)
 	}
-	old, err := q.RotateRefresh(ctx, db.RotateRefreshParams{
-		Now: now, SuccessorID: r.Successor.ID, Replay: r.Replay, ProjectID: r.ProjectID, ID: r.TokenID,
-	})
-	if errors.Is(err, sql.ErrNoRows) {
-		return repeat(ctx, q, r, reuse)
+	if n == 1 {
+		n, err = q.RotateFamily(ctx, db.RotateFamilyParams{
+			Now: now, Replay: r.Replay, ProjectID: r.ProjectID, ID: familyID, Generation: generation, TokenID: r.TokenID,
+		})
 	}
 	if err != nil {
 		return oauth.Rotation{}, wrap("rotate refresh token", err)
 	}
-	if r.Successor.FamilyID != old.FamilyID || int64(r.Successor.Generation) != old.Generation+1 {
-		return oauth.Rotation{}, errors.New("store: successor of another refresh token")
+	if n == 0 {
+		return repeat(ctx, q, r, reuse)
 	}
-	family := db.RaiseGenerationParams{ProjectID: r.ProjectID, ID: old.FamilyID, Generation: old.Generation}
-	if n, err := q.RaiseGeneration(ctx, family); err != nil {
-		return oauth.Rotation{}, wrap("rotate refresh token", err)
-	} else if n == 0 {
-		return oauth.Rotation{}, oauth.ErrDead // revoked in this moment
-	}
-	if err := createRefreshToken(ctx, q, r.ProjectID, old.FamilyID, r.Successor); err != nil {
+	if err := createRefreshToken(ctx, q, r.ProjectID, familyID, r.Successor); err != nil {
 		return oauth.Rotation{}, err
 	}
-	if err := forgetPast(ctx, q, r.ProjectID, old, now); err != nil {
-		return oauth.Rotation{}, err
+	if generation%generationsAtOnce == 0 {
+		old := db.DeleteOldGenerationsParams{
+			ProjectID: r.ProjectID, FamilyID: familyID, Generation: generation, MaxRows: generationsAtOnce + 2, Now: now,
+		}
+		if err := q.DeleteOldGenerations(ctx, old); err != nil {
+			return oauth.Rotation{}, wrap("delete old generations", err)
+		}
 	}
 	return oauth.Rotation{Done: true}, record(ctx, q, done)
 }
 
-// forgetPast drops what a used successor makes useless: the answer kept with
-// the token before the presented one, and generations that have run out.
-func forgetPast(ctx context.Context, q *db.Queries, projectID string, old db.RotateRefreshRow, now int64) error {
-	err := q.ForgetReplay(ctx, db.ForgetReplayParams{ProjectID: projectID, FamilyID: old.FamilyID, Generation: old.Generation - 1})
-	if err != nil {
-		return wrap("forget replay", err)
-	}
-	return wrap("delete old generations", q.DeleteOldGenerations(ctx, db.DeleteOldGenerationsParams{ProjectID: projectID, FamilyID: old.FamilyID, Now: now}))
-}
+// generationsAtOnce is how many rotations go by between two looks for refresh
+// tokens of a family that have run out.
+const generationsAtOnce = 16
 
 // repeat decides about a refresh token that could not be rotated: the kept
 // answer again, or theft, or dead.
 func repeat(ctx context.Context, q *db.Queries, r oauth.Rotate, reuse audit.Event) (oauth.Rotation, error) {
-	row, err := q.RefreshToken(ctx, r.ProjectID, r.TokenID)
+	t, err := q.Replay(ctx, r.ProjectID, r.TokenID)
 	if err := found("read refresh token", err, oauth.ErrDead); err != nil {
 		return oauth.Rotation{}, err
 	}
-	t, now := row.RefreshToken, micros(r.Now)
-	alive := row.Family.RevokedAt == 0 && row.Family.ExpiresAt > now && row.Grant.RevokedAt == 0
-	if !alive || t.RotatedAt == 0 {
+	alive := t.RevokedAt == 0 && t.ExpiresAt > micros(r.Now) && t.GrantRevokedAt == 0
+	if !alive || t.Generation == t.LiveGeneration { // which has run out
 		return oauth.Rotation{}, oauth.ErrDead
 	}
-	next, err := q.RefreshTokenAfter(ctx, db.RefreshTokenAfterParams{ProjectID: r.ProjectID, FamilyID: t.FamilyID, Generation: t.Generation + 1})
-	if err != nil && !errors.Is(err, sql.ErrNoRows) {
-		return oauth.Rotation{}, wrap("read refresh token", err)
-	}
 	inWindow := r.Window > 0 && r.Now.Sub(fromMicros(t.RotatedAt)) < r.Window
-	if err == nil && inWindow && next.RotatedAt == 0 && next.AuthMethod == r.AuthMethod && len(t.Replay) > 0 {
+	if inWindow && t.Generation+1 == t.LiveGeneration && t.AuthMethod == r.AuthMethod && len(t.Replay) > 0 {
 		return oauth.Rotation{Replay: t.Replay}, nil
 	}
 	if _, err := endFamily(ctx, q, r.ProjectID, t.FamilyID, r.Now, r.Now.Add(longestAccessToken), reuse); err != nil {
@@ -266,17 +260,8 @@ func (d *DB) Live(ctx context.Context, projectID, familyID, jti string) (oauth.L
 	if err != nil {
 		return oauth.Live{}, found("read family", err, oauth.ErrNotFound)
 	}
-	family, err := toFamily(row.Family)
-	return oauth.Live{Family: family, Grant: toGrant(row.Grant), ClientType: oauth.ClientType(row.ClientType), Alive: row.Alive == 1}, err
-}
-
-func toFamily(f db.Family) (oauth.Family, error) {
-	scopes, err := fromJSON[[]string](f.Scopes)
-	return oauth.Family{
-		ID: f.ID, ProjectID: f.ProjectID, GrantID: f.GrantID, ClientID: f.ClientID,
-		Subject: f.Subject, Organization: f.Organization, SessionID: f.SessionID,
-		Resource: f.Resource, Scopes: scopes, Nonce: f.Nonce, AuthTime: fromMicros(f.AuthTime),
-		CreatedAt: fromMicros(f.CreatedAt), ExpiresAt: fromMicros(f.ExpiresAt), RevokedAt: fromMicros(f.RevokedAt),
-		Attempt: f.Attempt,
-	}, err
+	return oauth.Live{
+		ClientID: row.ClientID, Organization: row.Organization, Attempt: row.Attempt,
+		CreatedAt: fromMicros(row.CreatedAt), ClientType: oauth.ClientType(row.ClientType), Alive: row.Alive == 1,
+	}, nil
 }

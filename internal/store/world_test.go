@@ -3,6 +3,7 @@ package store_test
 import (
 	"crypto/sha256"
 	"fmt"
+	"strconv"
 	"testing"
 	"time"
 
@@ -203,6 +204,14 @@ func (w *world) rotation(t oauth.RefreshToken, at time.Time) oauth.Rotate {
 
 func (w *world) rotate(r oauth.Rotate) (oauth.Rotation, error) {
 	return w.RotateRefresh(w.t.Context(), r, w.eventAt(audit.TokenRefreshed, r.Now), w.eventAt(audit.RefreshReused, r.Now))
+}
+
+// lastUse is when tokens were last given for a grant.
+func (w *world) lastUse(grantID string) time.Time {
+	w.t.Helper()
+	micros, err := strconv.ParseInt(rows(w.t, w.DB, "SELECT last_used_at FROM \"grant\" WHERE project_id = $1 AND id = $2", w.project.ID, grantID)[0], 10, 64)
+	must(w.t, err)
+	return time.UnixMicro(micros).UTC()
 }
 
 // alive reports what introspection says about a family.

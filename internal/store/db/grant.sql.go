@@ -64,7 +64,7 @@ SELECT g.project_id, g.id, g.subject, g.organization, g.client_id, g.created_at,
         WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.revoked_at = 0 AND g.revoked_at = 0), 0) AS bigint) AS expires_at,
     CAST(COALESCE((SELECT max(t.expires_at + 0) FROM family f
         JOIN refresh_token t ON t.project_id = f.project_id AND t.family_id = f.id AND t.generation = f.generation
-        WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.revoked_at = 0 AND g.revoked_at = 0 AND t.rotated_at = 0), 0) AS bigint) AS idle_expires_at
+        WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.revoked_at = 0 AND g.revoked_at = 0), 0) AS bigint) AS idle_expires_at
 FROM "grant" g JOIN client c ON c.project_id = g.project_id AND c.id = g.client_id
 WHERE g.project_id = $1 AND g.subject = $2 AND g.organization = $3
   AND (g.revoked_at = 0 OR g.revoked_at > $4)
@@ -745,6 +745,27 @@ func (q *Queries) SubjectsGrant(ctx context.Context, arg SubjectsGrantParams) (i
 	return revoked_at, err
 }
 
+const useGrant = `-- name: UseGrant :execrows
+UPDATE "grant" SET last_used_at = $1
+WHERE "grant".project_id = $2 AND "grant".revoked_at = 0
+  AND "grant".id = (SELECT f.grant_id FROM family f WHERE f.project_id = $2 AND f.id = $3)
+`
+
+type UseGrantParams struct {
+	Now       int64
+	ProjectID string
+	FamilyID  string
+}
+
+// UseGrant takes the grant of a family.
+func (q *Queries) UseGrant(ctx context.Context, arg UseGrantParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, useGrant, arg.Now, arg.ProjectID, arg.FamilyID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
 const useGrantOfCode = `-- name: UseGrantOfCode :exec
 UPDATE "grant" SET last_used_at = $1
 WHERE "grant".project_id = $2 AND revoked_at = 0
@@ -759,24 +780,5 @@ type UseGrantOfCodeParams struct {
 
 func (q *Queries) UseGrantOfCode(ctx context.Context, arg UseGrantOfCodeParams) error {
 	_, err := q.db.ExecContext(ctx, useGrantOfCode, arg.Now, arg.ProjectID, arg.CodeID)
-	return err
-}
-
-const useGrantOfRefreshToken = `-- name: UseGrantOfRefreshToken :exec
-UPDATE "grant" SET last_used_at = $1
-WHERE "grant".project_id = $2 AND "grant".revoked_at = 0
-  AND "grant".id = (SELECT f.grant_id FROM refresh_token t
-                    JOIN family f ON f.project_id = t.project_id AND f.id = t.family_id
-                    WHERE t.project_id = $2 AND t.id = $3 AND t.rotated_at = 0)
-`
-
-type UseGrantOfRefreshTokenParams struct {
-	Now       int64
-	ProjectID string
-	TokenID   string
-}
-
-func (q *Queries) UseGrantOfRefreshToken(ctx context.Context, arg UseGrantOfRefreshTokenParams) error {
-	_, err := q.db.ExecContext(ctx, useGrantOfRefreshToken, arg.Now, arg.ProjectID, arg.TokenID)
 	return err
 }

@@ -136,25 +136,6 @@ type EventSeal struct {
 	Proof     []byte
 }
 
-type Family struct {
-	ProjectID    string
-	ID           string
-	GrantID      string
-	ClientID     string
-	Subject      string
-	Organization string
-	SessionID    string
-	Resource     string
-	Scopes       string
-	Nonce        string
-	AuthTime     int64
-	Generation   int64
-	CreatedAt    int64
-	ExpiresAt    int64
-	RevokedAt    int64
-	Attempt      string
-}
-
 type Flow struct {
 	ProjectID     string
 	ID            string
@@ -230,17 +211,14 @@ type Project struct {
 }
 
 type RefreshToken struct {
-	ProjectID   string
-	ID          string
-	FamilyID    string
-	Generation  int64
-	Hash        []byte
-	AuthMethod  string
-	CreatedAt   int64
-	ExpiresAt   int64
-	RotatedAt   int64
-	SuccessorID string
-	Replay      []byte
+	ProjectID  string
+	ID         string
+	FamilyID   string
+	Generation int64
+	Hash       []byte
+	AuthMethod string
+	CreatedAt  int64
+	ExpiresAt  int64
 }
 
 type Session struct {

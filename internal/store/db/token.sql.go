@@ -103,8 +103,8 @@ func (q *Queries) CreateCode(ctx context.Context, arg CreateCodeParams) error {
 }
 
 const createFamily = `-- name: CreateFamily :exec
-INSERT INTO family (project_id, id, grant_id, client_id, subject, organization, session_id, resource, scopes, nonce, auth_time, generation, created_at, expires_at, revoked_at, attempt)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 0, $15)
+INSERT INTO family (project_id, id, grant_id, client_id, subject, organization, session_id, resource, scopes, nonce, auth_time, generation, created_at, expires_at, revoked_at, attempt, rotated_at, replay)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 0, $15, 0, NULL)
 `
 
 type CreateFamilyParams struct {
@@ -147,8 +147,8 @@ func (q *Queries) CreateFamily(ctx context.Context, arg CreateFamilyParams) erro
 }
 
 const createRefreshToken = `-- name: CreateRefreshToken :exec
-INSERT INTO refresh_token (project_id, id, family_id, generation, hash, auth_method, created_at, expires_at, rotated_at, successor_id, replay)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 0, '', NULL)
+INSERT INTO refresh_token (project_id, id, family_id, generation, hash, auth_method, created_at, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
 `
 
 type CreateRefreshTokenParams struct {
@@ -213,22 +213,29 @@ func (q *Queries) DeleteCodesOfGrant(ctx context.Context, projectID string, gran
 
 const deleteOldGenerations = `-- name: DeleteOldGenerations :exec
 DELETE FROM refresh_token
-WHERE refresh_token.project_id = $1
-  AND refresh_token.id IN (SELECT t.id FROM refresh_token t
-                           WHERE t.project_id = $1 AND t.family_id = $2 ORDER BY t.generation LIMIT 2)
-  AND refresh_token.rotated_at <> 0 AND refresh_token.expires_at <= $3
+WHERE refresh_token.project_id = $1 AND refresh_token.family_id = $2
+  AND refresh_token.generation < (SELECT min(t.generation) + CAST($3 AS bigint) FROM refresh_token t WHERE t.project_id = $1 AND t.family_id = $2)
+  AND refresh_token.generation < $4 AND refresh_token.expires_at <= $5
 `
 
 type DeleteOldGenerationsParams struct {
-	ProjectID string
-	FamilyID  string
-	Now       int64
+	ProjectID  string
+	FamilyID   string
+	MaxRows    int64
+	Generation int64
+	Now        int64
 }
 
-// DeleteOldGenerations takes away the oldest two generations of a family, if
-// they have run out: a family that refreshes for months stays small.
+// DeleteOldGenerations takes away the oldest generations of a family that have
+// run out: one that refreshes for months stays small.
 func (q *Queries) DeleteOldGenerations(ctx context.Context, arg DeleteOldGenerationsParams) error {
-	_, err := q.db.ExecContext(ctx, deleteOldGenerations, arg.ProjectID, arg.FamilyID, arg.Now)
+	_, err := q.db.ExecContext(ctx, deleteOldGenerations,
+		arg.ProjectID,
+		arg.FamilyID,
+		arg.MaxRows,
+		arg.Generation,
+		arg.Now,
+	)
 	return err
 }
 
@@ -241,24 +248,8 @@ func (q *Queries) DeleteUnusedCodes(ctx context.Context, projectID string, grant
 	return err
 }
 
-const forgetReplay = `-- name: ForgetReplay :exec
-UPDATE refresh_token SET replay = NULL
-WHERE project_id = $1 AND family_id = $2 AND generation = $3 AND replay IS NOT NULL
-`
-
-type ForgetReplayParams struct {
-	ProjectID  string
-	FamilyID   string
-	Generation int64
-}
-
-func (q *Queries) ForgetReplay(ctx context.Context, arg ForgetReplayParams) error {
-	_, err := q.db.ExecContext(ctx, forgetReplay, arg.ProjectID, arg.FamilyID, arg.Generation)
-	return err
-}
-
 const live = `-- name: Live :one
-SELECT f.project_id, f.id, f.grant_id, f.client_id, f.subject, f.organization, f.session_id, f.resource, f.scopes, f.nonce, f.auth_time, f.generation, f.created_at, f.expires_at, f.revoked_at, f.attempt, g.project_id, g.id, g.subject, g.organization, g.client_id, g.created_at, g.last_used_at, g.revoked_at, c.type AS client_type,
+SELECT f.client_id, f.organization, f.attempt, f.created_at, c.type AS client_type,
     CAST(CASE WHEN f.revoked_at = 0 AND g.revoked_at = 0 AND NOT c.blocked
         AND NOT EXISTS (SELECT 1 FROM revoked_token r WHERE r.project_id = $1 AND r.jti = $2)
         THEN 1 ELSE 0 END AS bigint) AS alive
@@ -275,10 +266,12 @@ type LiveParams struct {
 }
 
 type LiveRow struct {
-	Family     Family
-	Grant      Grant
-	ClientType string
-	Alive      int64
+	ClientID     string
+	Organization string
+	Attempt      string
+	CreatedAt    int64
+	ClientType   string
+	Alive        int64
 }
 
 // Live is the one read of introspection.
@@ -286,30 +279,10 @@ func (q *Queries) Live(ctx context.Context, arg LiveParams) (LiveRow, error) {
 	row := q.db.QueryRowContext(ctx, live, arg.ProjectID, arg.JTI, arg.ID)
 	var i LiveRow
 	err := row.Scan(
-		&i.Family.ProjectID,
-		&i.Family.ID,
-		&i.Family.GrantID,
-		&i.Family.ClientID,
-		&i.Family.Subject,
-		&i.Family.Organization,
-		&i.Family.SessionID,
-		&i.Family.Resource,
-		&i.Family.Scopes,
-		&i.Family.Nonce,
-		&i.Family.AuthTime,
-		&i.Family.Generation,
-		&i.Family.CreatedAt,
-		&i.Family.ExpiresAt,
-		&i.Family.RevokedAt,
-		&i.Family.Attempt,
-		&i.Grant.ProjectID,
-		&i.Grant.ID,
-		&i.Grant.Subject,
-		&i.Grant.Organization,
-		&i.Grant.ClientID,
-		&i.Grant.CreatedAt,
-		&i.Grant.LastUsedAt,
-		&i.Grant.RevokedAt,
+		&i.ClientID,
+		&i.Organization,
+		&i.Attempt,
+		&i.CreatedAt,
 		&i.ClientType,
 		&i.Alive,
 	)
@@ -359,26 +332,6 @@ func (q *Queries) OldestFamilies(ctx context.Context, arg OldestFamiliesParams) 
 	return items, nil
 }
 
-const raiseGeneration = `-- name: RaiseGeneration :execrows
-UPDATE family SET generation = generation + 1
-WHERE project_id = $1 AND id = $2 AND generation = $3 AND revoked_at = 0
-`
-
-type RaiseGenerationParams struct {
-	ProjectID  string
-	ID         string
-	Generation int64
-}
-
-// RaiseGeneration holds the family alive to the end of the transaction.
-func (q *Queries) RaiseGeneration(ctx context.Context, arg RaiseGenerationParams) (int64, error) {
-	result, err := q.db.ExecContext(ctx, raiseGeneration, arg.ProjectID, arg.ID, arg.Generation)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected()
-}
-
 const raiseRevocation = `-- name: RaiseRevocation :one
 UPDATE project_counter SET revocation = revocation + $1 WHERE project_id = $2
 RETURNING revocation
@@ -426,7 +379,7 @@ func (q *Queries) RedeemCode(ctx context.Context, arg RedeemCodeParams) (int64, 
 }
 
 const refreshToken = `-- name: RefreshToken :one
-SELECT t.project_id, t.id, t.family_id, t.generation, t.hash, t.auth_method, t.created_at, t.expires_at, t.rotated_at, t.successor_id, t.replay, f.project_id, f.id, f.grant_id, f.client_id, f.subject, f.organization, f.session_id, f.resource, f.scopes, f.nonce, f.auth_time, f.generation, f.created_at, f.expires_at, f.revoked_at, f.attempt, g.project_id, g.id, g.subject, g.organization, g.client_id, g.created_at, g.last_used_at, g.revoked_at
+SELECT t.project_id, t.id, t.family_id, t.generation, t.hash, t.auth_method, t.created_at, t.expires_at, f.grant_id, f.client_id, f.subject, f.organization, f.session_id, f.resource, f.scopes, f.auth_time, f.generation AS live_generation, f.created_at, f.expires_at, f.revoked_at, f.attempt, g.revoked_at AS grant_revoked_at
 FROM refresh_token t
 JOIN family f ON f.project_id = t.project_id AND f.id = t.family_id
 JOIN "grant" g ON g.project_id = f.project_id AND g.id = f.grant_id
@@ -434,9 +387,21 @@ WHERE t.project_id = $1 AND t.id = $2
 `
 
 type RefreshTokenRow struct {
-	RefreshToken RefreshToken
-	Family       Family
-	Grant        Grant
+	RefreshToken   RefreshToken
+	GrantID        string
+	ClientID       string
+	Subject        string
+	Organization   string
+	SessionID      string
+	Resource       string
+	Scopes         string
+	AuthTime       int64
+	LiveGeneration int64
+	CreatedAt      int64
+	ExpiresAt      int64
+	RevokedAt      int64
+	Attempt        string
+	GrantRevokedAt int64
 }
 
 func (q *Queries) RefreshToken(ctx context.Context, projectID string, iD string) (RefreshTokenRow, error) {
@@ -451,57 +416,61 @@ func (q *Queries) RefreshToken(ctx context.Context, projectID string, iD string)
 		&i.RefreshToken.AuthMethod,
 		&i.RefreshToken.CreatedAt,
 		&i.RefreshToken.ExpiresAt,
-		&i.RefreshToken.RotatedAt,
-		&i.RefreshToken.SuccessorID,
-		&i.RefreshToken.Replay,
-		&i.Family.ProjectID,
-		&i.Family.ID,
-		&i.Family.GrantID,
-		&i.Family.ClientID,
-		&i.Family.Subject,
-		&i.Family.Organization,
-		&i.Family.SessionID,
-		&i.Family.Resource,
-		&i.Family.Scopes,
-		&i.Family.Nonce,
-		&i.Family.AuthTime,
-		&i.Family.Generation,
-		&i.Family.CreatedAt,
-		&i.Family.ExpiresAt,
-		&i.Family.RevokedAt,
-		&i.Family.Attempt,
-		&i.Grant.ProjectID,
-		&i.Grant.ID,
-		&i.Grant.Subject,
-		&i.Grant.Organization,
-		&i.Grant.ClientID,
-		&i.Grant.CreatedAt,
-		&i.Grant.LastUsedAt,
-		&i.Grant.RevokedAt,
+		&i.GrantID,
+		&i.ClientID,
+		&i.Subject,
+		&i.Organization,
+		&i.SessionID,
+		&i.Resource,
+		&i.Scopes,
+		&i.AuthTime,
+		&i.LiveGeneration,
+		&i.CreatedAt,
+		&i.ExpiresAt,
+		&i.RevokedAt,
+		&i.Attempt,
+		&i.GrantRevokedAt,
 	)
 	return i, err
 }
 
-const refreshTokenAfter = `-- name: RefreshTokenAfter :one
-SELECT auth_method, rotated_at FROM refresh_token
-WHERE project_id = $1 AND family_id = $2 AND generation = $3
+const replay = `-- name: Replay :one
+SELECT t.family_id, t.generation, f.generation AS live_generation, f.expires_at, f.revoked_at, f.rotated_at, f.replay, g.revoked_at AS grant_revoked_at, live.auth_method
+FROM refresh_token t
+JOIN family f ON f.project_id = t.project_id AND f.id = t.family_id
+JOIN "grant" g ON g.project_id = f.project_id AND g.id = f.grant_id
+JOIN refresh_token live ON live.project_id = f.project_id AND live.family_id = f.id AND live.generation = f.generation
+WHERE t.project_id = $1 AND t.id = $2
 `
 
-type RefreshTokenAfterParams struct {
-	ProjectID  string
-	FamilyID   string
-	Generation int64
+type ReplayRow struct {
+	FamilyID       string
+	Generation     int64
+	LiveGeneration int64
+	ExpiresAt      int64
+	RevokedAt      int64
+	RotatedAt      int64
+	Replay         []byte
+	GrantRevokedAt int64
+	AuthMethod     string
 }
 
-type RefreshTokenAfterRow struct {
-	AuthMethod string
-	RotatedAt  int64
-}
-
-func (q *Queries) RefreshTokenAfter(ctx context.Context, arg RefreshTokenAfterParams) (RefreshTokenAfterRow, error) {
-	row := q.db.QueryRowContext(ctx, refreshTokenAfter, arg.ProjectID, arg.FamilyID, arg.Generation)
-	var i RefreshTokenAfterRow
-	err := row.Scan(&i.AuthMethod, &i.RotatedAt)
+// Replay is what decides about a refresh token that could not be rotated, and
+// what the live one says.
+func (q *Queries) Replay(ctx context.Context, projectID string, tokenID string) (ReplayRow, error) {
+	row := q.db.QueryRowContext(ctx, replay, projectID, tokenID)
+	var i ReplayRow
+	err := row.Scan(
+		&i.FamilyID,
+		&i.Generation,
+		&i.LiveGeneration,
+		&i.ExpiresAt,
+		&i.RevokedAt,
+		&i.RotatedAt,
+		&i.Replay,
+		&i.GrantRevokedAt,
+		&i.AuthMethod,
+	)
 	return i, err
 }
 
@@ -579,39 +548,36 @@ func (q *Queries) RevokeToken(ctx context.Context, arg RevokeTokenParams) (int64
 	return result.RowsAffected()
 }
 
-const rotateRefresh = `-- name: RotateRefresh :one
-UPDATE refresh_token SET rotated_at = $1, successor_id = $2, replay = $3
-WHERE refresh_token.project_id = $4 AND refresh_token.id = $5
-  AND rotated_at = 0 AND refresh_token.expires_at > $1
-  AND EXISTS (SELECT 1 FROM family f JOIN "grant" g ON g.project_id = f.project_id AND g.id = f.grant_id
-              WHERE f.project_id = $4 AND f.id = refresh_token.family_id
-                AND f.revoked_at = 0 AND f.expires_at > $1 AND g.revoked_at = 0)
-RETURNING family_id, generation
+const rotateFamily = `-- name: RotateFamily :execrows
+UPDATE family SET generation = generation + 1, rotated_at = $1, replay = $2
+WHERE family.project_id = $3 AND family.id = $4 AND family.generation = $5
+  AND family.revoked_at = 0 AND family.expires_at > $1
+  AND EXISTS (SELECT 1 FROM refresh_token t
+              WHERE t.project_id = $3 AND t.id = $6 AND t.family_id = $4 AND t.generation = $5 AND t.expires_at > $1)
 `
 
-type RotateRefreshParams struct {
-	Now         int64
-	SuccessorID string
-	Replay      []byte
-	ProjectID   string
-	ID          string
-}
-
-type RotateRefreshRow struct {
-	FamilyID   string
+type RotateFamilyParams struct {
+	Now        int64
+	Replay     []byte
+	ProjectID  string
+	ID         string
 	Generation int64
+	TokenID    string
 }
 
-// RotateRefresh is the one statement that rotates a refresh token.
-func (q *Queries) RotateRefresh(ctx context.Context, arg RotateRefreshParams) (RotateRefreshRow, error) {
-	row := q.db.QueryRowContext(ctx, rotateRefresh,
+// RotateFamily is the one statement that rotates a refresh token: the one with
+// this id and generation, while it is the live one.
+func (q *Queries) RotateFamily(ctx context.Context, arg RotateFamilyParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, rotateFamily,
 		arg.Now,
-		arg.SuccessorID,
 		arg.Replay,
 		arg.ProjectID,
 		arg.ID,
+		arg.Generation,
+		arg.TokenID,
 	)
-	var i RotateRefreshRow
-	err := row.Scan(&i.FamilyID, &i.Generation)
-	return i, err
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
 }

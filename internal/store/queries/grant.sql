@@ -33,12 +33,11 @@ UPDATE "grant" SET last_used_at = @now
 WHERE "grant".project_id = @project_id AND revoked_at = 0
   AND "grant".id = (SELECT c.grant_id FROM code c WHERE c.project_id = @project_id AND c.id = @code_id AND c.redeemed_at = 0);
 
--- name: UseGrantOfRefreshToken :exec
+-- UseGrant takes the grant of a family.
+-- name: UseGrant :execrows
 UPDATE "grant" SET last_used_at = @now
 WHERE "grant".project_id = @project_id AND "grant".revoked_at = 0
-  AND "grant".id = (SELECT f.grant_id FROM refresh_token t
-                    JOIN family f ON f.project_id = t.project_id AND f.id = t.family_id
-                    WHERE t.project_id = @project_id AND t.id = @token_id AND t.rotated_at = 0);
+  AND "grant".id = (SELECT f.grant_id FROM family f WHERE f.project_id = @project_id AND f.id = @family_id);
 
 -- name: SubjectsGrant :one
 SELECT revoked_at FROM "grant" WHERE project_id = @project_id AND id = @id AND subject = @subject;
@@ -127,7 +126,7 @@ SELECT sqlc.embed(g), sqlc.embed(c),
         WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.revoked_at = 0 AND g.revoked_at = 0), 0) AS bigint) AS expires_at,
     CAST(COALESCE((SELECT max(t.expires_at + 0) FROM family f
         JOIN refresh_token t ON t.project_id = f.project_id AND t.family_id = f.id AND t.generation = f.generation
-        WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.revoked_at = 0 AND g.revoked_at = 0 AND t.rotated_at = 0), 0) AS bigint) AS idle_expires_at
+        WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.revoked_at = 0 AND g.revoked_at = 0), 0) AS bigint) AS idle_expires_at
 FROM "grant" g JOIN client c ON c.project_id = g.project_id AND c.id = g.client_id
 WHERE g.project_id = @project_id AND g.subject = @subject AND g.organization = @organization
   AND (g.revoked_at = 0 OR g.revoked_at > @since)

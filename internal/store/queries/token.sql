@@ -23,8 +23,8 @@ DELETE FROM code WHERE project_id = @project_id AND grant_id = @grant_id AND red
 DELETE FROM code WHERE project_id = @project_id AND grant_id = @grant_id;
 
 -- name: CreateFamily :exec
-INSERT INTO family (project_id, id, grant_id, client_id, subject, organization, session_id, resource, scopes, nonce, auth_time, generation, created_at, expires_at, revoked_at, attempt)
-VALUES (@project_id, @id, @grant_id, @client_id, @subject, @organization, @session_id, @resource, @scopes, @nonce, @auth_time, @generation, @created_at, @expires_at, 0, @attempt);
+INSERT INTO family (project_id, id, grant_id, client_id, subject, organization, session_id, resource, scopes, nonce, auth_time, generation, created_at, expires_at, revoked_at, attempt, rotated_at, replay)
+VALUES (@project_id, @id, @grant_id, @client_id, @subject, @organization, @session_id, @resource, @scopes, @nonce, @auth_time, @generation, @created_at, @expires_at, 0, @attempt, 0, NULL);
 
 -- OldestFamilies are the live families of a grant but for the newest ones. The end
 -- is an expression: SQLite would rather walk all that live in the project.
@@ -44,51 +44,46 @@ WHERE project_id = @project_id AND grant_id = @grant_id AND revoked_at = 0
 RETURNING id;
 
 -- name: CreateRefreshToken :exec
-INSERT INTO refresh_token (project_id, id, family_id, generation, hash, auth_method, created_at, expires_at, rotated_at, successor_id, replay)
-VALUES (@project_id, @id, @family_id, @generation, @hash, @auth_method, @created_at, @expires_at, 0, '', NULL);
+INSERT INTO refresh_token (project_id, id, family_id, generation, hash, auth_method, created_at, expires_at)
+VALUES (@project_id, @id, @family_id, @generation, @hash, @auth_method, @created_at, @expires_at);
 
 -- name: RefreshToken :one
-SELECT sqlc.embed(t), sqlc.embed(f), sqlc.embed(g)
+SELECT sqlc.embed(t), f.grant_id, f.client_id, f.subject, f.organization, f.session_id, f.resource, f.scopes, f.auth_time, f.generation AS live_generation, f.created_at, f.expires_at, f.revoked_at, f.attempt, g.revoked_at AS grant_revoked_at
 FROM refresh_token t
 JOIN family f ON f.project_id = t.project_id AND f.id = t.family_id
 JOIN "grant" g ON g.project_id = f.project_id AND g.id = f.grant_id
 WHERE t.project_id = @project_id AND t.id = @id;
 
--- RotateRefresh is the one statement that rotates a refresh token.
--- name: RotateRefresh :one
-UPDATE refresh_token SET rotated_at = @now, successor_id = @successor_id, replay = @replay
-WHERE refresh_token.project_id = @project_id AND refresh_token.id = @id
-  AND rotated_at = 0 AND refresh_token.expires_at > @now
-  AND EXISTS (SELECT 1 FROM family f JOIN "grant" g ON g.project_id = f.project_id AND g.id = f.grant_id
-              WHERE f.project_id = @project_id AND f.id = refresh_token.family_id
-                AND f.revoked_at = 0 AND f.expires_at > @now AND g.revoked_at = 0)
-RETURNING family_id, generation;
+-- RotateFamily is the one statement that rotates a refresh token: the one with
+-- this id and generation, while it is the live one.
+-- name: RotateFamily :execrows
+UPDATE family SET generation = generation + 1, rotated_at = @now, replay = @replay
+WHERE family.project_id = @project_id AND family.id = @id AND family.generation = @generation
+  AND family.revoked_at = 0 AND family.expires_at > @now
+  AND EXISTS (SELECT 1 FROM refresh_token t
+              WHERE t.project_id = @project_id AND t.id = @token_id AND t.family_id = @id AND t.generation = @generation AND t.expires_at > @now);
 
--- RaiseGeneration holds the family alive to the end of the transaction.
--- name: RaiseGeneration :execrows
-UPDATE family SET generation = generation + 1
-WHERE project_id = @project_id AND id = @id AND generation = @generation AND revoked_at = 0;
+-- Replay is what decides about a refresh token that could not be rotated, and
+-- what the live one says.
+-- name: Replay :one
+SELECT t.family_id, t.generation, f.generation AS live_generation, f.expires_at, f.revoked_at, f.rotated_at, f.replay, g.revoked_at AS grant_revoked_at, live.auth_method
+FROM refresh_token t
+JOIN family f ON f.project_id = t.project_id AND f.id = t.family_id
+JOIN "grant" g ON g.project_id = f.project_id AND g.id = f.grant_id
+JOIN refresh_token live ON live.project_id = f.project_id AND live.family_id = f.id AND live.generation = f.generation
+WHERE t.project_id = @project_id AND t.id = @token_id;
 
--- name: RefreshTokenAfter :one
-SELECT auth_method, rotated_at FROM refresh_token
-WHERE project_id = @project_id AND family_id = @family_id AND generation = @generation;
-
--- name: ForgetReplay :exec
-UPDATE refresh_token SET replay = NULL
-WHERE project_id = @project_id AND family_id = @family_id AND generation = @generation AND replay IS NOT NULL;
-
--- DeleteOldGenerations takes away the oldest two generations of a family, if
--- they have run out: a family that refreshes for months stays small.
+-- DeleteOldGenerations takes away the oldest generations of a family that have
+-- run out: one that refreshes for months stays small.
 -- name: DeleteOldGenerations :exec
 DELETE FROM refresh_token
-WHERE refresh_token.project_id = @project_id
-  AND refresh_token.id IN (SELECT t.id FROM refresh_token t
-                           WHERE t.project_id = @project_id AND t.family_id = @family_id ORDER BY t.generation LIMIT 2)
-  AND refresh_token.rotated_at <> 0 AND refresh_token.expires_at <= @now;
+WHERE refresh_token.project_id = @project_id AND refresh_token.family_id = @family_id
+  AND refresh_token.generation < (SELECT min(t.generation) + CAST(@max_rows AS bigint) FROM refresh_token t WHERE t.project_id = @project_id AND t.family_id = @family_id)
+  AND refresh_token.generation < @generation AND refresh_token.expires_at <= @now;
 
 -- Live is the one read of introspection.
 -- name: Live :one
-SELECT sqlc.embed(f), sqlc.embed(g), c.type AS client_type,
+SELECT f.client_id, f.organization, f.attempt, f.created_at, c.type AS client_type,
     CAST(CASE WHEN f.revoked_at = 0 AND g.revoked_at = 0 AND NOT c.blocked
         AND NOT EXISTS (SELECT 1 FROM revoked_token r WHERE r.project_id = @project_id AND r.jti = @jti)
         THEN 1 ELSE 0 END AS bigint) AS alive

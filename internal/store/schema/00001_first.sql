@@ -534,12 +534,15 @@ CREATE TABLE family (
     expires_at   BIGINT NOT NULL,
     revoked_at   BIGINT NOT NULL,
     attempt      TEXT NOT NULL, -- code of the authorization attempt
+    rotated_at   BIGINT NOT NULL, -- when the live refresh token took the place of another, 0 for never
+    replay       BYTEA, -- the answer that this gave, sealed under the token before
     PRIMARY KEY (project_id, id),
     FOREIGN KEY (project_id, grant_id) REFERENCES "grant" (project_id, id) ON DELETE CASCADE
 );
 CREATE INDEX family_grant ON family (project_id, grant_id);
 CREATE INDEX family_expiry ON family (project_id, expires_at);
 
+-- A row never changes. It is the live one while its generation is the family's.
 CREATE TABLE refresh_token (
     project_id   TEXT NOT NULL,
     id           TEXT NOT NULL,
@@ -549,9 +552,6 @@ CREATE TABLE refresh_token (
     auth_method  TEXT NOT NULL,
     created_at   BIGINT NOT NULL,
     expires_at   BIGINT NOT NULL,
-    rotated_at   BIGINT NOT NULL,
-    successor_id TEXT NOT NULL,
-    replay       BYTEA,
     PRIMARY KEY (project_id, id),
     UNIQUE (project_id, family_id, generation),
     FOREIGN KEY (project_id, family_id) REFERENCES family (project_id, id) ON DELETE CASCADE
