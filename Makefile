@@ -63,7 +63,7 @@ fuzz: ## every fuzz test, FUZZTIME each (30s)
 bench: ## benchmarks, for benchstat; POSTERN_BENCH_MEMBERS=1000000 for the bars of B2B pages, POSTERN_BENCH_DASHBOARD=1 for those of the dashboard
 	@go test -run '^$$' -bench . -benchmem $(MODULES)
 
-conformance: ## the official conformance suite against a server started here
+conformance: ## the official suite against a server and a guard started here; writes docs/conformance.md
 	@./conformance/run
 
 spec: ## the state of ledger and attacks; writes docs/divergences.md and docs/attacks.md

@@ -92,8 +92,24 @@ func (s *suite) stages(ctx context.Context) error {
 	s.faults(ctx, sqliteOnly, slices.DeleteFunc(faults, func(f spec.Fault) bool { return !f.Smoke }))
 	s.title("pages for other languages")
 	s.goTest(ctx, append(os.Environ(), protectVariable+"=1"), "-run=^TestProtectPage(s|OnWorkers)$", module+"/examples/e2e")
+	s.conformance(ctx)
 	s.browser(ctx)
 	return nil
+}
+
+// conformance runs the official suite, and compares the page of its results.
+func (s *suite) conformance(ctx context.Context) {
+	s.title("conformance")
+	if _, err := exec.LookPath("npm"); err != nil {
+		s.lacks("The official conformance suite: Node.js is not installed here (Node 22 with npm).")
+		return
+	}
+	if ctx.Err() != nil {
+		return
+	}
+	cmd := command(ctx, "conformance/run", "check")
+	cmd.Stdout = s.out
+	s.check("conformance", cmd)
 }
 
 func (s *suite) title(text string) { fmt.Fprintf(s.out, "\n== %s\n", text) }
