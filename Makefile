@@ -63,8 +63,9 @@ fuzz: ## every fuzz test, FUZZTIME each (30s)
 bench: ## benchmarks, for benchstat; POSTERN_BENCH_MEMBERS=1000000 for the bars of B2B pages, POSTERN_BENCH_DASHBOARD=1 for those of the dashboard
 	@go test -run '^$$' -bench . -benchmem $(MODULES)
 
-conformance: ## the official suite against a server and a guard started here; writes docs/conformance.md
+conformance: ## the official suite, and clients replayed; writes docs/conformance.md and docs/clients-tested.md
 	@./conformance/run
+	@go test ./examples/e2e -run '^TestClients$$' -count=1 -update
 
 spec: ## the state of ledger and attacks; writes docs/divergences.md and docs/attacks.md
 	@go test . -run '^Test(Ledger|Attack)Table$$' -count=1 -v -update | grep -vE '^(===|---|ok|PASS)'

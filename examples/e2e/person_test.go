@@ -22,6 +22,7 @@ type person struct {
 	email        string
 	organization string   // id; needed by who is in several
 	decline      []string // scopes
+	stay         bool     // at the page that would carry the answer to a client
 
 	postern *postern
 	browser *http.Client
@@ -104,6 +105,8 @@ func (p *person) visit(ctx context.Context, address string) (page, error) {
 		consent, asksConsent := now.form(`name="allow"`)
 		switch {
 		case !strings.HasPrefix(now.url.String(), p.postern.issuer+"/"):
+			return now, nil
+		case handedOver && p.stay:
 			return now, nil
 		case handedOver:
 			now, err = p.open(ctx, onward)
