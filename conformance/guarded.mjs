@@ -119,6 +119,7 @@ async function suite(url, revision, folder) {
 
 /** What the guarded server fails and the bare one does not. */
 function added(bare, guarded) {
+  if (guarded.scenarios.length !== bare.scenarios.length) return [`Guard leaves out scenarios: ${guarded.scenarios.length} of ${bare.scenarios.length} ran.`];
   return guarded.scenarios.flatMap(({ scenario, failed, passed }) => {
     const before = bare.scenarios.find((s) => s.scenario === scenario);
     const more = failed.filter((id) => !before?.failed.includes(id));

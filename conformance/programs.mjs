@@ -15,7 +15,8 @@ export async function freePort() {
 }
 
 /**
- * Starts a program and waits until every address answers, whatever it says.
+ * Starts a program and waits until every address answers, with anything but
+ * "not ready" or another failure of the server.
  * Returns what ends it, with the programs that it started itself.
  */
 export async function start(addresses, command, args, options) {
@@ -27,7 +28,7 @@ export async function start(addresses, command, args, options) {
   };
   const patience = Date.now() + 120_000;
   for (const address of addresses) {
-    while (!(await fetch(address).then((r) => r.body?.cancel().then(() => true) ?? true, () => false))) {
+    while (!(await fetch(address).then(async (r) => { await r.body?.cancel(); return r.status < 500; }, () => false))) {
       if (child.exitCode !== null || Date.now() > patience) {
         await end();
         throw new Error(`${command} ${args.join(' ')} did not start`);

@@ -285,7 +285,7 @@ func (h handover) String() string {
 	base, query, _ := strings.Cut(h.target, "?")
 	lines := []string{"asked: " + asked, base}
 	for i, pair := range strings.Split(query, "&") {
-		lines = append(lines, "    "+"?&"[min(i, 1):][:1]+pair)
+		lines = append(lines, fmt.Sprintf("    %c%s", "?&"[min(i, 1)], pair))
 	}
 	return strings.Join(lines, "\n")
 }

@@ -43,7 +43,7 @@ func TestRecordClient(t *testing.T) {
 			return !strings.Contains(metadata, `"client_id_metadata_document_supported":true`)
 		})
 	}
-	r := &recorder{cast: newCast(t, p, todo, documents, prof), prof: prof, documents: documents, opened: map[string]bool{}}
+	r := &recorder{cast: newCast(t, p, todo, documents, prof), prof: prof, opened: map[string]bool{}}
 	issuer, resource := r.front("issuer"), r.front("resource")
 	r.run(issuer, resource)
 
@@ -67,8 +67,7 @@ func TestRecordClient(t *testing.T) {
 // its way; so the servers need not know.
 type recorder struct {
 	*cast
-	prof      profile
-	documents *publisher
+	prof profile
 
 	mu     sync.Mutex
 	swaps  [][2]string // what the client sees, what the servers see
@@ -213,7 +212,7 @@ func parameters(query string) string {
 	var out strings.Builder
 	for i, pair := range strings.Split(query, "&") {
 		if pair != "" {
-			fmt.Fprintf(&out, "    %s%s\n", "?&"[min(i, 1):][:1], pair)
+			fmt.Fprintf(&out, "    %c%s\n", "?&"[min(i, 1)], pair)
 		}
 	}
 	return out.String()
