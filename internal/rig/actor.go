@@ -55,20 +55,28 @@ func (r *Refused) Error() string { return fmt.Sprintf("%d %s: %s", r.Status, r.C
 
 // Actor makes the next actor: another person, another address.
 func (s *Server) Actor() *Actor {
-	n := s.actors.Add(1)
-	a := &Actor{Email: fmt.Sprintf("person%d@example.test", n), Address: Address(n), Resource: Notes, server: s}
-	jar, err := cookiejar.New(nil)
-	if err != nil {
-		panic(err) // impossible: no options, no error
-	}
-	a.http = &http.Client{Transport: s.transport(), Jar: jar, CheckRedirect: func(r *http.Request, via []*http.Request) error {
+	a := &Actor{Resource: Notes, server: s}
+	a.http = &http.Client{Transport: s.transport(), CheckRedirect: func(r *http.Request, via []*http.Request) error {
 		if r.URL.Scheme+"://"+r.URL.Host != s.Issuer || len(via) > 10 {
 			return http.ErrUseLastResponse
 		}
 		a.dress(r)
 		return nil
 	}}
+	a.Next()
 	return a
+}
+
+// Next makes the actor another person, with a new browser and an app that is not
+// registered yet. It keeps its connections, as a proxy does.
+func (a *Actor) Next() {
+	n := a.server.actors.Add(1)
+	a.Email, a.Address, a.ClientID = fmt.Sprintf("person%d@example.test", n), Address(n), ""
+	jar, err := cookiejar.New(nil)
+	if err != nil {
+		panic(err) // impossible: without options there is no error
+	}
+	a.http.Jar = jar
 }
 
 // Address is the nth address, of 16 million.
