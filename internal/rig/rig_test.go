@@ -29,7 +29,7 @@ func TestActor(t *testing.T) {
 		if postgres == "" {
 			t.Skip("POSTERN_TEST_POSTGRES names no server: make test starts one")
 		}
-		play(t, rig.Config{Binary: binary, Postgres: postgres})
+		play(t, rig.Config{Binary: binary, Postgres: postgres, Env: []string{"POSTERN_DATABASE_CONNECTIONS=1"}})
 	})
 }
 
@@ -80,6 +80,13 @@ func play(t *testing.T, c rig.Config) {
 	}
 	if used.Backends <= 0 {
 		t.Errorf("used %+v: PostgreSQL has done something", used)
+	}
+	db, err := s.DB()
+	must(t, err)
+	open := 0
+	must(t, db.QueryRowContext(ctx, "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND application_name = 'postern'").Scan(&open))
+	if open != 2 { // the pool of one, and the one that listens for changes
+		t.Errorf("the server has %d connections", open)
 	}
 	beside, err := s.Beside(ctx)
 	must(t, err)
