@@ -61,7 +61,7 @@ var mayImport = map[string]string{
 	"internal/rig":        "", // likewise
 	"internal/spec":       "",
 	"internal/testrun":    "spec",
-	"bench":               "rig",
+	"bench":               "rig secret",
 
 	"docs/guide/protect": "",
 

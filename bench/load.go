@@ -49,6 +49,14 @@ type meter func() (rig.Usage, error)
 // run lets all workers work for a time, and says what it cost. Errors do not end
 // it, but the worker that had one: a benchmark with errors is no benchmark.
 func run(ctx context.Context, workers []worker, during time.Duration, of meter) (result, error) {
+	done := make(chan struct{})
+	timer := time.AfterFunc(during, func() { close(done) })
+	defer timer.Stop()
+	return runUntil(ctx, workers, done, of)
+}
+
+// runUntil does the same until done is closed.
+func runUntil(ctx context.Context, workers []worker, done <-chan struct{}, of meter) (result, error) {
 	var r result
 	var mu sync.Mutex
 	took := make([][]time.Duration, len(workers))
@@ -60,14 +68,15 @@ func run(ctx context.Context, workers []worker, during time.Duration, of meter) 
 	if err != nil {
 		return r, err
 	}
-	began := time.Now()
-	end := began.Add(during)
 	var stop atomic.Bool
-	timer := time.AfterFunc(during, func() { stop.Store(true) })
-	defer timer.Stop()
-	// Whatever hangs is cut off, and counts as an error.
-	ctx, cancel := context.WithDeadline(ctx, end.Add(20*time.Second))
-	defer cancel()
+	go func() {
+		select {
+		case <-done:
+		case <-ctx.Done():
+		}
+		stop.Store(true)
+	}()
+	began := time.Now()
 	var group sync.WaitGroup
 	for i, work := range workers {
 		group.Go(func() {
@@ -168,6 +177,9 @@ func (c *conn) ask(ctx context.Context, request []byte) (int, []byte, error) {
 	return status, body, err
 }
 
+// answerTime is how long an answer is waited for: what hangs is an error.
+const answerTime = 30 * time.Second
+
 func (c *conn) try(ctx context.Context, request []byte) (int, []byte, error) {
 	if c.net == nil {
 		var dialer net.Dialer
@@ -175,12 +187,10 @@ func (c *conn) try(ctx context.Context, request []byte) (int, []byte, error) {
 		if err != nil {
 			return 0, nil, err
 		}
-		if end, ok := ctx.Deadline(); ok {
-			if err := dialed.SetDeadline(end); err != nil {
-				return 0, nil, err
-			}
-		}
 		c.net, c.r = dialed, bufio.NewReaderSize(dialed, 8<<10)
+	}
+	if err := c.net.SetDeadline(time.Now().Add(answerTime)); err != nil {
+		return 0, nil, err
 	}
 	if _, err := c.net.Write(request); err != nil {
 		return 0, nil, err

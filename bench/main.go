@@ -1,10 +1,10 @@
 // Command bench measures what a built Postern costs, and writes the page about it.
 //
-//	go run ./bench                                   everything; writes docs/guide/performance.md
-//	go run ./bench -quick                            one concurrency, one short pass, no page
+//	make bench                                       everything; writes docs/guide/performance.md
+//	make bench ARGS=-quick                           everything once, briefly
 //	go run ./bench -only refresh,flow -db sqlite -c 16 -binary ./postern
 //
-// `make bench` runs it with a PostgreSQL server of its own. It starts the server as
+// `make bench` gives it a PostgreSQL server of its own. It starts the server as
 // a process of its own and speaks to it over HTTP from this one; the figure that
 // counts is the server's CPU time for each operation, because requests a second
 // move with whatever else the machine does. A scenario in which anything fails is
@@ -17,6 +17,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/exec"
 	"os/signal"
 	"path/filepath"
 	"slices"
@@ -38,11 +39,21 @@ type options struct {
 	binary      string
 	postgres    string // URL of a server on which databases may be made
 	folder      string
+	page        string // where the page about everything goes, "" for none
+	rows        int    // of the filled database
 }
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == yardstickCommand {
+		if err := serveYardsticks(); err != nil {
+			fmt.Fprintln(os.Stderr, "bench:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	o := options{databases: []string{"sqlite", "postgres"}, concurrency: []int{1, 16, 64, 256}}
-	flag.Func("only", "scenarios, with commas between them (default: all)", func(text string) error {
+	flag.Func("only", "parts or scenarios, with commas between them (default: all): yardsticks, start, matrix, pool, isolation, clean, growth, idle, guard; "+
+		"introspect-first, introspect, refresh, refresh-rs256, register, metadata, jwks, flow", func(text string) error {
 		o.only = strings.Split(text, ",")
 		return nil
 	})
@@ -62,12 +73,14 @@ func main() {
 		return nil
 	})
 	flag.IntVar(&o.passes, "passes", 3, "passes of each measurement; the median counts")
-	flag.DurationVar(&o.during, "time", 1500*time.Millisecond, "how long a pass is")
+	flag.DurationVar(&o.during, "time", time.Second, "how long a pass is")
+	flag.IntVar(&o.rows, "rows", manyRows, "rows of each table of the large database of growth")
+	flag.StringVar(&o.page, "page", "", "where the page about the run goes (default: none)")
 	flag.StringVar(&o.binary, "binary", "", "a built Postern (default: this checkout is built)")
-	quick := flag.Bool("quick", false, "one pass of half a second at 16 requests at once")
+	quick := flag.Bool("quick", false, "one pass of half a second at 16 requests at once, and 10,000 rows")
 	flag.Parse()
 	if *quick {
-		o.passes, o.during, o.concurrency = 1, 500*time.Millisecond, []int{16}
+		o.passes, o.during, o.concurrency, o.rows = 1, 500*time.Millisecond, []int{16}, 10_000
 	}
 	o.postgres = os.Getenv("POSTERN_TEST_POSTGRES")
 
@@ -90,19 +103,59 @@ func measure(ctx context.Context, o options) (err error) {
 			return err
 		}
 	}
-	fmt.Println(describeMachine())
-	failed := 0
-	for _, database := range o.databases {
-		n, err := o.matrix(ctx, database)
-		if err != nil {
-			return fmt.Errorf("%s: %w", database, err)
+	r := &report{
+		Machine: describeMachine(), Revision: revision(ctx), Date: time.Now().UTC().Format(time.DateOnly),
+		Passes: o.passes, During: o.during, Rows: o.rows, Cleaned: map[string]float64{}, After: map[string]int64{},
+	}
+	fmt.Println(r.Machine)
+	for _, part := range o.parts(ctx, r) {
+		if !o.chosen(part.name) {
+			continue
 		}
-		failed += n
+		if err := part.measure(); err != nil {
+			return fmt.Errorf("%s: %w", part.name, err)
+		}
 	}
-	if failed > 0 {
-		return fmt.Errorf("%d measurements had errors", failed)
+	if r.failed > 0 {
+		return fmt.Errorf("%d measurements had errors", r.failed)
 	}
-	return nil
+	if o.page == "" {
+		return nil
+	}
+	return os.WriteFile(o.page, r.markdown(), 0o644) //nolint:gosec // a page for everybody
+}
+
+// part is what -only names; the scenarios of the matrix are named one by one.
+type part struct {
+	name    string
+	measure func() error
+}
+
+func (o options) parts(ctx context.Context, r *report) []part {
+	all := []part{{"yardsticks", func() error { return o.yardsticks(ctx, r) }}}
+	for _, database := range o.databases {
+		all = append(all,
+			part{"start", func() error { return o.starting(ctx, r, database) }},
+			part{"matrix", func() error { return o.matrix(ctx, r, database) }},
+			part{"pool", func() error { return o.poolOfOne(ctx, r, database) }},
+			part{"isolation", func() error { return o.isolation(ctx, r, database) }},
+			part{"clean", func() error { return o.cleaning(ctx, r, database) }},
+			part{"growth", func() error { return o.growth(ctx, r, database) }},
+		)
+	}
+	return append(all,
+		part{"idle", func() error { return o.idling(ctx, r) }},
+		part{"guard", func() error { return o.guard(ctx, r) }},
+	)
+}
+
+// revision is the commit that was measured.
+func revision(ctx context.Context) string {
+	out, err := exec.CommandContext(ctx, "git", "describe", "--tags", "--always", "--dirty").Output()
+	if err != nil {
+		return "an unknown revision"
+	}
+	return strings.TrimSpace(string(out))
 }
 
 // newWorld starts a server on a new database.
@@ -124,7 +177,7 @@ func (o options) newWorld(ctx context.Context, database string, env ...string) (
 	if err := server.Start(ctx); err != nil {
 		return nil, errors.Join(err, server.Close(ctx))
 	}
-	return &world{server: server, held: map[string][]*holder{}}, nil
+	return &world{server: server, held: map[string][]*holder{}, made: time.Now()}, nil
 }
 
 func (w *world) close(ctx context.Context) error {
@@ -132,36 +185,75 @@ func (w *world) close(ctx context.Context) error {
 	return w.server.Close(ctx)
 }
 
-// chosen reports whether the command line asks for a scenario.
-func (o options) chosen(name string) bool { return o.only == nil || slices.Contains(o.only, name) }
+// chosen reports whether the command line asks for a part or a scenario.
+func (o options) chosen(name string) bool {
+	if name == "matrix" && slices.ContainsFunc(scenarios(), func(s scenario) bool { return slices.Contains(o.only, s.name) }) {
+		return true
+	}
+	return o.only == nil || slices.Contains(o.only, name)
+}
 
-// matrix measures the chosen scenarios on a database and returns how many of the
-// measurements had errors.
-func (o options) matrix(ctx context.Context, database string) (failed int, err error) {
+// inMatrix reports whether the command line asks for a scenario of the matrix.
+func (o options) inMatrix(name string) bool {
+	return o.chosen(name) || slices.Contains(o.only, "matrix")
+}
+
+// matrix measures the chosen scenarios on a database, and the memory after them.
+func (o options) matrix(ctx context.Context, r *report, database string) (err error) {
 	w, err := o.newWorld(ctx, database)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer func() { err = errors.Join(err, w.close(ctx)) }()
-	fmt.Printf("\n%-18s %-9s %4s %9s %9s %9s %9s %9s %7s %6s\n", "scenario", "database", "c", "op/s", "p50 ms", "p99 ms", "CPU ms", "db ms", "others", "errors")
+	fmt.Println()
+	r.head()
 	for _, s := range scenarios() {
-		if !o.chosen(s.name) {
+		if !o.inMatrix(s.name) {
 			continue
 		}
 		for _, c := range o.concurrency {
-			r, err := o.passesOf(ctx, w, s, c)
+			m, err := o.passesOf(ctx, w, s, c)
 			if err != nil {
-				return failed, fmt.Errorf("%s at %d: %w", s.name, c, err)
+				return fmt.Errorf("%s at %d: %w", s.name, c, err)
 			}
-			fmt.Printf("%-18s %-9s %4d %9.0f %9.3f %9.3f %9.4f %9.4f %6.0f%% %6d %s\n", s.name, database, c,
-				r.rate(), ms(r.P50), ms(r.P99), ms(r.Server), ms(r.Database), r.Others*100, r.Errors, r.Error)
-			if r.Errors > 0 || r.Operations == 0 {
-				failed++
-			}
+			r.add(cell{s.name, database, c, m})
 		}
 	}
-	return failed, nil
+	now, most, err := w.server.Memory()
+	if err != nil {
+		return err
+	}
+	r.After[database] = now
+	fmt.Printf("memory after it: %.1f MiB, %.1f at most\n", mib(now), mib(most))
+	return nil
 }
+
+// poolOfOne measures every scenario on a server with a single connection to its
+// database: nothing may wait for a second one.
+func (o options) poolOfOne(ctx context.Context, r *report, database string) (err error) {
+	w, err := o.newWorld(ctx, database, "POSTERN_DATABASE_CONNECTIONS=1")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.close(ctx)) }()
+	fmt.Println()
+	r.head()
+	o.passes = 1
+	for _, s := range scenarios() {
+		m, err := o.passesOf(ctx, w, s, 64)
+		if err != nil {
+			return fmt.Errorf("%s: %w", s.name, err)
+		}
+		r.add(cell{s.name + poolMark, database, 64, m})
+	}
+	return nil
+}
+
+// poolMark follows the name of a scenario on a server with one connection.
+const poolMark = ", pool of 1"
+
+// warm is how long workers work before they are measured.
+const warm = 200 * time.Millisecond
 
 // passesOf measures a scenario as often as the command line says, after a warm-up.
 func (o options) passesOf(ctx context.Context, w *world, s scenario, c int) (result, error) {
@@ -172,7 +264,7 @@ func (o options) passesOf(ctx context.Context, w *world, s scenario, c int) (res
 			return result{}, err
 		}
 		if !s.scarce {
-			if _, err := run(ctx, workers, 200*time.Millisecond, w.server.Usage); err != nil {
+			if _, err := run(ctx, workers, warm, w.server.Usage); err != nil {
 				return result{}, err
 			}
 		}
@@ -185,5 +277,3 @@ func (o options) passesOf(ctx context.Context, w *world, s scenario, c int) (res
 	}
 	return median(passes), nil
 }
-
-func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/postern-id/postern/internal/rig"
 )
@@ -17,26 +19,31 @@ import (
 type scenario struct {
 	name string
 	what string
-	// most is a bound on the concurrency, 0 for none.
-	most int
 	// workers prepares n workers; what it does is not measured.
 	workers func(ctx context.Context, w *world, n int) ([]worker, error)
 	// scarce says that workers prepared something that is used up: no warm-up.
 	scarce bool
 }
 
-// scenarios are the operations of the table, in its order.
+// scenarios are the operations of the table. The first starts the server anew, and
+// the memory of the others is looked at after the last.
 func scenarios() []scenario {
 	return []scenario{
+		{name: "introspect-first", what: "introspection, token first seen", workers: introspectingFirst, scarce: true},
+		{name: "introspect", what: "introspection, token seen before", workers: introspecting},
 		{name: "refresh", what: "refresh with rotation, ES256", workers: refreshing(rig.Notes)},
 		{name: "refresh-rs256", what: "refresh with rotation, RS256", workers: refreshing(rig.Legacy)},
-		{name: "introspect", what: "introspection, token seen before", workers: introspecting},
-		{name: "introspect-first", what: "introspection, token first seen", workers: introspectingFirst, scarce: true},
 		{name: "register", what: "registration", workers: registering},
-		{name: "metadata", what: "metadata", workers: getting("/.well-known/oauth-authorization-server", `"issuer"`)},
+		{name: "metadata", what: "metadata", workers: getting(metadataPath, `"issuer"`)},
 		{name: "jwks", what: "key set", workers: getting("/.well-known/jwks.json", `"keys"`)},
 		{name: "flow", what: "full flow: registration, sign-in by code, consent, token (ES256, no id_token)", workers: flowing},
 	}
+}
+
+// named is the scenario of a name.
+func named(name string) scenario {
+	all := scenarios()
+	return all[slices.IndexFunc(all, func(s scenario) bool { return s.name == name })]
 }
 
 // world is a server with what the scenarios work on.
@@ -46,6 +53,10 @@ type world struct {
 	asked  atomic.Int64         // numbers requests, for their addresses
 	conns  []*conn
 	actors []*rig.Actor
+	first  []string  // access tokens to be seen for the first time
+	minted time.Time // when they were
+	made   time.Time
+	spread []*holder // apps whose rows lie all over a filled database, nil for an empty one
 }
 
 // holder is an app with a refresh token, and the newest access token.
@@ -77,13 +88,17 @@ func (w *world) disconnect() {
 	w.conns, w.actors = nil, nil
 }
 
-// request is an HTTP request as a proxy forwards it. A body makes it a POST.
+// request is an HTTP request to the server, as a proxy forwards it.
 func (w *world) request(from, path, more, body string) []byte {
+	return request(strings.TrimPrefix(w.server.Issuer, "http://"), from, path, more, body)
+}
+
+// request is an HTTP request; a body makes it a POST.
+func request(host, from, path, more, body string) []byte {
 	method, length := "GET", ""
 	if body != "" {
 		method, length = "POST", fmt.Sprintf("Content-Length: %d\r\n", len(body))
 	}
-	host := strings.TrimPrefix(w.server.Issuer, "http://")
 	return fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: %s\r\nUser-Agent: bench\r\nAccept: */*\r\nX-Forwarded-For: %s\r\nX-Forwarded-Proto: http\r\n%s%s\r\n%s",
 		method, path, host, from, length, more, body)
 }
@@ -92,10 +107,15 @@ const (
 	form    = "Content-Type: application/x-www-form-urlencoded\r\n"
 	inJSON  = "Content-Type: application/json\r\n"
 	tokenAt = "/v1/oauth2/token"
+
+	metadataPath = "/.well-known/oauth-authorization-server"
 )
 
 // holders returns n apps that hold tokens for a resource, each of another person.
 func (w *world) holders(ctx context.Context, resource string, n int) ([]*holder, error) {
+	if w.spread != nil {
+		return w.spread[:n], nil
+	}
 	missing := n - len(w.held[resource])
 	var mu sync.Mutex
 	var left atomic.Int64
@@ -162,16 +182,23 @@ func member(object []byte, name string) string {
 	return string(text)
 }
 
-// refreshing follows, in each worker, the rotation of its own refresh token.
+// refreshing follows, in each worker, the rotation of a refresh token of its own;
+// of many in turn where they lie all over a filled database.
 func refreshing(resource string) func(context.Context, *world, int) ([]worker, error) {
 	return func(ctx context.Context, w *world, n int) ([]worker, error) {
-		holders, err := w.holders(ctx, resource, n)
+		holders, err := w.holders(ctx, resource, max(n, len(w.spread)))
 		if err != nil {
 			return nil, err
 		}
 		return each(n, func(i int) worker {
-			c, h := w.connect(), holders[i]
-			return func(ctx context.Context) error { return w.refresh(ctx, c, h, resource) }
+			c, at := w.connect(), i
+			return func(ctx context.Context) error {
+				h := holders[at]
+				if at += n; at >= len(holders) {
+					at = i
+				}
+				return w.refresh(ctx, c, h, resource)
+			}
 		}), nil
 	}
 }
@@ -202,7 +229,7 @@ const tokensSeen = 256
 
 // introspecting asks about tokens that the server was asked about before.
 func introspecting(ctx context.Context, w *world, n int) ([]worker, error) {
-	tokens, err := w.mint(ctx, tokensSeen)
+	tokens, err := w.mint(ctx, max(tokensSeen, len(w.spread)))
 	if err != nil {
 		return nil, err
 	}
@@ -227,10 +254,14 @@ const tokensFirst = 6000
 // introspectingFirst asks about each token once. The server is started anew after
 // they were issued, so that it remembers none of them.
 func introspectingFirst(ctx context.Context, w *world, n int) ([]worker, error) {
-	tokens, err := w.mint(ctx, tokensFirst)
-	if err != nil {
-		return nil, err
+	if time.Since(w.minted) > 5*time.Minute { // they are good for 15
+		var err error
+		if w.first, err = w.mint(ctx, tokensFirst); err != nil {
+			return nil, err
+		}
+		w.minted = time.Now()
 	}
+	tokens := w.first
 	w.disconnect()
 	if err := w.server.Stop(); err != nil {
 		return nil, err
@@ -239,7 +270,7 @@ func introspectingFirst(ctx context.Context, w *world, n int) ([]worker, error) 
 		return nil, err
 	}
 	c := w.connect()
-	metadata := w.request(w.from(), "/.well-known/oauth-authorization-server", "", "")
+	metadata := w.request(w.from(), metadataPath, "", "")
 	for range 2000 { // a server that has just started is warmed with something else
 		if _, _, err := c.ask(ctx, metadata); err != nil {
 			return nil, err
@@ -258,19 +289,21 @@ func introspectingFirst(ctx context.Context, w *world, n int) ([]worker, error) 
 	}), nil
 }
 
-// mint returns n access tokens of ES256, each issued by a refresh.
+// mint returns n access tokens of ES256, each issued by a refresh: on a filled
+// database each of another app.
 func (w *world) mint(ctx context.Context, n int) ([]string, error) {
-	const apps = 64
-	holders, err := w.holders(ctx, rig.Notes, apps)
+	const at = 64
+	holders, err := w.holders(ctx, rig.Notes, max(at, len(w.spread)))
 	if err != nil {
 		return nil, err
 	}
 	tokens := make([]string, n)
-	var who, next atomic.Int64
-	err = inParallel(apps, func() error {
-		c, h := &conn{address: w.server.Listen}, holders[who.Add(1)-1]
+	var who atomic.Int64
+	err = inParallel(at, func() error {
+		c := &conn{address: w.server.Listen}
 		defer c.close()
-		for i := next.Add(1) - 1; i < int64(n); i = next.Add(1) - 1 {
+		for i := int(who.Add(1) - 1); i < n; i += at { // an app is refreshed by one at a time
+			h := holders[i%len(holders)]
 			if err := w.refresh(ctx, c, h, rig.Notes); err != nil {
 				return err
 			}
@@ -325,6 +358,8 @@ func flowing(_ context.Context, w *world, n int) ([]worker, error) {
 		a := w.server.Actor()
 		w.actors = append(w.actors, a)
 		return func(ctx context.Context) error {
+			ctx, cancel := context.WithTimeout(ctx, answerTime)
+			defer cancel()
 			a.Next()
 			_, err := a.Connect(ctx)
 			return err
