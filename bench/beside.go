@@ -17,6 +17,9 @@ type beside struct {
 	Other    float64 // how many a second of the other work were done
 }
 
+// ratio is how much longer the slowest wait meanwhile.
+func (b beside) ratio() float64 { return float64(b.Beside.P99) / float64(b.Alone.P99) }
+
 // isolation measures introspection and refresh while 16 browsers have passwords
 // checked without pause. The passwords are those of the dashboard: the only ones
 // there are. Nobody has the address, which costs the same as a wrong password.

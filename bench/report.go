@@ -74,7 +74,7 @@ func (r *report) beside(into *[]beside, b beside) {
 	*into = append(*into, b)
 	r.print(b.Scenario+" alone", b.Database, 16, b.Alone)
 	r.print(b.Scenario+" beside", b.Database, 16, b.Beside)
-	fmt.Printf("%-22s %-9s p99 %.1f times; the other work %.0f/s\n", b.Scenario, b.Database, float64(b.Beside.P99)/float64(b.Alone.P99), b.Other)
+	fmt.Printf("%-22s %-9s p99 %.1f times; the other work %.0f/s\n", b.Scenario, b.Database, b.ratio(), b.Other)
 }
 
 func (r *report) cleaned(database string, rows float64) {
