@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"database/sql"
+	"encoding/hex"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -143,6 +144,9 @@ func (w *world) fill(ctx context.Context, n, known int) error {
 	if err != nil {
 		return err
 	}
+	if err := w.sealed(ctx, db, o); err != nil {
+		return err
+	}
 	if err := w.know(ctx, db, o, n, known); err != nil {
 		return err
 	}
@@ -150,6 +154,23 @@ func (w *world) fill(ctx context.Context, n, known int) error {
 		return err
 	}
 	return w.server.Start(ctx)
+}
+
+// sealed makes the server take the copied events for sealed, as old ones are: it
+// goes on after the last event that a seal names.
+func (w *world) sealed(ctx context.Context, db *sql.DB, o original) error {
+	var last string
+	if err := db.QueryRowContext(ctx, "SELECT max(id) FROM event WHERE project_id = $1 AND id < $2", w.server.ProjectID, o.event).Scan(&last); err != nil {
+		return err
+	}
+	id, err := hex.DecodeString(strings.ReplaceAll(last[len(last)-36:], "-", ""))
+	if err != nil {
+		return err
+	}
+	mark := append(id, make([]byte, 16)...)
+	_, err = db.ExecContext(ctx, "INSERT INTO event_seal (project_id, number, sealed_at, marks, proof) VALUES ($1, 1, $2, $3, $3) ON CONFLICT (project_id, number) DO NOTHING",
+		w.server.ProjectID, w.made.UnixMicro(), mark)
+	return err
 }
 
 // settle does what happens by itself within minutes: PostgreSQL counts its rows,
