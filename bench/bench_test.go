@@ -116,13 +116,14 @@ func TestPage(t *testing.T) {
 	fast := result{Operations: 1000, Wall: time.Second, P50: time.Millisecond, P99: 2 * time.Millisecond, Server: 10 * time.Microsecond}
 	slow := fast
 	slow.Server, slow.P99, slow.Errors = time.Second, time.Second, 3
-	r := &report{Machine: "a machine"}
-	for _, c := range []cell{
-		{getYardstick, "", 16, fast}, {postYardstick, "", 16, fast},
-		{"refresh", "sqlite", 16, fast}, {"refresh", "sqlite", 64, fast}, {"flow", "sqlite", 16, slow}, {"flow", "sqlite", 64, slow},
-	} {
-		r.Cells = append(r.Cells, c)
-	}
+	r := &report{Machine: "a machine", Cells: []cell{
+		{getYardstick, "", 16, fast},
+		{postYardstick, "", 16, fast},
+		{"refresh", "sqlite", 16, fast},
+		{"refresh", "sqlite", 64, fast},
+		{"flow", "sqlite", 16, slow},
+		{"flow", "sqlite", 64, slow},
+	}}
 	r.Growth = []grown{{"sqlite", "introspect", fast, fast}, {"sqlite", "register", fast, slow}}
 	text := string(r.markdown())
 	_, missed, _ := strings.Cut(text, "## Bars that are missed")

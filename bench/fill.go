@@ -4,6 +4,7 @@ import (
 	"context"
 	"database/sql"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -199,12 +200,7 @@ func (w *world) copyRows(ctx context.Context, db *sql.DB, n int, all []copies) e
 	}
 	d := w.dialect()
 	for _, c := range all {
-		rows, err := conn.QueryContext(ctx, "SELECT * FROM "+c.table+" LIMIT 0")
-		if err != nil {
-			return err
-		}
-		names, err := rows.Columns()
-		rows.Close()
+		names, err := columns(ctx, conn, c.table)
 		if err != nil {
 			return err
 		}
@@ -215,13 +211,23 @@ func (w *world) copyRows(ctx context.Context, db *sql.DB, n int, all []copies) e
 				values[i] = made
 			}
 		}
-		statement := fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM (%s) AS s CROSS JOIN %s AS o WHERE o.project_id = $3 AND o.%s ORDER BY n",
+		statement := fmt.Sprintf("INSERT INTO %s (%s) SELECT %s FROM (%s) AS s CROSS JOIN %s AS o WHERE o.project_id = $3 AND o.%s ORDER BY n", //nolint:gosec // all of it stands in this file
 			c.table, strings.Join(names, ", "), strings.Join(values, ", "), d.series, c.table, c.where)
 		if _, err := conn.ExecContext(ctx, statement, n, c.with, w.server.ProjectID); err != nil {
 			return fmt.Errorf("fill %s: %w", c.table, err)
 		}
 	}
 	return nil
+}
+
+func columns(ctx context.Context, conn *sql.Conn, table string) ([]string, error) {
+	rows, err := conn.QueryContext(ctx, "SELECT * FROM "+table+" LIMIT 0") //nolint:gosec // a table of this file
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	names, err := rows.Columns()
+	return names, errors.Join(err, rows.Err())
 }
 
 // know replaces the refresh tokens of some copies, spread over all and in no
@@ -255,7 +261,7 @@ func (w *world) know(ctx context.Context, db *sql.DB, o original, n, known int) 
 	if err := tx.Commit(); err != nil {
 		return err
 	}
-	rand.Shuffle(len(spread), func(i, j int) { spread[i], spread[j] = spread[j], spread[i] })
+	rand.Shuffle(len(spread), func(i, j int) { spread[i], spread[j] = spread[j], spread[i] }) //nolint:gosec // no secret
 	w.spread = spread
 	return nil
 }

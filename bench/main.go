@@ -45,7 +45,7 @@ type options struct {
 
 func main() {
 	if len(os.Args) == 2 && os.Args[1] == yardstickCommand {
-		if err := serveYardsticks(); err != nil {
+		if err := serveYardsticks(context.Background()); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			os.Exit(1)
 		}
@@ -177,12 +177,13 @@ func (o options) newWorld(ctx context.Context, database string, env ...string) (
 	if err := server.Start(ctx); err != nil {
 		return nil, errors.Join(err, server.Close(ctx))
 	}
-	return &world{server: server, held: map[string][]*holder{}, made: time.Now()}, nil
+	return &world{server: server, folder: folder, held: map[string][]*holder{}, made: time.Now()}, nil
 }
 
+// close ends the server and removes its data: a filled database has gigabytes.
 func (w *world) close(ctx context.Context) error {
 	w.disconnect()
-	return w.server.Close(ctx)
+	return errors.Join(w.server.Close(ctx), os.RemoveAll(w.folder))
 }
 
 // chosen reports whether the command line asks for a part or a scenario.

@@ -49,6 +49,7 @@ func named(name string) scenario {
 // world is a server with what the scenarios work on.
 type world struct {
 	server *rig.Server
+	folder string
 	held   map[string][]*holder // by resource
 	asked  atomic.Int64         // numbers requests, for their addresses
 	conns  []*conn
@@ -240,7 +241,7 @@ func introspecting(ctx context.Context, w *world, n int) ([]worker, error) {
 		}
 	}
 	return each(n, func(int) worker {
-		c, at := w.connect(), rand.IntN(len(tokens))
+		c, at := w.connect(), rand.IntN(len(tokens)) //nolint:gosec // no secret
 		return func(ctx context.Context) error {
 			at = (at + 1) % len(tokens)
 			return w.introspect(ctx, c, tokens[at])

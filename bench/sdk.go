@@ -19,7 +19,8 @@ type sdk struct {
 // guard runs the microbenchmarks of the SDK: a token seen before, one first seen,
 // tokens that are refused before any cryptography, and the bare verification.
 func (o options) guard(ctx context.Context, r *report) error {
-	c := exec.CommandContext(ctx, "go", "test", "./guard", "-run", "^$", "-benchmem", "-count", strconv.Itoa(o.passes),
+	c := exec.CommandContext(ctx, "go", "test", "./guard", //nolint:gosec // our own tests
+		"-run", "^$", "-benchmem", "-count", strconv.Itoa(o.passes),
 		"-bench", "^Benchmark(Seen|FirstSeen|Bare|Rejected|IntrospectionCached)$")
 	out, err := c.CombinedOutput()
 	if err != nil {

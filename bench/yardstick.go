@@ -30,8 +30,8 @@ import (
 const yardstickCommand = "serve-yardsticks"
 
 // serveYardsticks answers until its standard input ends.
-func serveYardsticks() error {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func serveYardsticks(ctx context.Context) error {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
 	}
@@ -79,7 +79,7 @@ func (o options) yardsticks(ctx context.Context, r *report) (err error) {
 	if err != nil {
 		return err
 	}
-	process := exec.CommandContext(ctx, self, yardstickCommand)
+	process := exec.CommandContext(ctx, self, yardstickCommand) //nolint:gosec // this program
 	in, err := process.StdinPipe()
 	if err != nil {
 		return err

@@ -55,7 +55,7 @@ const Scopes = "notes:read notes:write"
 // returns the binary's path, in folder.
 func Build(ctx context.Context, root, folder string) (string, error) {
 	binary := filepath.Join(folder, "postern")
-	c := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, "./cmd/postern")
+	c := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, "./cmd/postern") //nolint:gosec // the caller's own folder
 	c.Dir, c.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := c.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build postern: %w\n%s", err, out)
@@ -243,7 +243,7 @@ func (s *Server) Set(name, value string) { s.env = append(slices.Clone(s.env), n
 // Run runs a set-up command of Postern on the same data, and returns what it
 // printed.
 func (s *Server) Run(ctx context.Context, args ...string) (string, error) {
-	c := exec.CommandContext(ctx, s.binary, args...)
+	c := exec.CommandContext(ctx, s.binary, args...) //nolint:gosec // the caller's own
 	c.Env = s.env
 	var out, failed bytes.Buffer
 	c.Stdout, c.Stderr = &out, &failed
@@ -279,7 +279,7 @@ func (s *Server) Start(ctx context.Context) error {
 		return err
 	}
 	defer log.Close()
-	process := exec.Command(s.binary, "serve") //nolint:gosec // the caller's own
+	process := exec.Command(s.binary, "serve") //nolint:gosec,noctx // the caller's own; it outlives this call
 	process.Env, process.Stderr = append(slices.Clone(s.env), "POSTERN_LISTEN="+s.Listen), log
 	began := time.Now()
 	if err := process.Start(); err != nil {
