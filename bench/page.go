@@ -105,6 +105,13 @@ func (r *report) markdown() []byte {
 		p.line("* %s.", one)
 	}
 	p.line("")
+	if len(r.Missing) > 0 {
+		p.line("## Not measured in this run\n")
+		for _, one := range r.Missing {
+			p.line("* %s", one)
+		}
+		p.line("")
+	}
 	p.line(`## Limits of these figures
 
 Server, load and database share the cores of one machine, and whatever else it did is in requests a second and in the tails.

@@ -27,7 +27,8 @@ type report struct {
 	SDK        []sdk
 	Rows       int
 
-	failed int
+	Missing []string // parts that were not measured, and why
+	failed  int
 }
 
 // cell is a scenario on a database at a concurrency.
