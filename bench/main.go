@@ -127,8 +127,9 @@ func measure(ctx context.Context, o options) (err error) {
 			err = fmt.Errorf("not done within %s", o.limit)
 		}
 		if err != nil { // the others can be measured all the same
-			r.Missing = append(r.Missing, fmt.Sprintf("%s: %s", part.name, err))
-			fmt.Fprintf(os.Stderr, "bench: %s: %s\n", part.name, err)
+			what := strings.TrimSpace(part.name + " " + title(part.database))
+			r.Missing = append(r.Missing, fmt.Sprintf("%s: %s", what, err))
+			fmt.Fprintf(os.Stderr, "bench: %s: %s\n", what, err)
 		}
 	}
 	if o.page != "" {
@@ -144,25 +145,26 @@ func measure(ctx context.Context, o options) (err error) {
 
 // part is what -only names; the scenarios of the matrix are named one by one.
 type part struct {
-	name    string
-	measure func() error
+	name     string
+	database string // "" for one that is measured once
+	measure  func() error
 }
 
 func (o options) parts(ctx context.Context, r *report) []part {
-	all := []part{{"yardsticks", func() error { return o.yardsticks(ctx, r) }}}
+	all := []part{{"yardsticks", "", func() error { return o.yardsticks(ctx, r) }}}
 	for _, database := range o.databases {
 		all = append(all,
-			part{"start", func() error { return o.starting(ctx, r, database) }},
-			part{"matrix", func() error { return o.matrix(ctx, r, database) }},
-			part{"pool", func() error { return o.poolOfOne(ctx, r, database) }},
-			part{"isolation", func() error { return o.isolation(ctx, r, database) }},
-			part{"clean", func() error { return o.cleaning(ctx, r, database) }},
-			part{"growth", func() error { return o.growth(ctx, r, database) }},
+			part{"start", database, func() error { return o.starting(ctx, r, database) }},
+			part{"matrix", database, func() error { return o.matrix(ctx, r, database) }},
+			part{"pool", database, func() error { return o.poolOfOne(ctx, r, database) }},
+			part{"isolation", database, func() error { return o.isolation(ctx, r, database) }},
+			part{"clean", database, func() error { return o.cleaning(ctx, r, database) }},
+			part{"growth", database, func() error { return o.growth(ctx, r, database) }},
 		)
 	}
 	return append(all,
-		part{"idle", func() error { return o.idling(ctx, r) }},
-		part{"guard", func() error { return o.guard(ctx, r) }},
+		part{"idle", "", func() error { return o.idling(ctx, r) }},
+		part{"guard", "", func() error { return o.guard(ctx, r) }},
 	)
 }
 
