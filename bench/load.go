@@ -81,7 +81,7 @@ func runUntil(ctx context.Context, workers []worker, done <-chan struct{}, of me
 	for i, work := range workers {
 		group.Go(func() {
 			mine := make([]time.Duration, 0, 1<<12)
-			for !stop.Load() {
+			for once := true; once || !stop.Load(); once = false { // at least one, however busy the machine is
 				at := time.Now()
 				if err := work(ctx); err != nil {
 					if !errors.Is(err, errDone) {
