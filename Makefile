@@ -10,7 +10,7 @@ tool      = $$(GOWORK=off go tool -modfile=tools/go.mod -n $(1))
 GOLANGCI := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help dev try dev-reset test test-postgres teeth lint generate fuzz bench conformance spec release
+.PHONY: help dev try dev-reset test test-postgres teeth lint generate fuzz bench microbench conformance spec release
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,7 +60,10 @@ fuzz: ## every fuzz test, FUZZTIME each (30s)
 	    go test "./$$dir" -run '^$$' -fuzz "^$$name\$$" -fuzztime $(FUZZTIME) || exit 1; \
 	  done; done
 
-bench: ## benchmarks, for benchstat; POSTERN_BENCH_MEMBERS=1000000 for the bars of B2B pages, POSTERN_BENCH_DASHBOARD=1 for those of the dashboard
+bench: ## what a built server costs, on both databases; writes docs/guide/performance.md (ARGS="-only refresh -db sqlite -c 16")
+	@go run ./internal/testrun postgres -fsync -- go run ./bench $(or $(ARGS),-page docs/guide/performance.md)
+
+microbench: ## Go benchmarks, for benchstat; POSTERN_BENCH_MEMBERS=1000000 for the bars of B2B pages, POSTERN_BENCH_DASHBOARD=1 for those of the dashboard
 	@go test -run '^$$' -bench . -benchmem $(MODULES)
 
 conformance: ## the official suite, and clients replayed; writes docs/conformance.md and docs/clients-tested.md

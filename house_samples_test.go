@@ -30,6 +30,7 @@ var samples = map[string][]sample{
 			"cmd/postern/a.go":             `package main; import _ "` + module + `/internal/project"`,
 			"internal/server/assemble.go":  `package server; import _ "` + module + `/internal/api"`,
 			"internal/servertest/start.go": `package servertest; import _ "` + module + `/internal/server"`,
+			"internal/rig/start.go":        `package rig; import _ "os/exec"`,
 		}},
 	},
 	"imports of other modules": {

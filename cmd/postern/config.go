@@ -32,6 +32,7 @@ type Config struct {
 	Data             string   `yaml:"data" usage:"folder of the SQLite database and the master key"`
 	Database         string   `yaml:"database" usage:"PostgreSQL URL; empty means SQLite in the data folder"`
 	DatabaseFile     string   `yaml:"database_file" usage:"file that holds the PostgreSQL URL"`
+	Connections      int      `yaml:"database_connections" usage:"connections to PostgreSQL that this server opens at most, or readers of the SQLite file; 0 means 10, or 4"`
 	MasterKey        string   `yaml:"-" key:"master_key" usage:"32 random bytes in base64 that seal the signing keys" secret:"true"`
 	MasterKeyFile    string   `yaml:"master_key_file" usage:"file that holds the master key; empty means master.key in the data folder"`
 	OldMasterKey     string   `yaml:"-" key:"old_master_key" usage:"the master key before this one, while \"postern keys rewrap\" replaces it" secret:"true"`
@@ -280,6 +281,9 @@ func (c Config) check() []string {
 
 	if err := project.CheckURL(c.URL); err != nil {
 		add("url: %s", err)
+	}
+	if c.Connections < 0 {
+		add("database_connections is %d; use 1 or more, or 0 for the default", c.Connections)
 	}
 	proxies, wide := c.proxies(&problems)
 	if wide {

@@ -37,7 +37,7 @@ type desk struct {
 // data is what the settings say of the data.
 func (p *program) data(c Config) server.Data {
 	return server.Data{
-		Folder: c.Data, Database: c.Database, MasterKey: c.MasterKey, MasterKeyFile: c.MasterKeyFile,
+		Folder: c.Data, Database: c.Database, Connections: c.Connections, MasterKey: c.MasterKey, MasterKeyFile: c.MasterKeyFile,
 		OldMasterKey: c.OldMasterKey, OldMasterKeyFile: c.OldMasterKeyFile, Now: p.now,
 	}
 }

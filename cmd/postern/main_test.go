@@ -263,7 +263,7 @@ func TestEverySetting(t *testing.T) {
 	wants := Defaults()
 	for _, s := range wants.settings() {
 		t.Run(s.key, func(t *testing.T) {
-			text := map[string]string{"mail.port": "2525", "migrate": "true", "behind_proxy": "10.1.0.0/16, 10.2.0.0/16"}[s.key]
+			text := map[string]string{"mail.port": "2525", "database_connections": "3", "migrate": "true", "behind_proxy": "10.1.0.0/16, 10.2.0.0/16"}[s.key]
 			if text == "" {
 				text = "some-" + s.key
 			}

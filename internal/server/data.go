@@ -19,6 +19,7 @@ import (
 type Data struct {
 	Folder        string // holds postern.db and master.key; made if it is not there
 	Database      string // PostgreSQL URL; "" for SQLite in Folder
+	Connections   int    // as store.Config.MaxConns
 	MasterKey     string // 32 bytes in base64; "" to read it from a file
 	MasterKeyFile string // "" for master.key in Folder
 	// The key that MasterKey takes the place of: it opens what it sealed, and
@@ -125,7 +126,7 @@ func (d Data) OpenBeside(ctx context.Context) (*store.DB, error) {
 
 // connect opens the database, and a copy that nobody restored only with copied.
 func (d Data) connect(ctx context.Context, copied bool) (*store.DB, error) {
-	c := store.Config{URL: d.Database, Now: d.Now}
+	c := store.Config{URL: d.Database, MaxConns: d.Connections, Now: d.Now}
 	if d.Database == "" {
 		c.Path, c.Copied = d.Path(), copied
 	}

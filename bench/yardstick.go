@@ -1,0 +1,201 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/sha256"
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"github.com/postern-id/postern/internal/rig"
+)
+
+// A yardstick is a server that does nothing of what ours does: bare handlers of
+// net/http, in a process of their own, measured by the same load in the same run.
+// What ours costs in yardsticks can be compared between machines.
+
+// yardstickCommand is the first argument of the process that serves them.
+const yardstickCommand = "serve-yardsticks"
+
+// serveYardsticks answers until its standard input ends.
+func serveYardsticks(ctx context.Context) error {
+	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	document := bytes.Repeat([]byte("0123456789abcdef"), 2048/16)
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /document", func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = w.Write(document) // a client that went away needs no answer
+	})
+	type answer struct {
+		Access  string `json:"access_token"`
+		Type    string `json:"token_type"`
+		Expires int    `json:"expires_in"`
+		Refresh string `json:"refresh_token"`
+		Scope   string `json:"scope"`
+	}
+	access, refresh := strings.Repeat("a", 600), strings.Repeat("r", 77)
+	mux.HandleFunc("POST /token", func(w http.ResponseWriter, r *http.Request) {
+		name, _, ok := r.BasicAuth()
+		if err := r.ParseForm(); err != nil || !ok || name == "" || r.PostForm.Get("grant_type") == "" {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
+		text, err := json.Marshal(answer{access, "Bearer", 900, refresh, r.PostForm.Get("scope")})
+		if err != nil {
+			w.WriteHeader(http.StatusInternalServerError)
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		w.Header().Set("Cache-Control", "no-store")
+		_, _ = w.Write(text)
+	})
+	fmt.Println(l.Addr())
+	go func() {
+		_, _ = bufio.NewReader(os.Stdin).ReadString(0) // until whoever started us is gone
+		l.Close()
+	}()
+	_ = (&http.Server{Handler: mux, ReadHeaderTimeout: time.Minute}).Serve(l) // it ends with the listener
+	return nil
+}
+
+// yardsticks measures both handlers.
+func (o options) yardsticks(ctx context.Context, r *report) (err error) {
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	process := exec.CommandContext(ctx, self, yardstickCommand) //nolint:gosec // this program
+	in, err := process.StdinPipe()
+	if err != nil {
+		return err
+	}
+	out, err := process.StdoutPipe()
+	if err != nil {
+		return err
+	}
+	process.Stderr = os.Stderr
+	if err := process.Start(); err != nil {
+		return err
+	}
+	defer func() {
+		in.Close()
+		_ = process.Wait() // its error is of no consequence
+	}()
+	line, err := bufio.NewReader(out).ReadString('\n')
+	if err != nil {
+		return err
+	}
+	address := strings.TrimSpace(line)
+	meter := func() (rig.Usage, error) {
+		used, err := rig.CPUTime(process.Process.Pid)
+		return rig.Usage{Server: used}, err
+	}
+	get := request(address, rig.Address(1), "/document", "", "")
+	post := request(address, rig.Address(1), "/token", form+"Authorization: Basic cmVzb3VyY2Utc2VydmVyOmEtc2VjcmV0\r\n",
+		"grant_type=refresh_token&refresh_token="+strings.Repeat("r", 77)+"&scope=notes%3Aread&client_id=connected-app-test-0123456789")
+	fmt.Println()
+	r.head()
+	for _, y := range []struct {
+		name    string
+		request []byte
+	}{{getYardstick, get}, {postYardstick, post}} {
+		for _, c := range o.concurrency {
+			var passes []result
+			for range o.passes {
+				var conns []*conn
+				workers := each(c, func(int) worker {
+					mine := &conn{address: address}
+					conns = append(conns, mine)
+					return func(ctx context.Context) error {
+						status, _, err := mine.ask(ctx, y.request)
+						if err == nil && status != 200 {
+							err = fmt.Errorf("yardstick: %d", status)
+						}
+						return err
+					}
+				})
+				if _, err := run(ctx, workers, warm, meter); err != nil {
+					return err
+				}
+				one, err := run(ctx, workers, o.during, meter)
+				for _, c := range conns {
+					c.close()
+				}
+				if err != nil {
+					return err
+				}
+				passes = append(passes, one)
+			}
+			r.add(cell{y.name, "", c, median(passes)})
+		}
+	}
+	return r.signatures()
+}
+
+const (
+	getYardstick  = "net/http GET 2 KB"
+	postYardstick = "net/http token POST"
+)
+
+// signatures measures what one signature costs, and a verification.
+func (r *report) signatures() error {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return err
+	}
+	long, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		return err
+	}
+	digest := sha256.Sum256([]byte("what is signed"))
+	signature, err := ecdsa.SignASN1(rand.Reader, key, digest[:])
+	if err != nil {
+		return err
+	}
+	for _, one := range []struct {
+		into *time.Duration
+		do   func() error
+	}{
+		{&r.SignES256, func() error { _, err := ecdsa.SignASN1(rand.Reader, key, digest[:]); return err }},
+		{&r.VerifyES256, func() error {
+			if !ecdsa.VerifyASN1(&key.PublicKey, digest[:], signature) {
+				return fmt.Errorf("a signature does not hold")
+			}
+			return nil
+		}},
+		{&r.SignRS256, func() error { _, err := rsa.SignPKCS1v15(rand.Reader, long, crypto.SHA256, digest[:]); return err }},
+	} {
+		began, err := rig.CPUTime(os.Getpid())
+		if err != nil {
+			return err
+		}
+		n := 0
+		for end := time.Now().Add(500 * time.Millisecond); time.Now().Before(end); n++ {
+			if err := one.do(); err != nil {
+				return err
+			}
+		}
+		ended, err := rig.CPUTime(os.Getpid())
+		if err != nil {
+			return err
+		}
+		*one.into = (ended - began) / time.Duration(n)
+	}
+	fmt.Printf("\nES256 signature %.1f µs, verification %.1f µs; RS256 signature %.0f µs\n", us(r.SignES256), us(r.VerifyES256), us(r.SignRS256))
+	return nil
+}
