@@ -6,6 +6,8 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -250,6 +252,19 @@ func pgCode(err error) string {
 		return e.Code
 	}
 	return ""
+}
+
+// unavailable reports that PostgreSQL, or the way to it, is gone or overloaded: a
+// connection that cannot be made or broke, or one of the classes 08 (connection),
+// 53 (resources), 57P (shutdown, crash, start) and 58 (its system).
+func unavailable(err error) bool {
+	if code := pgCode(err); code != "" {
+		return strings.HasPrefix(code, "08") || strings.HasPrefix(code, "53") || strings.HasPrefix(code, "57P") || strings.HasPrefix(code, "58")
+	}
+	var connecting *pgconn.ConnectError
+	var network net.Error
+	return errors.As(err, &connecting) || errors.As(err, &network) || pgconn.SafeToRetry(err) ||
+		errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // uniqueTaken reports whether a row of the same unique value exists.

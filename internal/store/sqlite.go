@@ -305,9 +305,25 @@ func sqliteCode(err error) int {
 	return 0
 }
 
+// outOfOrder reports that SQLite cannot write or read its file just now: the disk
+// is full or refuses, there is no memory or no free file handle, or somebody
+// else holds the file for too long.
+func outOfOrder(err error) bool {
+	switch sqliteCode(err) & 0xff {
+	case sqliteBusy, sqliteNoMemory, sqliteReadOnly, sqliteIO, sqliteFull, sqliteCannotOpen:
+		return true
+	}
+	return false
+}
+
 // Result codes of https://sqlite.org/rescode.html.
 const (
-	sqliteBusy       = 5 // in the low byte
+	sqliteBusy       = 5 // in the low byte, and the next five
+	sqliteNoMemory   = 7
+	sqliteReadOnly   = 8
+	sqliteIO         = 10
+	sqliteFull       = 13
+	sqliteCannotOpen = 14
 	sqliteForeignKey = 787
 	sqlitePrimaryKey = 1555
 	sqliteUnique     = 2067
