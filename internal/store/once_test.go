@@ -221,4 +221,3 @@ func careless(t *testing.T, on *sql.DB, id string) bool {
 	}
 	return true
 }
-
