@@ -312,9 +312,13 @@ func (a *actor) change(n int) error {
 
 var scopeOfPolicy = regexp.MustCompile(`"scope":\s*"(n\d+)"`)
 
+func (a *actor) policy() (answer, error) {
+	return a.call(http.MethodGet, a.w.issuer+"/v1/projects/"+a.w.project.ID+"/rbac_policy", "", nil, a.w.key.ID+":"+a.w.keyText, false)
+}
+
 func (a *actor) readChange() error {
 	from := a.w.journal.tick()
-	got, err := a.call(http.MethodGet, a.w.issuer+"/v1/projects/"+a.w.project.ID+"/rbac_policy", "", nil, a.w.key.ID+":"+a.w.keyText, false)
+	got, err := a.policy()
 	e := entry{Kind: read, Object: "policy"}
 	if found := scopeOfPolicy.FindStringSubmatch(got.body); found != nil {
 		e.Result = found[1]

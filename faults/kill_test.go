@@ -151,10 +151,8 @@ func recovered(t *testing.T, n *node) time.Duration {
 	t.Helper()
 	began := time.Now()
 	for time.Since(began) < 5*time.Second {
-		if n.answers("/oauth/authorize") == 400 { // it is refused for what it lacks, by a database that answers
-			if n.w.actors[0].readChange() == nil {
-				return time.Since(began)
-			}
+		if got, err := (&actor{w: n.w, node: n}).policy(); err == nil && got.outcome() == ok {
+			return time.Since(began)
 		}
 		time.Sleep(10 * time.Millisecond)
 	}

@@ -52,7 +52,7 @@ type Cluster struct {
 // New makes a cluster and starts it. It listens on a free port of 127.0.0.1 and
 // on a socket in its own folder.
 func New(ctx context.Context, config Config) (*Cluster, error) {
-	c, err := prepare(ctx, config)
+	c, err := prepare(ctx, config, rand.Text())
 	if err != nil {
 		return nil, err
 	}
@@ -67,11 +67,10 @@ func New(ctx context.Context, config Config) (*Cluster, error) {
 // The primary needs wal_level=replica and max_wal_senders; its port is free for
 // the standby's clients once the primary is gone.
 func NewStandby(ctx context.Context, primary *Cluster, name string) (*Cluster, error) {
-	c, err := prepare(ctx, Config{Durable: true})
+	c, err := prepare(ctx, Config{Durable: true}, primary.password)
 	if err != nil {
 		return nil, err
 	}
-	c.password = primary.password
 	from, err := url.Parse(primary.URL)
 	if err != nil {
 		return nil, err
@@ -88,7 +87,7 @@ func NewStandby(ctx context.Context, primary *Cluster, name string) (*Cluster, e
 	return c, nil
 }
 
-func prepare(ctx context.Context, config Config) (*Cluster, error) {
+func prepare(ctx context.Context, config Config, password string) (*Cluster, error) {
 	bin, err := find(debianFolders)
 	if err != nil {
 		return nil, err
@@ -105,7 +104,7 @@ func prepare(ctx context.Context, config Config) (*Cluster, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{dir: dir, bin: bin, as: as, port: port, password: rand.Text()}
+	c := &Cluster{dir: dir, bin: bin, as: as, port: port, password: password}
 	c.options = fmt.Sprintf("-c listen_addresses=127.0.0.1 -p %d -k %s -c max_connections=300", port, dir)
 	if !config.Durable {
 		c.options += " -c fsync=off -c synchronous_commit=off -c full_page_writes=off"
@@ -258,7 +257,7 @@ func (c *Cluster) postmaster() (int, error) {
 func (c *Cluster) Close(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
 	defer cancel()
-	if _, err := os.Stat(filepath.Join(c.data(), "postmaster.pid")); err == nil {
+	if pid, err := c.postmaster(); err == nil && syscall.Kill(pid, 0) == nil {
 		if err := c.Stop(ctx, "fast"); err != nil {
 			if err = c.Stop(ctx, "immediate"); err != nil {
 				fmt.Fprintln(os.Stderr, "stop PostgreSQL:", err)
