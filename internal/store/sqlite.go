@@ -133,14 +133,14 @@ func (s *sqliteDB) checkVersion(ctx context.Context) error {
 	oldest := [3]int{3, 51, 3}
 	var text string
 	if err := s.readers.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&text); err != nil {
-		return fmt.Errorf("open %s: %w", s.path, err)
+		return fmt.Errorf("open %s: %w", s.path, damaged(err))
 	}
 	if !atLeast(text, oldest) {
 		return fmt.Errorf("SQLite %s can lose data in write-ahead mode; %d.%d.%d or later is needed", text, oldest[0], oldest[1], oldest[2])
 	}
 	var mark int
 	if err := s.readers.QueryRowContext(ctx, "PRAGMA user_version").Scan(&mark); err != nil {
-		return fmt.Errorf("open %s: %w", s.path, err)
+		return fmt.Errorf("open %s: %w", s.path, damaged(err))
 	}
 	if mark == markOfCopy && !s.copied {
 		return ErrCopy
