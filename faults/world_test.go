@@ -95,15 +95,30 @@ func postgres(t testing.TB, options ...string) *cluster.Cluster {
 // newWorld makes a project in an empty database, SQLite without a cluster.
 func newWorld(t testing.TB, on *cluster.Cluster) *world {
 	t.Helper()
-	w := &world{t: t, data: server.Data{Folder: t.TempDir(), Now: time.Now}, journal: &journal{}, requests: counter()}
+	return newWorldIn(t, on, t.TempDir())
+}
+
+func newWorldIn(t testing.TB, on *cluster.Cluster, folder string) *world {
+	t.Helper()
+	database := ""
 	if on != nil {
-		t.Setenv(servertest.PostgresVariable, on.URL)
-		w.data.Database, w.data.MasterKey = newDatabase(t, on), servertest.NewMasterKey()
+		database = newDatabase(t, on)
+	}
+	w := unmade(t, database, folder)
+	w.setUp()
+	return w
+}
+
+// unmade is a world without tables.
+func unmade(t testing.TB, database, folder string) *world {
+	t.Helper()
+	w := &world{t: t, data: server.Data{Folder: folder, Database: database, Now: time.Now}, journal: &journal{}, requests: counter()}
+	if database != "" {
+		w.data.MasterKey = servertest.NewMasterKey()
 	}
 	w.port = freePort(t)
 	w.issuer = fmt.Sprintf("http://localhost:%d", w.port)
 	w.mails = listenForMail(t)
-	w.setUp()
 	return w
 }
 
