@@ -44,13 +44,21 @@ func openPostgres(ctx context.Context, c Config) (*postgresDB, error) {
 	if conns == 0 {
 		conns = 10
 	}
-	p := &postgresDB{pool: stdlib.OpenDB(*conn), conn: conn}
+	p := &postgresDB{pool: stdlib.OpenDB(*conn, stdlib.OptionAfterConnect(waitForDisk)), conn: conn}
 	p.pool.SetMaxOpenConns(conns)
 	p.pool.SetMaxIdleConns(conns)
 	if err := p.pool.PingContext(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("connect to PostgreSQL at %s: %w", conn.Host, err), p.close())
 	}
 	return p, nil
+}
+
+// waitForDisk makes a connection wait at each commit until the server's disk has
+// it, where the server's default is not to: what was answered must outlive a
+// crash. Any stricter setting stays.
+func waitForDisk(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'")
+	return err
 }
 
 func (p *postgresDB) reads() db.DBTX { return patient{p.pool} }
