@@ -25,6 +25,27 @@ func TestKilled(t *testing.T) {
 	})
 }
 
+// A PostgreSQL whose default is to answer before its disk has a commit loses
+// commits when it crashes; those of Postern it does not.
+func TestKilledWithoutWaitingForTheDisk(t *testing.T) {
+	on := postgres(t, "synchronous_commit=off", "wal_writer_delay=10s")
+	w := newWorld(t, on)
+	n := w.node()
+	n.start()
+	n.ready()
+	kills := times(3, 30)
+	for range kills {
+		end := playing(t, w, n, actors)
+		time.Sleep(300 * time.Millisecond)
+		must(t, on.Kill(context.Background()))
+		end()
+		must(t, on.Start(context.Background()))
+		recovered(t, n)
+		w.settled(t)
+	}
+	result(t, "%d kills of a PostgreSQL with synchronous_commit=off: %d acknowledgements, 0 lost", kills, w.journal.count("", ok))
+}
+
 const actors = 8
 
 // campaign kills servers for some cycles: postern alone, and with a cluster also
