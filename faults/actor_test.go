@@ -80,12 +80,18 @@ func (a answer) field(name string) string {
 	return text
 }
 
-// actor signs a new person in at a node.
-func (w *world) actor(n *node) *actor {
+// visitor is a person who did not sign in.
+func (w *world) visitor(n *node) *actor {
 	w.t.Helper()
 	jar, err := cookiejar.New(nil)
 	must(w.t, err)
-	a := &actor{w: w, node: n, name: fmt.Sprintf("person%d", len(w.actors)), jar: jar}
+	return &actor{w: w, node: n, name: fmt.Sprintf("person%d", len(w.actors)), jar: jar}
+}
+
+// actor signs a new person in at a node.
+func (w *world) actor(n *node) *actor {
+	w.t.Helper()
+	a := w.visitor(n)
 	w.actors = append(w.actors, a)
 	email := a.name + "@example.test"
 	sign, err := a.page(http.MethodGet, w.issuer+"/login", nil)

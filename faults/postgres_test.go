@@ -159,7 +159,7 @@ func TestSynchronousStandbyTakesOver(t *testing.T) {
 		end()
 		must(t, standby.Promote(ctx))
 		n.stop()
-		w.data.Database = at(t, w.data.Database, standby.URL)
+		w.data.Database = moved(t, w.data.Database, standby.URL)
 		n.start()
 		recovered(t, n)
 		outages = append(outages, time.Since(began))
@@ -209,7 +209,7 @@ func TestLateStandbyTakesOver(t *testing.T) {
 	must(t, standby.Start(ctx))
 	must(t, standby.Promote(ctx))
 	n.stop()
-	w.data.Database = at(t, w.data.Database, standby.URL)
+	w.data.Database = moved(t, w.data.Database, standby.URL)
 	if out, err := w.command("restore", "--already-restored", "--yes"); err != nil {
 		t.Fatalf("postern restore: %v\n%s", err, out)
 	}
@@ -248,8 +248,8 @@ func query(at, statement string) error {
 	return nil
 }
 
-// at is a database's URL on another server.
-func at(t *testing.T, database, server string) string {
+// moved is a database's URL on another server.
+func moved(t *testing.T, database, server string) string {
 	t.Helper()
 	u, err := url.Parse(server)
 	must(t, err)

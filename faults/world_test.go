@@ -17,6 +17,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -72,6 +73,7 @@ type world struct {
 	keyText  string
 	mails    *mailbox
 	journal  *journal
+	since    time.Time // when the journal began
 	nodes    []*node
 	actors   []*actor
 	requests func() int64 // numbers addresses
@@ -341,7 +343,11 @@ func (l *logged) tail(n int) string {
 type mailbox struct {
 	port  int
 	codes sync.Map // address -> chan string
+	quiet atomic.Bool
 }
+
+// silence makes it take connections and answer nothing.
+func (m *mailbox) silence(on bool) { m.quiet.Store(on) }
 
 func listenForMail(t testing.TB) *mailbox {
 	t.Helper()
@@ -380,6 +386,9 @@ var codeLine = regexp.MustCompile(`(?m)^[ \t]*(\d{3}) ?(\d{3})[ \t]*\r?$`)
 
 func (m *mailbox) serve(conn net.Conn) {
 	defer conn.Close()
+	for m.quiet.Load() {
+		time.Sleep(50 * time.Millisecond)
+	}
 	c := textproto.NewConn(conn)
 	say := func(line string) { _ = c.PrintfLine("%s", line) }
 	say("220 mail.example.test")
