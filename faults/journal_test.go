@@ -254,7 +254,8 @@ func checkObject(all []entry) (wrong []string) {
 		case (e.Kind == known || e.Kind == visited) && e.Outcome == refused:
 			wrong = append(wrong, "what was acknowledged is lost: "+e.String())
 		case e.Kind == read && e.Outcome == ok && !mayRead(all, e):
-			wrong = append(wrong, "what was acknowledged is lost: "+e.String())
+			before := slices.DeleteFunc(slices.Clone(all), func(o entry) bool { return o.From > e.To })
+			wrong = append(wrong, fmt.Sprintf("what was acknowledged is lost: %s after %v", e, before[max(0, len(before)-8):]))
 		}
 	}
 	return wrong

@@ -103,7 +103,7 @@ func TestIdleConnections(t *testing.T) {
 	if limit := int64(400 << 20); after > limit {
 		t.Errorf("%d MiB resident with %d idle connections, at most %d", after>>20, connections, limit>>20)
 	}
-	result(t, "%d idle connections opened in %s: %d MiB resident (%d without), metadata p50 %s, p99 %s (%s without)",
+	result(t, "F-18", "%d idle connections opened in %s: %d MiB resident (%d without), metadata p50 %s, p99 %s (%s without)",
 		connections, time.Since(began).Round(100*time.Millisecond), after>>20, before>>20, fine(all, 0.5), fine(all, 0.99), quiet)
 }
 
@@ -160,7 +160,7 @@ func TestSlowRequests(t *testing.T) {
 	time.Sleep(time.Second)
 	busy := fine(n.metadata(300), 0.99)
 	all.Wait()
-	result(t, "%d half headers and %d half bodies ended by the server; metadata p99 %s meanwhile (%s without)", headers.Load(), bodies.Load(), busy, quiet)
+	result(t, "F-16", "%d half headers and %d half bodies ended by the server; metadata p99 %s meanwhile (%s without)", headers.Load(), bodies.Load(), busy, quiet)
 }
 
 // Bodies and headers far over their bounds are refused, and not kept (F-17).
@@ -213,7 +213,7 @@ func TestHugeRequests(t *testing.T) {
 	if after > before+(64<<20) {
 		t.Errorf("%d MiB resident after huge requests, %d before", after>>20, before>>20)
 	}
-	result(t, "40 bodies of 20 MiB and a header of 1 MiB refused; %d MiB resident after, %d before", after>>20, before>>20)
+	result(t, "F-17", "40 bodies of 20 MiB and a header of 1 MiB refused; %d MiB resident after, %d before", after>>20, before>>20)
 }
 
 // Nobody takes mail: the page says the same as always, tokens are refreshed as
@@ -248,5 +248,5 @@ func TestMailIsDown(t *testing.T) {
 	w.mails.silence(false)
 	w.actor(n) // signs in
 	w.settled(t)
-	result(t, "20 people asked for codes that nobody takes: each page within %s, refreshes go on, sign-in works when mail does", slowest.Round(10*time.Millisecond))
+	result(t, "F-20", "20 people asked for codes that nobody takes: each page within %s, refreshes go on, sign-in works when mail does", slowest.Round(10*time.Millisecond))
 }

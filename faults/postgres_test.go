@@ -69,7 +69,7 @@ func TestPostgresRestarts(t *testing.T) {
 		end()
 		w.settled(t)
 	}
-	result(t, "%d restarts under load, fast and immediate: %d acknowledgements kept, works again p50 %s, worst %s after PostgreSQL does",
+	result(t, "F-08", "%d restarts under load, fast and immediate: %d acknowledgements kept, works again p50 %s, worst %s after PostgreSQL does",
 		len(outages), w.journal.count("", ok), quantile(outages, 0.5), quantile(outages, 1))
 }
 
@@ -131,7 +131,7 @@ func TestPostgresHangs(t *testing.T) {
 	back := recovered(t, n)
 	end()
 	w.settled(t)
-	result(t, "503 to 80 requests at once within %s, health and metadata at once; works again %s after PostgreSQL does; %d acknowledgements kept",
+	result(t, "F-11", "503 to 80 requests at once within %s, health and metadata at once; works again %s after PostgreSQL does; %d acknowledgements kept",
 		slowest.Round(10*time.Millisecond), back.Round(10*time.Millisecond), w.journal.count("", ok))
 }
 
@@ -169,7 +169,7 @@ func TestSynchronousStandbyTakesOver(t *testing.T) {
 			t.Errorf("postern audit verify: %v\n%s", err, out)
 		}
 	}
-	result(t, "%d fail-overs to a synchronous standby: %d acknowledgements, 0 lost; outage p50 %s, worst %s", len(outages), lost, quantile(outages, 0.5), quantile(outages, 1))
+	result(t, "F-09", "%d fail-overs to a synchronous standby: %d acknowledgements, 0 lost; outage p50 %s, worst %s", len(outages), lost, quantile(outages, 0.5), quantile(outages, 1))
 }
 
 // The standby that takes over was behind: after restore --already-restored
@@ -233,7 +233,7 @@ func TestLateStandbyTakesOver(t *testing.T) {
 	h, err := b.authorize()
 	must(t, err)
 	must(t, b.redeem(h))
-	result(t, "a standby that was behind took over: of %d authorizations given out before nothing works after the restore command; a new one does", len(all))
+	result(t, "F-10", "a standby that was behind took over: of %d authorizations given out before nothing works after the restore command; a new one does", len(all))
 }
 
 func query(at, statement string) error {

@@ -55,7 +55,7 @@ func raced(t *testing.T, w *world) {
 	if got := w.journal.count(refreshed, ok); got != things*(presentations+1) {
 		t.Errorf("%d presentations of a refresh token were answered, want all %d", got, things*(presentations+1))
 	}
-	result(t, "%d codes and %d refresh tokens, each presented %d times at once to %d servers: each code used once, each token one successor",
+	result(t, "F-13", "%d codes and %d refresh tokens, each presented %d times at once to %d servers: each code used once, each token one successor",
 		things, things, presentations, len(w.nodes))
 }
 
@@ -106,5 +106,5 @@ func TestRevokedEverywhere(t *testing.T) {
 	for _, sentence := range w.journal.check() {
 		t.Error(sentence)
 	}
-	result(t, "%d tokens given out by one server, revoked at another: dead at both at once", rounds)
+	result(t, "F-13", "%d tokens given out by one server, revoked at another: dead at both at once", rounds)
 }

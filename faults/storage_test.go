@@ -28,6 +28,9 @@ func TestEachAcknowledgementIsSynced(t *testing.T) {
 	if err != nil {
 		t.Skip("strace is not installed here: without it nobody counts the calls that sync")
 	}
+	if err := exec.CommandContext(t.Context(), strace, "-o", os.DevNull, "true").Run(); err != nil {
+		t.Skipf("strace may not look at processes here: %v", err)
+	}
 	w := newWorld(t, nil)
 	n := w.node()
 	counted := filepath.Join(t.TempDir(), "calls")
@@ -57,7 +60,7 @@ func TestEachAcknowledgementIsSynced(t *testing.T) {
 	if written < rotations || reading > rotations/10 {
 		t.Errorf("%d syncs for %d changes one after another, and %d for as many reads", written, rotations, reading)
 	}
-	result(t, "%d changes one after another, %d syncs; %d for as many reads", rotations, written, reading)
+	result(t, "F-03", "%d changes one after another, %d syncs; %d for as many reads", rotations, written, reading)
 }
 
 // The disk is full: changes are refused with 503, what was given out is still
@@ -107,7 +110,7 @@ func TestDiskIsFull(t *testing.T) {
 	time.Sleep(300 * time.Millisecond)
 	end()
 	w.settled(t)
-	result(t, "%d changes refused with 503, introspection and keys answered; goes on without a restart after %s; %d acknowledgements kept, integrity ok",
+	result(t, "F-04", "%d changes refused with 503, introspection and keys answered; goes on without a restart after %s; %d acknowledgements kept, integrity ok",
 		busy, back.Round(time.Millisecond), w.journal.count("", ok))
 }
 
@@ -160,7 +163,7 @@ func TestSecondServerIsRefused(t *testing.T) {
 	if got := n.answers("/healthz"); got != 200 {
 		t.Errorf("the first one answers %d", got)
 	}
-	result(t, "refused, and the process that has the file is named")
+	result(t, "F-06", "refused, and the process that has the file is named")
 }
 
 // A damaged file is never served as an empty one (F-07).
@@ -196,7 +199,7 @@ func TestDamagedFileIsRefused(t *testing.T) {
 			}
 		})
 	}
-	result(t, "a file that was emptied, cut, or overwritten at its beginning is refused, and restore is named")
+	result(t, "F-07", "a file that was emptied, cut, or overwritten at its beginning is refused, and restore is named")
 }
 
 func remove(path string) error {
@@ -258,7 +261,7 @@ func TestBackupUnderLoad(t *testing.T) {
 	if out, err := w.command("audit", "verify"); err != nil {
 		t.Errorf("postern audit verify: %v\n%s", err, out)
 	}
-	result(t, "%d copies under load, the first one restored: whole, nothing from before works, a new sign-in does", backups)
+	result(t, "F-26", "%d copies under load, the first one restored: whole, nothing from before works, a new sign-in does", backups)
 }
 
 // A server is killed while it makes its tables, again and again: the next start
@@ -295,7 +298,7 @@ func TestMigrationInterrupted(t *testing.T) {
 			h, err := a.authorize()
 			must(t, err)
 			must(t, a.redeem(h))
-			result(t, "killed %d times in its first start; the next one finished after %s", kills, took.Round(10*time.Millisecond))
+			result(t, "F-23", "killed %d times in its first start; the next one finished after %s", kills, took.Round(10*time.Millisecond))
 		})
 	}
 }
@@ -367,5 +370,5 @@ func TestStoppedInOrder(t *testing.T) {
 		n.dialled.CloseIdleConnections()
 		n.start()
 	}
-	result(t, "%d times SIGTERM with %d requests half sent: all answered, and then it ended", restarts, each)
+	result(t, "F-27", "%d times SIGTERM with %d requests half sent: all answered, and then it ended", restarts, each)
 }

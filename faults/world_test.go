@@ -56,6 +56,12 @@ func TestMain(m *testing.M) {
 	} else {
 		code = m.Run()
 	}
+	if code == 0 && long {
+		if err := writePage(); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			code = 1
+		}
+	}
 	_ = os.RemoveAll(folder) // it is in the temporary folder
 	os.Exit(code)
 }
