@@ -37,7 +37,7 @@ func TestKilledWithoutWaitingForTheDisk(t *testing.T) {
 	n := w.node()
 	n.start()
 	n.ready()
-	kills := times(3, 30)
+	kills := times(3, 10)
 	for range kills {
 		end := playing(t, w, n, actors)
 		time.Sleep(300 * time.Millisecond)

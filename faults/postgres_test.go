@@ -58,7 +58,7 @@ func TestPostgresRestarts(t *testing.T) {
 	n.start()
 	n.ready()
 	var outages []time.Duration
-	for i := range times(4, 50) {
+	for i := range times(4, 20) {
 		mode := []string{"fast", "immediate"}[i%2]
 		end := playing(t, w, n, actors)
 		time.Sleep(300 * time.Millisecond)
@@ -141,7 +141,7 @@ func TestSynchronousStandbyTakesOver(t *testing.T) {
 	ctx := context.Background()
 	var lost int
 	var outages []time.Duration
-	for range times(1, 10) {
+	for range times(1, 3) {
 		on := postgres(t, "wal_level=replica", "max_wal_senders=4", "hot_standby=on")
 		w := newWorld(t, on)
 		standby, err := cluster.NewStandby(ctx, on, "second")

@@ -29,7 +29,7 @@ func raced(t *testing.T, w *world) {
 		n.ready()
 	}
 	a := w.actor(w.nodes[0])
-	things, presentations := times(50, 1000), 20
+	things, presentations := times(50, 200), 20
 	for range things {
 		code, err := a.authorize()
 		must(t, err)
@@ -91,7 +91,7 @@ func TestRevokedEverywhere(t *testing.T) {
 		n.ready()
 	}
 	a := w.actor(w.nodes[0])
-	rounds := times(50, 1000)
+	rounds := times(50, 500)
 	for range rounds {
 		h, err := a.authorize()
 		must(t, err)
