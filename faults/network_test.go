@@ -1,6 +1,7 @@
 package faults
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -150,7 +151,8 @@ func TestSlowRequests(t *testing.T) {
 			for err == nil {
 				_, err = conn.Read(make([]byte, 4096))
 			}
-			if timeout, ok := err.(net.Error); ok && timeout.Timeout() {
+			var timeout net.Error
+			if errors.As(err, &timeout) && timeout.Timeout() {
 				t.Errorf("a slow request is kept after %s", limit)
 				return
 			}
