@@ -43,6 +43,9 @@ func result(t testing.TB, fault, format string, args ...any) {
 	results.Lock()
 	defer results.Unlock()
 	results.rows[row{fault, name, database}] = text
+	if long {
+		must(t, writePage()) // at once, for a long run may be interrupted
+	}
 }
 
 // writePage writes the results into the page, and keeps the rows of campaigns

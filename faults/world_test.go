@@ -56,12 +56,6 @@ func TestMain(m *testing.M) {
 	} else {
 		code = m.Run()
 	}
-	if long {
-		if err := writePage(); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
-		}
-	}
 	_ = os.RemoveAll(folder) // it is in the temporary folder
 	os.Exit(code)
 }
