@@ -10,7 +10,7 @@ tool      = $$(GOWORK=off go tool -modfile=tools/go.mod -n $(1))
 GOLANGCI := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help dev try dev-reset test test-postgres teeth lint generate fuzz bench microbench conformance spec release
+.PHONY: help dev try dev-reset test test-postgres faults teeth lint generate fuzz bench microbench conformance spec release
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ test: ## everything, on both databases; the last line counts
 
 test-postgres: ## the tests that know PostgreSQL, on a server of their own (ARGS="-run …")
 	@go run ./internal/testrun postgres -fsync -- go test $(ARGS) $(or $(PKG),./internal/... ./examples/...)
+
+faults: ## kill -9, full disks, fail-over and the like, in their long form; writes docs/faults.md (ARGS="-run Killed")
+	@POSTERN_FAULTS=long go test ./faults -count=1 -timeout=4h -v $(ARGS) | grep -vE '^(===|--- PASS| +--- PASS|PASS|ok )'
 
 teeth: ## takes checks out of the source, one at a time, and expects red tests (ARGS="-run name")
 	@go run ./internal/testrun faults $(ARGS)

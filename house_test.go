@@ -116,7 +116,7 @@ var standard = map[string]string{
 	"math/rand":    "",
 	"math/rand/v2": "",
 	"net/smtp":     "",
-	"os/exec":      "internal/dev",
+	"os/exec":      "internal/dev internal/testrun",
 	"testing":      "internal/servertest",
 }
 
@@ -128,7 +128,7 @@ var calls = map[string]string{
 	"time.Until":         "internal/server",
 	"time.NewTicker":     "internal/server internal/dev",
 	"time.Tick":          "internal/server",
-	"time.Sleep":         "",
+	"time.Sleep":         "internal/testrun",
 	"net/http.Error":     "",
 	"net/http.SetCookie": "internal/login internal/admin",
 	"net/http.Cookie":    "internal/login internal/admin",

@@ -91,6 +91,9 @@ func (p *program) safe(ctx context.Context, c Config) []string {
 // forDevelopment is what to do about a database that is not for serving.
 const forDevelopment = "the database was made by postern dev; choose another with database or data"
 
+// damagedDatabase begins what is said of a file that SQLite cannot read.
+const damagedDatabase = "the database is damaged, so bring it back from a copy by postern restore --force FILE: "
+
 // unfit names what in the data must not be served as it is. A database that
 // cannot be read is a problem too; one that waits for a migration is not.
 // console says that mails go to the log.
@@ -103,6 +106,9 @@ func (p *program) unfit(ctx context.Context, data server.Data, console bool) []s
 	if errors.Is(err, store.ErrCopy) {
 		return []string{"the database is a copy that was not restored; run: postern restore --already-restored"}
 	}
+	if errors.Is(err, store.ErrDamaged) {
+		return []string{damagedDatabase + err.Error()}
+	}
 	if err != nil {
 		return []string{"database: " + err.Error()}
 	}
@@ -110,6 +116,9 @@ func (p *program) unfit(ctx context.Context, data server.Data, console bool) []s
 	err = db.CheckSchema(ctx)
 	if errors.Is(err, store.ErrSchemaOld) {
 		return nil
+	}
+	if errors.Is(err, store.ErrDamaged) {
+		return []string{damagedDatabase + err.Error()}
 	}
 	if err != nil {
 		return []string{"database: " + err.Error()}

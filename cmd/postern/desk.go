@@ -185,6 +185,10 @@ func storageFault(err error, data server.Data) error {
 		return wrong(`postern project create "My project"`, "there is no data in %s yet", folder)
 	case errors.As(err, &locked):
 		return wrong("stop it, or choose another folder with --data", "%s", err)
+	case errors.Is(err, server.ErrEmptied):
+		return wrong("postern restore --force FILE, or delete the empty file to begin anew", "%s is empty, and the master key beside it is that of a database that was not", data.Path())
+	case errors.Is(err, store.ErrDamaged):
+		return wrong("postern restore --force FILE", "%s is damaged, or no SQLite database: %s", data.Path(), err)
 	case errors.Is(err, store.ErrSchemaOld):
 		return wrong("postern migrate", "the database is older than this binary")
 	case errors.Is(err, store.ErrCopy):

@@ -32,6 +32,10 @@ type Data struct {
 // ErrNoData says that nothing was kept here yet.
 var ErrNoData = errors.New("server: no data yet")
 
+// ErrEmptied says that the database was there, for its master key is, and has
+// nothing in it now.
+var ErrEmptied = errors.New("server: the database is empty, and its master key is not new")
+
 // Path is the SQLite file.
 func (d Data) Path() string { return filepath.Join(d.Folder, "postern.db") }
 
@@ -86,6 +90,9 @@ func (d Data) Open(ctx context.Context, lock bool) (*Storage, error) {
 		if err := d.makeFolder(); err != nil {
 			return nil, err
 		}
+		if d.emptied() {
+			return nil, ErrEmptied
+		}
 	}
 	s, err := d.open(ctx, lock)
 	if err != nil {
@@ -96,6 +103,15 @@ func (d Data) Open(ctx context.Context, lock bool) (*Storage, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// emptied reports a file without a byte beside a master key that this package
+// made, which it does after the tables. A disk or a copying program that failed
+// leaves such a file; it is not served as a new database.
+func (d Data) emptied() bool {
+	file, err := os.Stat(d.Path())
+	_, keyErr := os.Stat(d.keyFile())
+	return err == nil && file.Size() == 0 && keyErr == nil && d.MasterKey == "" && d.MasterKeyFile == ""
 }
 
 func (d Data) makeFolder() error {

@@ -207,10 +207,12 @@ func prepare(keys []ringKey, now time.Time) *snapshot {
 	return s
 }
 
-// current returns the key that signs: of those that may, the newest.
+// current returns the key that signs: of those that may, the newest. The first
+// one waits for nobody: there is no other that could sign while the clock, set
+// back or another server's, is before its beginning.
 func (s *snapshot) current(alg Algorithm, now time.Time) (ringKey, bool) {
 	for _, key := range s.keys {
-		if key.Algorithm == alg && !now.Before(key.NotBefore) && !key.retired(now) {
+		if key.Algorithm == alg && (key.Generation == 1 || !now.Before(key.NotBefore)) && !key.retired(now) {
 			return key, true
 		}
 	}

@@ -92,7 +92,7 @@ func (d *DB) Clean(ctx context.Context, now time.Time, limit int) (int, error) {
 
 func (d *DB) clean(ctx context.Context, clean func(*db.Queries) (int64, error)) (int, error) {
 	var n int64
-	err := d.write(ctx, func(q *db.Queries) (err error) {
+	err := d.write(much(ctx), func(q *db.Queries) (err error) {
 		n, err = clean(q)
 		return err
 	})

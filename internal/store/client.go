@@ -242,7 +242,7 @@ func (d *DB) ReplaceOwnClient(ctx context.Context, c, before oauth.Client, limit
 // comes first, as where it changes or deletes itself: so they wait for each other.
 func (d *DB) BlockClient(ctx context.Context, projectID, id string, e audit.Event) (int, error) {
 	var grants []string
-	err := d.write(ctx, func(q *db.Queries) error {
+	err := d.write(much(ctx), func(q *db.Queries) error {
 		n, err := setBlocked(ctx, q, projectID, id, true)
 		if err != nil {
 			return err
@@ -280,7 +280,7 @@ func setBlocked(ctx context.Context, q *db.Queries, projectID, id string, blocke
 // RevokeClientGrants ends every grant of a client with its families.
 func (d *DB) RevokeClientGrants(ctx context.Context, projectID, clientID string, e audit.Event) (int, error) {
 	var grants []string
-	err := d.write(ctx, func(q *db.Queries) (err error) {
+	err := d.write(much(ctx), func(q *db.Queries) (err error) {
 		grants, err = revokeGrantsOfClient(ctx, q, projectID, clientID, e.At)
 		if err != nil || len(grants) == 0 {
 			return err
@@ -353,13 +353,13 @@ func (d *DB) GrantByID(ctx context.Context, projectID, id string) (oauth.Grant, 
 
 // DeleteClient removes a client and everything that people gave it.
 func (d *DB) DeleteClient(ctx context.Context, projectID, id string, e audit.Event) error {
-	return d.write(ctx, func(q *db.Queries) error { return deleteClient(ctx, q, projectID, id, e) })
+	return d.write(much(ctx), func(q *db.Queries) error { return deleteClient(ctx, q, projectID, id, e) })
 }
 
 // DeleteOwnClient is DeleteClient by the client itself, if its registration access
 // token is still that of before and nobody blocked it.
 func (d *DB) DeleteOwnClient(ctx context.Context, before oauth.Client, e audit.Event) error {
-	return d.write(ctx, func(q *db.Queries) error {
+	return d.write(much(ctx), func(q *db.Queries) error {
 		n, err := q.TakeOwnToken(ctx, db.TakeOwnTokenParams{
 			ProjectID: before.ProjectID, ID: before.ID, RatID: before.TokenID, RatHash: before.TokenHash,
 		})
@@ -437,7 +437,7 @@ func (d *DB) ExpireClients(ctx context.Context, before time.Time, limit int, now
 			break
 		}
 		var ids []string
-		err := d.write(ctx, func(q *db.Queries) (err error) {
+		err := d.write(much(ctx), func(q *db.Queries) (err error) {
 			ids, err = q.ExpireClients(ctx, db.ExpireClientsParams{ProjectID: projectID, Before: micros(before), MaxRows: int32(limit - total)})
 			if err != nil || len(ids) == 0 {
 				return err

@@ -96,7 +96,7 @@ func (d *DB) CheckSchema(ctx context.Context) error {
 	state, binary, err := d.schema(ctx)
 	switch {
 	case err != nil:
-		return err
+		return damaged(err)
 	case state.Version < binary:
 		return fmt.Errorf("%w (it has version %d, this postern needs %d)", ErrSchemaOld, state.Version, binary)
 	case state.MinBinarySchema > binary:

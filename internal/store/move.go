@@ -55,7 +55,7 @@ func (d *DB) Connections(ctx context.Context, projectID string) ([]project.Conne
 // says is checked there all the same, and undoes the rest.
 func (d *DB) MoveResource(ctx context.Context, projectID string, old, r project.Resource, ended []string, e audit.Event) (int, error) {
 	var n int64
-	err := d.write(ctx, func(q *db.Queries) error {
+	err := d.write(much(ctx), func(q *db.Queries) error {
 		if err := q.DeleteScopesOfResource(ctx, projectID, r.URI); err != nil {
 			return wrap("move decisions", err)
 		}
@@ -97,7 +97,7 @@ func (d *DB) MoveResource(ctx context.Context, projectID string, old, r project.
 // SetIssuer replaces the issuer of a project.
 func (d *DB) SetIssuer(ctx context.Context, projectID, old, issuer string, e audit.Event) (int, error) {
 	var n int64
-	err := d.write(ctx, func(q *db.Queries) error {
+	err := d.write(much(ctx), func(q *db.Queries) error {
 		var err error
 		if n, err = q.EndAccess(ctx, db.EndAccessParams{Now: micros(e.At), ProjectID: projectID}); err != nil {
 			return wrap("end access", err)

@@ -131,7 +131,7 @@ func (d *DB) SaveOrganization(ctx context.Context, o identity.Organization, e au
 
 // DeleteOrganization removes an organization and all that hangs on it.
 func (d *DB) DeleteOrganization(ctx context.Context, projectID, id string, e audit.Event) error {
-	return d.write(ctx, func(q *db.Queries) error {
+	return d.write(much(ctx), func(q *db.Queries) error {
 		grants, err := q.RevokeGrantsInOrganization(ctx, db.RevokeGrantsInOrganizationParams{Now: micros(e.At), ProjectID: projectID, Organization: id})
 		if err != nil {
 			return wrap("revoke grants", err)

@@ -63,7 +63,7 @@ func (d *DB) OrganizationClients(ctx context.Context, projectID, organization st
 // client.
 func (d *DB) RevokeOrganizationClient(ctx context.Context, projectID, organization, clientID string, until time.Time, e audit.Event) (int, error) {
 	var n int
-	err := d.write(ctx, func(q *db.Queries) error {
+	err := d.write(much(ctx), func(q *db.Queries) error {
 		ids, err := q.RevokeGrantsOfOrganization(ctx, db.RevokeGrantsOfOrganizationParams{
 			Now: micros(e.At), ProjectID: projectID, Organization: organization, ClientID: clientID,
 		})

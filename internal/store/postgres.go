@@ -6,6 +6,8 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"io"
+	"net"
 	"slices"
 	"strings"
 	"time"
@@ -35,11 +37,14 @@ func openPostgres(ctx context.Context, c Config) (*postgresDB, error) {
 	if conn.RuntimeParams["application_name"] == "" {
 		conn.RuntimeParams["application_name"] = "postern"
 	}
+	if conn.ConnectTimeout == 0 {
+		conn.ConnectTimeout = answerTime
+	}
 	conns := c.MaxConns
 	if conns == 0 {
 		conns = 10
 	}
-	p := &postgresDB{pool: stdlib.OpenDB(*conn), conn: conn}
+	p := &postgresDB{pool: stdlib.OpenDB(*conn, stdlib.OptionAfterConnect(waitForDisk)), conn: conn}
 	p.pool.SetMaxOpenConns(conns)
 	p.pool.SetMaxIdleConns(conns)
 	if err := p.pool.PingContext(ctx); err != nil {
@@ -48,7 +53,51 @@ func openPostgres(ctx context.Context, c Config) (*postgresDB, error) {
 	return p, nil
 }
 
-func (p *postgresDB) reads() db.DBTX { return p.pool }
+// waitForDisk makes a connection wait at each commit until the server's disk has
+// it, where the server's default is not to: what was answered must outlive a
+// crash. Any stricter setting stays.
+func waitForDisk(ctx context.Context, conn *pgx.Conn) error {
+	_, err := conn.Exec(ctx, "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'")
+	return err
+}
+
+func (p *postgresDB) reads() db.DBTX { return patient{p.pool} }
+
+// answerTime bounds how long somebody waits for a connection, for one to be made,
+// and for the answer to a statement. A server that hangs keeps every connection
+// busy, and who waits longer only makes the others wait.
+const answerTime = 3 * time.Second
+
+// patient runs statements outside of transactions for answerTime at most.
+type patient struct{ on db.DBTX }
+
+func (p patient) PrepareContext(ctx context.Context, query string) (*sql.Stmt, error) {
+	return p.on.PrepareContext(soon(ctx), query)
+}
+
+func (p patient) ExecContext(ctx context.Context, query string, args ...any) (sql.Result, error) {
+	return p.on.ExecContext(soon(ctx), query, args...)
+}
+
+func (p patient) QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error) {
+	return p.on.QueryContext(soon(ctx), query, args...)
+}
+
+func (p patient) QueryRowContext(ctx context.Context, query string, args ...any) *sql.Row {
+	return p.on.QueryRowContext(soon(ctx), query, args...)
+}
+
+// soon is ctx, ended after answerTime if it ends at some time anyway: that of a
+// request does, and work in the background may take as long as it takes. What
+// reads the rows afterwards needs it still, so it ends with ctx and not before.
+func soon(ctx context.Context) context.Context {
+	if _, ends := ctx.Deadline(); !ends {
+		return ctx
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTime) //nolint:gosec // ended with the request, as said above
+	_ = cancel
+	return ctx
+}
 
 // retries is how often a transaction is tried again that lost against others.
 const retries = 3
@@ -65,28 +114,39 @@ func (p *postgresDB) write(ctx context.Context, fn func(q *db.Queries) error) er
 	}
 }
 
-// transactionTime bounds how long a server that does not answer is waited for.
-const transactionTime = 30 * time.Second
+// transactionTime bounds how long a transaction may take, and with it a server
+// that does not answer; muchTime is for one that much marked.
+const (
+	transactionTime = 5 * time.Second
+	muchTime        = 30 * time.Second
+)
 
-type unhurriedKey struct{}
+type timeKey struct{}
 
 // unhurried marks a transaction that reads or writes much of the database, and
 // may take as long as its caller waits.
 func unhurried(ctx context.Context) context.Context {
-	return context.WithValue(ctx, unhurriedKey{}, true)
+	return context.WithValue(ctx, timeKey{}, time.Duration(0))
 }
 
+// much marks a transaction that may change the rows of very many people.
+func much(ctx context.Context) context.Context { return context.WithValue(ctx, timeKey{}, muchTime) }
+
 func (p *postgresDB) transaction(ctx context.Context, fn func(q *db.Queries) error) error {
-	conn, err := p.pool.Conn(ctx)
+	conn, err := p.pool.Conn(soon(ctx))
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	// The driver closes a connection whose statement is cancelled: people who
 	// leave in the middle would cost the others theirs.
-	if ctx.Value(unhurriedKey{}) == nil {
+	limit, marked := ctx.Value(timeKey{}).(time.Duration)
+	if !marked {
+		limit = transactionTime
+	}
+	if limit > 0 {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), transactionTime)
+		ctx, cancel = context.WithTimeout(context.WithoutCancel(ctx), limit)
 		defer cancel()
 	}
 	tx, err := conn.BeginTx(ctx, nil)
@@ -250,6 +310,19 @@ func pgCode(err error) string {
 		return e.Code
 	}
 	return ""
+}
+
+// unavailable reports that PostgreSQL, or the way to it, is gone or overloaded: a
+// connection that cannot be made or broke, or one of the classes 08 (connection),
+// 53 (resources), 57P (shutdown, crash, start) and 58 (its system).
+func unavailable(err error) bool {
+	if code := pgCode(err); code != "" {
+		return strings.HasPrefix(code, "08") || strings.HasPrefix(code, "53") || strings.HasPrefix(code, "57P") || strings.HasPrefix(code, "58")
+	}
+	var connecting *pgconn.ConnectError
+	var network net.Error
+	return errors.As(err, &connecting) || errors.As(err, &network) || pgconn.SafeToRetry(err) ||
+		errors.Is(err, driver.ErrBadConn) || errors.Is(err, sql.ErrConnDone) || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // uniqueTaken reports whether a row of the same unique value exists.

@@ -244,7 +244,7 @@ func (d *DB) RemoveResource(ctx context.Context, projectID, uri string, e audit.
 // the counter comes first: it also is the lock that lets fn read before it
 // writes.
 func (d *DB) changeProject(ctx context.Context, projectID string, fn func(q *db.Queries) error) error {
-	return d.write(ctx, func(q *db.Queries) error {
+	return d.write(much(ctx), func(q *db.Queries) error {
 		if err := raiseChange(ctx, q, projectID); err != nil {
 			return err
 		}

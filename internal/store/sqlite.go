@@ -133,14 +133,14 @@ func (s *sqliteDB) checkVersion(ctx context.Context) error {
 	oldest := [3]int{3, 51, 3}
 	var text string
 	if err := s.readers.QueryRowContext(ctx, "SELECT sqlite_version()").Scan(&text); err != nil {
-		return fmt.Errorf("open %s: %w", s.path, err)
+		return fmt.Errorf("open %s: %w", s.path, damaged(err))
 	}
 	if !atLeast(text, oldest) {
 		return fmt.Errorf("SQLite %s can lose data in write-ahead mode; %d.%d.%d or later is needed", text, oldest[0], oldest[1], oldest[2])
 	}
 	var mark int
 	if err := s.readers.QueryRowContext(ctx, "PRAGMA user_version").Scan(&mark); err != nil {
-		return fmt.Errorf("open %s: %w", s.path, err)
+		return fmt.Errorf("open %s: %w", s.path, damaged(err))
 	}
 	if mark == markOfCopy && !s.copied {
 		return ErrCopy
@@ -305,9 +305,25 @@ func sqliteCode(err error) int {
 	return 0
 }
 
+// outOfOrder reports that SQLite cannot write or read its file just now: the disk
+// is full or refuses, there is no memory or no free file handle, or somebody
+// else holds the file for too long.
+func outOfOrder(err error) bool {
+	switch sqliteCode(err) & 0xff {
+	case sqliteBusy, sqliteNoMemory, sqliteReadOnly, sqliteIO, sqliteFull, sqliteCannotOpen:
+		return true
+	}
+	return false
+}
+
 // Result codes of https://sqlite.org/rescode.html.
 const (
-	sqliteBusy       = 5 // in the low byte
+	sqliteBusy       = 5 // in the low byte, and the next five
+	sqliteNoMemory   = 7
+	sqliteReadOnly   = 8
+	sqliteIO         = 10
+	sqliteFull       = 13
+	sqliteCannotOpen = 14
 	sqliteForeignKey = 787
 	sqlitePrimaryKey = 1555
 	sqliteUnique     = 2067

@@ -230,7 +230,31 @@ func wrap(doing string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("store: %s: %w", doing, err)
+	return passing(fmt.Errorf("store: %s: %w", doing, err))
+}
+
+// trouble is an error of a database that is not there just now, is full, or is
+// busier than it can be: the one who asked may ask again. Whether a change
+// happened that ended so is not known.
+type trouble struct{ error }
+
+// Temporary is how whoever answers requests knows.
+func (trouble) Temporary() bool { return true }
+
+func (t trouble) Unwrap() error { return t.error }
+
+// passing marks the errors of a database that another try may find well again.
+func passing(err error) error {
+	var known trouble
+	if err == nil || errors.As(err, &known) || !unavailable(err) && !outOfOrder(err) {
+		return err
+	}
+	return trouble{err}
+}
+
+// write is the engine's write, for all of this package.
+func (d *DB) write(ctx context.Context, fn func(q *db.Queries) error) error {
+	return passing(d.engine.write(ctx, fn))
 }
 
 // found is wrap for the read of one row: no row is missing, the sentinel of the

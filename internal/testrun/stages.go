@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/postern-id/postern/internal/spec"
+	"github.com/postern-id/postern/internal/testrun/cluster"
 )
 
 const module = "github.com/postern-id/postern"
@@ -28,6 +29,10 @@ var modules = []string{".", "guard", "examples"}
 // racedOnPostgres are the packages that the race detector sees on PostgreSQL
 // too: those with the single-use state.
 var racedOnPostgres = []string{module + "/internal/store", module + "/internal/oauth", module + "/internal/identity"}
+
+// faultsPackage starts servers and databases of its own, on both databases in one
+// run, and has a stage for itself.
+const faultsPackage = module + "/faults"
 
 // protectVariable lets the test of docs/guide/protect install what the pages
 // name. Stages without it skip that test, so it runs once.
@@ -61,9 +66,8 @@ func (s *suite) stages(ctx context.Context) error {
 	}
 	server, err := postgres(ctx, false)
 	switch {
-	case errors.Is(err, errNoPostgres):
+	case errors.Is(err, cluster.ErrMissing):
 		s.lacks(err.Error())
-		server = &cluster{}
 	case err != nil:
 		return err
 	}
@@ -84,6 +88,8 @@ func (s *suite) stages(ctx context.Context) error {
 		s.title("PostgreSQL")
 		s.goTest(ctx, both, rest...)
 	}
+	s.title("faults of machines, disks and networks, in short")
+	s.goTest(ctx, os.Environ(), faultsPackage)
 	s.title("seeded faults, a few")
 	faults, err := readFaults()
 	if err != nil {
@@ -193,7 +199,7 @@ func packages(ctx context.Context) (all, onPostgres []string, err error) {
 		}
 	}
 	for name, binary := range binaries {
-		if name == module {
+		if name == module || name == faultsPackage {
 			continue
 		}
 		all = append(all, name)
