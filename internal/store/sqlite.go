@@ -69,9 +69,7 @@ func openSQLite(ctx context.Context, c Config) (*sqliteDB, error) {
 	s.cached = newStatements(s.readers)
 	// What a savepoint needs to go back stays in memory: SQLite would write it to a
 	// file in the system's temporary folder, half of all that it writes.
-	// What many requests change lies on the same pages: copying the log back to the
-	// file less often copies each of them less often.
-	if s.writer, err = s.open("&_pragma=temp_store(MEMORY)&_pragma=wal_autocheckpoint(4000)", 1); err != nil {
+	if s.writer, err = s.open("&_pragma=temp_store(MEMORY)", 1); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	s.group.connect, s.group.idle.L = s.writer.Conn, &s.group.mu
