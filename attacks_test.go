@@ -16,7 +16,7 @@ import (
 
 // machinery are the packages whose tests are about the catalogue itself, and name
 // rows as examples.
-var machinery = []string{".", "internal/spec", "internal/testrun"}
+var machinery = []string{".", "internal/servertest", "internal/spec", "internal/testrun"}
 
 const attacksPage = "docs/attacks.md"
 
@@ -123,6 +123,12 @@ func attackRows(t *tree) []finding {
 			if row.Storage != "" && row.Storage != "none" {
 				bad("storage %q is neither left out nor none", row.Storage)
 			}
+			if row.Node != "" && row.Node != "second" {
+				bad("node %q is neither left out nor second", row.Node)
+			}
+			if row.Event != "" && !strings.Contains(kindsOf(t), `"`+row.Event+`"`) {
+				bad("event %q is no kind of internal/audit/audit.go", row.Event)
+			}
 			if !slices.Contains(attackStatuses, row.Status) {
 				bad("status %q is none of %v", row.Status, attackStatuses)
 			}
@@ -132,6 +138,43 @@ func attackRows(t *tree) []finding {
 		}
 	}
 	return found
+}
+
+// kindsOf is the source that names the kinds of events.
+func kindsOf(t *tree) string {
+	for _, f := range t.files {
+		if f.path == "internal/audit/audit.go" {
+			return f.text
+		}
+	}
+	return ""
+}
+
+// watch says what is checked around the tests of a row without their doing.
+func (c catalogue) watch(row spec.Attack) string {
+	tests := c.naming(row.ID)
+	watched := 0
+	for _, t := range tests {
+		if t.Watched {
+			watched++
+		}
+	}
+	var words []string
+	switch {
+	case watched == 0:
+		return "without"
+	case watched == len(tests):
+		words = append(words, "all")
+	default:
+		words = append(words, fmt.Sprintf("%d of %d", watched, len(tests)))
+	}
+	if row.Event != "" {
+		words = append(words, "`"+row.Event+"`")
+	}
+	if row.Node == "second" {
+		words = append(words, "second server")
+	}
+	return strings.Join(words, ", ")
 }
 
 func attackProofs(t *tree) (found []finding) {
@@ -228,12 +271,24 @@ func seededFaults(t *tree) (found []finding) {
 func renderAttacks(c catalogue) string {
 	var out strings.Builder
 	count := map[string]int{}
-	vectors, seeded := 0, 0
+	vectors, seeded, watched, withEvent, onTwo := 0, 0, 0, 0, 0
 	for _, g := range c.groups {
 		for _, row := range g.rows {
 			count[row.Status]++
 			if c.seeded(row.ID) {
 				seeded++
+			}
+			if row.Status != "kept" {
+				continue
+			}
+			if c.watch(row) != "without" {
+				watched++
+			}
+			if row.Event != "" {
+				withEvent++
+			}
+			if row.Node != "" {
+				onTwo++
 			}
 		}
 	}
@@ -243,11 +298,12 @@ func renderAttacks(c catalogue) string {
 	out.WriteString("# The attacks that are tried\n\nWritten by `make spec` from [the catalogue](../spec/README.md#the-catalogue-of-attacks); do not edit.\n\n")
 	out.WriteString("Each row is an attack and what has to happen instead. `make test` tries the rows that are kept; `make teeth` takes checks\n")
 	out.WriteString("out of the source, one at a time, and expects the tests of the named rows to fail. Rows of tier 1 that touch what is\nstored are tried on SQLite and on PostgreSQL.\n\n")
-	fmt.Fprintf(&out, "| | |\n|---|---|\n| attacks | %d |\n| kept | %d |\n| differs on purpose | %d |\n| does not apply | %d |\n| not done | %d |\n| subtests that carry the id of a row | %d |\n| seeded faults | %d |\n| rows that are known to fail without their check | %d |\n",
-		count["kept"]+count["differs"]+count["not-applicable"]+count["not done"], count["kept"], count["differs"], count["not-applicable"], count["not done"], vectors, len(c.faults), seeded)
+	fmt.Fprintf(&out, "| | |\n|---|---|\n| attacks | %d |\n| kept | %d |\n| differs on purpose | %d |\n| does not apply | %d |\n| not done | %d |\n| subtests that carry the id of a row | %d |\n| seeded faults | %d |\n| rows that are known to fail without their check | %d |\n| kept rows with a test whose answers are watched | %d |\n| kept rows whose event is looked for | %d |\n| kept rows that are tried on two servers | %d |\n",
+		count["kept"]+count["differs"]+count["not-applicable"]+count["not done"], count["kept"], count["differs"], count["not-applicable"], count["not done"], vectors, len(c.faults), seeded, watched, withEvent, onTwo)
+	out.WriteString("\n\"Watched\" says around how many of a row's tests [the checks of every answer](../spec/README.md#what-is-checked-around-every-test)\nstand; a test that has only a part of a server is spared those of logs, mails and tables. \"without\" are rules, units and\nmodules that have no server. After it stands the event that has to be kept, and whether a second\nserver answers every other request.\n")
 	out.WriteString("\nBehind a test stands the number of its subtests that carry the row's id; without a number the test as a whole does. \"Falls\"\nsays whether a seeded fault is known to make the row's tests fail.\n")
 	for _, g := range c.groups {
-		fmt.Fprintf(&out, "\n## %s. %s\n\n| id | where | attack | from | tests | falls | status |\n|---|---|---|---|---|---|---|\n", strings.ToUpper(path.Base(g.name)[:1]), g.title)
+		fmt.Fprintf(&out, "\n## %s. %s\n\n| id | where | attack | from | tests | falls | watched | status |\n|---|---|---|---|---|---|---|---|\n", strings.ToUpper(path.Base(g.name)[:1]), g.title)
 		for _, row := range g.rows {
 			var tests []string
 			for _, test := range c.naming(row.ID) {
@@ -261,11 +317,14 @@ func renderAttacks(c catalogue) string {
 			if c.seeded(row.ID) {
 				falls = "yes"
 			}
-			status := row.Status
+			watch, status := "", row.Status
+			if row.Status == "kept" {
+				watch = c.watch(row)
+			}
 			if row.Status != "kept" {
 				status = "**" + status + "**: " + row.Reason
 			}
-			fmt.Fprintf(&out, "| %s | %s | %s | %s | %s | %s | %s |\n", row.ID, row.Endpoint, row.Text, row.Source, strings.Join(tests, "<br>"), falls, status)
+			fmt.Fprintf(&out, "| %s | %s | %s | %s | %s | %s | %s | %s |\n", row.ID, row.Endpoint, row.Text, row.Source, strings.Join(tests, "<br>"), falls, watch, status)
 		}
 	}
 	out.WriteString("\n## Advisories\n\nPublished vulnerabilities of other products, and the rows that try the same mistake here.\n\n| advisory | rows |\n|---|---|\n")

@@ -79,11 +79,11 @@ func newWorld(t testing.TB, c store.Config, vertical project.Vertical) *world {
 		m.Handle(o.Method+" "+o.Path, o.Handler)
 	}
 	line := web.RequestLine{Log: slog.New(slog.DiscardHandler), Now: w.clock.Now, NewTrace: func() string { return "K7Q-2MX-9RD" }}
-	w.handler = line.Wrap(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+	w.handler = servertest.Watch(t, line.Wrap(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
 		p, err := project.NewSetup(w.db, w.clock.Now).Find(r.Context(), w.project.ID) // as new as the directory is
 		must(t, err)
 		m.ServeHTTP(rw, r.WithContext(project.NewContext(r.Context(), p)))
-	}))
+	})))
 	return w
 }
 

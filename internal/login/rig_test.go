@@ -111,6 +111,7 @@ func (w *world) machine(path, contentType, body string, into any) int {
 	r := httptest.NewRequest(http.MethodPost, w.Issuer+path, strings.NewReader(body))
 	r.RemoteAddr = "127.0.0.1:1"
 	r.Header.Set("Content-Type", contentType)
+	w.Under(w.t)
 	answer := httptest.NewRecorder()
 	w.Handler().ServeHTTP(answer, r)
 	if into != nil {
@@ -177,6 +178,7 @@ func (w *world) active(held tokens) bool {
 	r.RemoteAddr = "127.0.0.1:1"
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	r.SetBasicAuth(w.Project.ID, w.Secret)
+	w.Under(w.t)
 	answer := httptest.NewRecorder()
 	w.Handler().ServeHTTP(answer, r)
 	var got struct{ Active *bool }
@@ -333,6 +335,7 @@ func (b *browser) send(method, address, body string, headers ...string) page {
 			r.Header.Del(headers[i])
 		}
 	}
+	b.w.Under(b.w.t)
 	answer := httptest.NewRecorder()
 	b.w.Handler().ServeHTTP(answer, r)
 	result := answer.Result()

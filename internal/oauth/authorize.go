@@ -32,8 +32,9 @@ type AuthorizeRequest struct {
 	Resources           []string `json:"resource,omitempty"`
 	Prompt              []string `json:"prompt,omitempty"`
 	LoginHint           string   `json:"login_hint,omitempty"`
-	MaxAge              int      `json:"max_age"` // seconds; -1 when it was not sent
-	IDTokenHint         string   `json:"id_token_hint,omitempty"`
+	MaxAge              int      `json:"max_age"`           // seconds; -1 when it was not sent
+	IDTokenHint         string   `json:"-"`                 // a flow keeps whom it is about, and not the token
+	Hinted              string   `json:"hinted,omitempty"`  // subject of the id_token_hint, set by Begin
 	Attempt             string   `json:"attempt,omitempty"` // code of the attempt that it is, set by Begin
 	wrong               error    // a refusal that does not depend on the client, for when it is certain
 }
@@ -96,15 +97,16 @@ type Pending struct {
 	Request      AuthorizeRequest `json:"request"`
 	Client       Client           `json:"client"`
 	RedirectURI  string           `json:"redirect_uri"`
-	Resource     string           `json:"resource"`         // as it goes into aud, "" for none
-	ResourceName string           `json:"resource_name"`    // what people read
-	Scopes       []string         `json:"scopes"`           // what is asked, after defaults
-	Hinted       string           `json:"hinted,omitempty"` // subject of the id_token_hint
+	Resource     string           `json:"resource"`      // as it goes into aud, "" for none
+	ResourceName string           `json:"resource_name"` // what people read
+	Scopes       []string         `json:"scopes"`        // what is asked, after defaults
 }
 
 // Expects reports whether the request may be answered for this person: one with
 // an id_token_hint is about nobody else (OpenID Connect Core §3.1.2.1).
-func (p Pending) Expects(subject string) bool { return p.Hinted == "" || p.Hinted == subject }
+func (p Pending) Expects(subject string) bool {
+	return p.Request.Hinted == "" || p.Request.Hinted == subject
+}
 
 // AuthorizeError is a refused authorization request whose client and redirect
 // URI are beyond doubt. Whether the answer may travel there by itself is the
@@ -144,6 +146,7 @@ func (s *Server) Begin(ctx context.Context, p *project.Project, r AuthorizeReque
 		r.Attempt = s.trace(ctx)
 	}
 	hinted, wrong := s.hinted(ctx, p, r)
+	r.Hinted = hinted
 	client, err := s.authorizingClient(ctx, p, r.ClientID, signedIn)
 	if errors.Is(err, ErrSignInFirst) {
 		switch {
@@ -152,7 +155,7 @@ func (s *Server) Begin(ctx context.Context, p *project.Project, r AuthorizeReque
 		case r.Asks("none"):
 			err = refuse("login_required", "It asked us not to show a page, and nobody is signed in here.")
 		default:
-			return Pending{Request: r, Hinted: hinted}, err
+			return Pending{Request: r}, err
 		}
 	}
 	if err != nil {
@@ -170,19 +173,19 @@ func (s *Server) Begin(ctx context.Context, p *project.Project, r AuthorizeReque
 	if errors.As(err, &refusal) {
 		return Pending{}, s.refusedAuthorize(ctx, p, r, client, "", s.Refuse(p, client, redirectURI, r.State, refusal))
 	}
-	pending.Hinted = hinted
 	return pending, err
 }
 
 // hinted is whom a request is about, "" without a hint: the subject of an
 // id_token of ours that this client got, expired or not (OpenID Connect Core
-// §3.1.2.1). A request that nobody could grant is refused here.
+// §3.1.2.1). A request that is begun again says it by itself. A request that
+// nobody could grant is refused here.
 func (s *Server) hinted(ctx context.Context, p *project.Project, r AuthorizeRequest) (string, error) {
 	if r.wrong != nil {
 		return "", r.wrong
 	}
 	if r.IDTokenHint == "" {
-		return "", nil
+		return r.Hinted, nil
 	}
 	c, err := s.readIDToken(ctx, p, r.IDTokenHint)
 	switch {

@@ -96,7 +96,7 @@ func (p *rigPeople) Claims(_ context.Context, _, subject, _ string, scopes []str
 	return claims, subject == rigSubject && !p.locked, nil
 }
 
-var errBroken = errors.New("the database is away")
+var errBroken = errors.New("store: SELECT hash FROM code: sql: database is closed")
 
 // on returns the same rig with its server on another store.
 func (r *rig) on(store oauth.Store) *rig {
@@ -331,7 +331,7 @@ func (r *rig) send(h handler, req *http.Request) answer {
 		req.RemoteAddr = rigAddress
 	}
 	w := httptest.NewRecorder()
-	r.server.Handle(h).ServeHTTP(w, req.WithContext(project.NewContext(r.Context(), r.project)))
+	servertest.Watch(r.T, r.server.Handle(h)).ServeHTTP(w, req.WithContext(project.NewContext(r.Context(), r.project)))
 	return answer{T: r.T, code: w.Code, header: w.Header(), body: w.Body.String()}
 }
 

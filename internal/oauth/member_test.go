@@ -70,7 +70,6 @@ func eachWork(t *testing.T, test func(t *testing.T, w *work)) {
 		w.add(t, w.quarry, adaAtWork, "editor")
 		w.browser = w.inside(t, adaAtWork, w.fennel)
 		test(t, w)
-		w.noSecretInLog(t)
 	})
 }
 

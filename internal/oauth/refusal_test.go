@@ -216,7 +216,8 @@ func TestRefusedRegistrationIsRecorded(t *testing.T) {
 	})
 }
 
-// An id_token_hint says whom the request is about: nobody else gets an answer.
+// An id_token_hint says whom the request is about: nobody else gets an answer. It
+// is in no table, while the person signs in. Row: D11.
 //
 // Proves: OIDC-3.1.2.1-b
 func TestIDTokenHint(t *testing.T) {

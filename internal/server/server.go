@@ -37,7 +37,8 @@ type Config struct {
 	Drain       time.Duration // how long requests may finish after Run is told to end; 0 means web.DrainTimeout
 	Poll        time.Duration // how often changes made beside this server are looked for; 0 means project.PollInterval
 	Timeouts    web.Timeouts
-	Dev         *Dev // only in development
+	Dev         *Dev                            // only in development
+	Around      func(http.Handler) http.Handler // nil, or what sees every request and answer as they are outside: for tests
 }
 
 // Dev is what "postern dev" and tests change. None of it is safe on a host.
@@ -81,6 +82,9 @@ func Open(ctx context.Context, c Config) (*Server, error) {
 		web.RequestLine{Log: c.Log, Now: c.Now, NewTrace: secret.NewTrace}.Wrap,
 		web.EndChunked,
 	)
+	if c.Around != nil {
+		s.handler = c.Around(s.handler)
+	}
 	db := c.Storage.DB
 	if !db.SQLite() && c.Migrate {
 		if err := db.Migrate(ctx); err != nil {

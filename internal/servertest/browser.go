@@ -1,6 +1,7 @@
 package servertest
 
 import (
+	"context"
 	"html"
 	"io"
 	"net/http"
@@ -18,6 +19,7 @@ type Browser struct {
 	Client *http.Client
 	issuer string
 	code   func(t testing.TB, to string) string
+	under  func(t testing.TB) // nil, or tells the server which test talks to it
 }
 
 // Page is what a browser shows.
@@ -31,7 +33,9 @@ type Page struct {
 // Browser opens a browser without cookies.
 func (s *Server) Browser(t testing.TB) *Browser {
 	t.Helper()
-	return NewBrowser(t, s.Issuer, s.nextCode)
+	b := NewBrowser(t, s.Issuer, s.nextCode)
+	b.under = s.Under
+	return b
 }
 
 // NewBrowser opens a browser for any issuer; code finds the newest one-time
@@ -74,7 +78,11 @@ func (b *Browser) absolute(address string) string {
 
 func (b *Browser) do(t testing.TB, method, address string, form url.Values) Page {
 	t.Helper()
-	request, err := http.NewRequestWithContext(t.Context(), method, address, strings.NewReader(form.Encode()))
+	if b.under != nil {
+		b.under(t)
+	}
+	// What runs at the end of a test still browses: its own context has ended.
+	request, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), method, address, strings.NewReader(form.Encode()))
 	if err != nil {
 		t.Fatal(err)
 	}

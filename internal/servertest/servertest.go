@@ -26,6 +26,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -56,6 +57,8 @@ type Config struct {
 	Path     string        // of the issuer, such as /tenant1
 	Beside   *Server       // another server on PostgreSQL, whose database and clock this one shares
 	After    *Server       // a server that was stopped, whose address, data, clock and mails this one goes on with
+
+	node bool // the second server of one whose tests ask for two
 }
 
 // Server is a running server.
@@ -76,6 +79,14 @@ type Server struct {
 	data     server.Data
 	read     sync.Map // address in lower case -> number of the newest mail whose code was asked for
 	stop     func()
+
+	test         testing.TB // that began it
+	config       Config
+	node         bool
+	watch        *watch // nil in benchmarks, and of the second server of a test
+	rows         rows
+	destinations sync.Map // addresses that answers may lead to
+	stopped      atomic.Bool
 }
 
 // Each runs a test on both databases.
@@ -103,6 +114,7 @@ func New(t testing.TB, c Config) *Server {
 		t.Fatal(err)
 	}
 	s := &Server{
+		test: t, config: c, node: c.node,
 		Address: fmt.Sprintf("http://localhost:%d", listener.Addr().(*net.TCPAddr).Port),
 		Clock:   clock, Log: &Log{}, Mail: mail.NewRecorder(1000, clock.Now),
 	}
@@ -113,6 +125,9 @@ func New(t testing.TB, c Config) *Server {
 		s.data, s.Mail = c.After.data, c.After.Mail
 	case c.Beside != nil:
 		s.Issuer, s.data = c.Beside.Issuer, c.Beside.data
+		if c.node {
+			s.Mail, s.Log = c.Beside.Mail, c.Beside.Log
+		}
 	case c.Postgres:
 		s.data.Database = NewDatabase(t)
 		s.data.MasterKey = NewMasterKey()
@@ -133,7 +148,24 @@ func New(t testing.TB, c Config) *Server {
 	} else if !c.Empty {
 		s.create(ctx, t, c)
 	}
+	var around func(http.Handler) http.Handler
+	if _, benchmark := t.(*testing.B); !benchmark && !c.node {
+		s.watch = newWatch(s.now, s.registered)
+		if c.After != nil {
+			s.watch.named, s.watch.held = c.After.watch.named, c.After.watch.held
+		}
+		around = func(next http.Handler) http.Handler {
+			return s.watch.wrap(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if other := s.other(); other != nil {
+					other.Handler().ServeHTTP(w, r)
+					return
+				}
+				next.ServeHTTP(w, r)
+			}))
+		}
+	}
 	s.Server, err = server.Open(ctx, server.Config{
+		Around:  around,
 		Storage: s.Storage, URL: originOf(s.Issuer), Mail: s.Mail, Proxies: c.Proxies, Now: clock.Now, Version: "test", Dev: c.Dev, Poll: c.Poll, Timeouts: c.Timeouts,
 		Log: slog.New(slog.NewJSONHandler(s.Log, &slog.HandlerOptions{Level: slog.LevelDebug})), Drain: 5 * time.Second,
 	})
@@ -142,16 +174,24 @@ func New(t testing.TB, c Config) *Server {
 	}
 	running, stop := context.WithCancel(ctx)
 	done := make(chan error, 1)
+	alive.Add(1)
 	go func() { done <- s.Run(running, []net.Listener{listener}) }()
 	var once sync.Once
 	s.stop = func() {
 		once.Do(func() {
+			killed := s.stopped.Swap(true)
 			stop()
 			if err := <-done; err != nil {
 				t.Errorf("the server ended with an error: %v", err)
 			}
+			if s.watch != nil && !killed {
+				s.ends(t)
+			}
 			if err := s.Storage.Close(); err != nil {
 				t.Errorf("close the store: %v", err)
+			}
+			if alive.Add(-1); s.watch != nil {
+				checkGoroutines(t)
 			}
 		})
 	}
@@ -192,6 +232,7 @@ func (s *Server) Stop() { s.stop() }
 // back.
 func (s *Server) Kill(t testing.TB) {
 	t.Helper()
+	s.stopped.Store(true)
 	if err := s.Storage.Close(); err != nil {
 		t.Error(err)
 	}
@@ -227,8 +268,17 @@ func (s *Server) AddClient(t testing.TB, n oauth.NewClient) (oauth.Client, strin
 // Follow makes the server take in now what it would see within a second.
 func (s *Server) Follow(t testing.TB) {
 	t.Helper()
-	if err := s.Server.Follow(t.Context()); err != nil {
-		t.Fatal(err)
+	s.Under(t)
+	s.rows.mu.Lock()
+	node := s.rows.node
+	s.rows.mu.Unlock()
+	for _, each := range []*Server{s, node} {
+		if each == nil || each.stopped.Load() {
+			continue
+		}
+		if err := each.Server.Follow(t.Context()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	p, err := s.Projects.Find(t.Context(), s.Project.ID)
 	if err != nil {

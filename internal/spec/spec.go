@@ -75,16 +75,19 @@ func Read(name, text, heading string, keys ...string) (Document, []Problem) {
 type Attack struct {
 	Where                                                     string
 	ID, Endpoint, Text, Source, Tier, Status, Reason, Storage string
+	Event                                                     string // kind of the event that each subtest of the row leaves on a server
+	Node                                                      string // "second" where another server answers every other request
 }
 
 // Attacks reads one group of the catalogue.
 func Attacks(name, text string) (title string, attacks []Attack, found []Problem) {
-	doc, found := Read(name, text, "attack", "id", "endpoint", "text", "source", "tier", "status", "reason", "storage")
+	doc, found := Read(name, text, "attack", "id", "endpoint", "text", "source", "tier", "status", "reason", "storage", "event", "node")
 	for _, row := range doc.Tables {
 		v := row.Values
 		attacks = append(attacks, Attack{
 			Where: row.Where, ID: v["id"], Endpoint: v["endpoint"], Text: v["text"], Source: v["source"],
 			Tier: v["tier"], Status: v["status"], Reason: v["reason"], Storage: v["storage"],
+			Event: v["event"], Node: v["node"],
 		})
 	}
 	return doc.Title, attacks, found

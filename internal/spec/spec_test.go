@@ -105,7 +105,9 @@ func TestCode(t *testing.T) {
 
 var cases = []string{"T05 other client", "T05 other client again", "T99"}
 
-func each(t *testing.T, test func(*testing.T)) { servertest.Each(t, nil) }
+func each(t *testing.T, test func(*testing.T)) { servertest.Each(t, start) }
+
+func start(t *testing.T) { servertest.New(t, nil) }
 
 func TestRules(t *testing.T) { t.Run("A01 a rule", nil) }
 
@@ -120,8 +122,8 @@ func look() {}
 	}
 	got := spec.Tests(set, []*ast.File{file})
 	want := []spec.Test{
-		{Where: "a_test.go:4:1", Name: "TestCode", Rows: []string{"T01", "T04"}, Named: []string{"T02 used", "T05 other client", "T05 other client again"}, Both: true},
-		{Where: "a_test.go:19:1", Name: "TestRules", Named: []string{"A01 a rule"}},
+		{Where: "a_test.go:4:1", Name: "TestCode", Rows: []string{"T01", "T04"}, Named: []string{"T02 used", "T05 other client", "T05 other client again"}, Both: true, Watched: true},
+		{Where: "a_test.go:21:1", Name: "TestRules", Named: []string{"A01 a rule"}},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Fatal(diff)

@@ -17,6 +17,9 @@ type Test struct {
 	Rows  []string // named by the test as a whole
 	Named []string // subtests whose name starts with a row, each once
 	Both  bool     // runs on SQLite and PostgreSQL
+	// Watched says that it has a server of package servertest, or its checks of
+	// answers, around it.
+	Watched bool
 }
 
 // Names says whether the test, or a subtest of it, names the row.
@@ -90,6 +93,7 @@ type declaration struct {
 	rows, named []string
 	uses        []string
 	both        bool
+	watched     bool
 }
 
 // Tests returns the tests of one package that name rows, given all its test
@@ -120,7 +124,7 @@ func Tests(fset *token.FileSet, files []*ast.File) (tests []Test) {
 			seen[name] = true
 			test.Rows = append(test.Rows, d.rows...)
 			test.Named = append(test.Named, d.named...)
-			test.Both = test.Both || d.both
+			test.Both, test.Watched = test.Both || d.both, test.Watched || d.watched
 			for _, used := range d.uses {
 				visit(used)
 			}
@@ -174,8 +178,9 @@ func declarations(fset *token.FileSet, file *ast.File, decl ast.Decl) map[string
 		case *ast.Ident:
 			d.uses = append(d.uses, n.Name)
 		case *ast.SelectorExpr:
-			if pkg, ok := n.X.(*ast.Ident); ok && pkg.Name == "servertest" && n.Sel.Name == "Each" {
-				d.both = true
+			if pkg, ok := n.X.(*ast.Ident); ok && pkg.Name == "servertest" {
+				d.both = d.both || n.Sel.Name == "Each"
+				d.watched = d.watched || n.Sel.Name == "New" || n.Sel.Name == "Watch"
 			}
 		case *ast.BasicLit:
 			text, err := strconv.Unquote(n.Value)
