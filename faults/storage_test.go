@@ -66,11 +66,9 @@ func TestEachAcknowledgementIsSynced(t *testing.T) {
 // The disk is full: changes are refused with 503, what was given out is still
 // answered for, and when there is room again the server goes on by itself (F-04).
 func TestDiskIsFull(t *testing.T) {
-	if !long { // now and then a request fails after there is room again, and nobody knows why yet
-		t.Skip("the full disk is for make faults")
-	}
 	folder := t.TempDir()
-	if err := syscall.Mount("tmpfs", folder, "tmpfs", 0, "size=16m"); err != nil {
+	// The actors alone do not fill it, also where a busy machine lets the log grow.
+	if err := syscall.Mount("tmpfs", folder, "tmpfs", 0, "size=96m"); err != nil {
 		t.Skipf("a small disk cannot be made here: mount tmpfs: %v", err)
 	}
 	t.Cleanup(func() { _ = syscall.Unmount(folder, syscall.MNT_DETACH) })
