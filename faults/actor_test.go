@@ -2,6 +2,7 @@ package faults
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -98,9 +99,11 @@ func (w *world) actor(n *node) *actor {
 	must(w.t, err)
 	asked, err := a.submit(sign, url.Values{"email": {email}})
 	must(w.t, err)
-	code := w.mails.code(email, 10*time.Second)
-	if code == "" {
-		w.t.Fatalf("no code came for %s:\n%s", email, asked.body)
+	ctx, cancel := context.WithTimeout(w.t.Context(), 10*time.Second)
+	defer cancel()
+	code, err := w.mails.Code(ctx, email)
+	if err != nil {
+		w.t.Fatalf("%v\n%s", err, asked.body)
 	}
 	in, err := a.submit(asked, url.Values{"code": {code}})
 	must(w.t, err)

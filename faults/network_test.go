@@ -229,7 +229,7 @@ func TestMailIsDown(t *testing.T) {
 	h, err := inside.authorize()
 	must(t, err)
 	must(t, inside.redeem(h))
-	w.mails.silence(true)
+	w.mails.Silence(true)
 	var slowest time.Duration
 	for i := range 20 {
 		newcomer := w.visitor(n)
@@ -247,7 +247,7 @@ func TestMailIsDown(t *testing.T) {
 	if slowest > 3*time.Second {
 		t.Errorf("the page waited %s for mail", slowest)
 	}
-	w.mails.silence(false)
+	w.mails.Silence(false)
 	w.actor(n) // signs in
 	w.settled(t)
 	result(t, "F-20", "20 people asked for codes that nobody takes: each page within %s, refreshes go on, sign-in works when mail does", slowest.Round(10*time.Millisecond))

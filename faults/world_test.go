@@ -1,7 +1,6 @@
 package faults
 
 import (
-	"bufio"
 	"context"
 	"database/sql"
 	"errors"
@@ -9,21 +8,18 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/textproto"
 	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
-	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/rig"
 	"github.com/postern-id/postern/internal/server"
 	"github.com/postern-id/postern/internal/servertest"
 	"github.com/postern-id/postern/internal/testrun/cluster"
@@ -71,7 +67,7 @@ type world struct {
 	client   oauth.Client
 	key      project.WorkspaceKey
 	keyText  string
-	mails    *mailbox
+	mails    *rig.Mailbox
 	journal  *journal
 	since    time.Time // when the journal began
 	nodes    []*node
@@ -120,7 +116,10 @@ func unmade(t testing.TB, database, folder string) *world {
 	}
 	w.port = freePort(t)
 	w.issuer = fmt.Sprintf("http://localhost:%d", w.port)
-	w.mails = listenForMail(t)
+	mails, err := rig.NewMailbox(context.Background()) // Cleanup ends it, after the test's own context
+	must(t, err)
+	t.Cleanup(func() { _ = mails.Close() })
+	w.mails = mails
 	return w
 }
 
@@ -172,7 +171,7 @@ func (w *world) env(port int) []string {
 		"PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "TMPDIR=" + os.TempDir(),
 		"POSTERN_DATA=" + w.data.Folder, "POSTERN_URL=" + w.issuer, fmt.Sprintf("POSTERN_LISTEN=127.0.0.1:%d", port),
 		"POSTERN_BEHIND_PROXY=127.0.0.1/32", // each request comes from an address of its own
-		"POSTERN_MAIL_HOST=127.0.0.1", fmt.Sprintf("POSTERN_MAIL_PORT=%d", w.mails.port),
+		"POSTERN_MAIL_HOST=127.0.0.1", fmt.Sprintf("POSTERN_MAIL_PORT=%d", w.mails.Port()),
 		"POSTERN_MAIL_SECURITY=none", "POSTERN_MAIL_FROM=login@example.test",
 	}
 	if w.data.Database != "" {
@@ -337,92 +336,6 @@ func (l *logged) tail(n int) string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return string(l.text[max(0, len(l.text)-n):])
-}
-
-// mailbox is an SMTP server that keeps the one-time code of each mail.
-type mailbox struct {
-	port  int
-	codes sync.Map // address -> chan string
-	quiet atomic.Bool
-}
-
-// silence makes it take connections and answer nothing.
-func (m *mailbox) silence(on bool) { m.quiet.Store(on) }
-
-func listenForMail(t testing.TB) *mailbox {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	must(t, err)
-	t.Cleanup(func() { _ = l.Close() })
-	m := &mailbox{port: l.Addr().(*net.TCPAddr).Port}
-	go func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return // closed
-			}
-			go m.serve(conn)
-		}
-	}()
-	return m
-}
-
-func (m *mailbox) box(address string) chan string {
-	c, _ := m.codes.LoadOrStore(address, make(chan string, 8))
-	return c.(chan string)
-}
-
-// code waits for a code that was sent to an address; "" after a while.
-func (m *mailbox) code(address string, patience time.Duration) string {
-	select {
-	case code := <-m.box(address):
-		return code
-	case <-time.After(patience):
-		return ""
-	}
-}
-
-var codeLine = regexp.MustCompile(`(?m)^[ \t]*(\d{3}) ?(\d{3})[ \t]*\r?$`)
-
-func (m *mailbox) serve(conn net.Conn) {
-	defer conn.Close()
-	for m.quiet.Load() {
-		time.Sleep(50 * time.Millisecond)
-	}
-	c := textproto.NewConn(conn)
-	say := func(line string) { _ = c.PrintfLine("%s", line) }
-	say("220 mail.example.test")
-	var to string
-	for {
-		line, err := c.ReadLine()
-		if err != nil {
-			return
-		}
-		verb, rest, _ := strings.Cut(line, " ")
-		switch strings.ToUpper(verb) {
-		case "EHLO", "HELO":
-			say("250 mail.example.test")
-		case "RCPT":
-			_, to, _ = strings.Cut(rest, "<")
-			to, _, _ = strings.Cut(to, ">")
-			say("250 ok")
-		case "DATA":
-			say("354 go on")
-			text, err := bufio.NewReader(c.DotReader()).ReadString(0)
-			if err == nil || text == "" {
-				return
-			}
-			say("250 ok")
-			if found := codeLine.FindStringSubmatch(text); found != nil {
-				m.box(to) <- found[1] + found[2]
-			}
-		case "QUIT":
-			say("221 bye")
-			return
-		default:
-			say("250 ok")
-		}
-	}
 }
 
 func freePort(t testing.TB) int {

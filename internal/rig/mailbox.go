@@ -9,11 +9,14 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 )
 
 // Mailbox is an SMTP server that keeps the newest one-time code of each address.
 type Mailbox struct {
 	listener net.Listener
+	silent   atomic.Bool
 	mu       sync.Mutex
 	boxes    map[string]chan string
 }
@@ -42,6 +45,9 @@ func (m *Mailbox) Port() int { return m.listener.Addr().(*net.TCPAddr).Port }
 
 // Close stops listening.
 func (m *Mailbox) Close() error { return m.listener.Close() }
+
+// Silence makes it take connections and say nothing, until it is told otherwise.
+func (m *Mailbox) Silence(on bool) { m.silent.Store(on) }
 
 // Code waits for a code that was sent to an address, and takes it out.
 func (m *Mailbox) Code(ctx context.Context, address string) (string, error) {
@@ -85,6 +91,9 @@ var codeLine = regexp.MustCompile(`(?m)^[ \t]*(\d{3}) ?(\d{3})[ \t]*\r?$`)
 
 func (m *Mailbox) serve(conn net.Conn) {
 	defer conn.Close()
+	for m.silent.Load() {
+		time.Sleep(50 * time.Millisecond)
+	}
 	c := textproto.NewConn(conn)
 	say := func(line string) { _ = c.PrintfLine("%s", line) } // a line that does not arrive ends the loop
 	say("220 mail.example.test")
