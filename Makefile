@@ -3,14 +3,15 @@
 
 MODULES  := ./... ./guard/... ./examples/...
 FUZZTIME ?= 30s
-VERSION  := $(shell git describe --tags --always --dirty 2>/dev/null || echo devel)
+PLATFORMS := linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64
+VERSION  := $(shell git describe --tags --always --dirty --abbrev=12 2>/dev/null || echo devel)
 
 # The pinned tools of tools/go.mod, which is outside the workspace.
 tool      = $$(GOWORK=off go tool -modfile=tools/go.mod -n $(1))
 GOLANGCI := go run github.com/golangci/golangci-lint/v2/cmd/golangci-lint@v2.15.0
 
 .DEFAULT_GOAL := help
-.PHONY: help dev try dev-reset test test-postgres faults teeth lint generate fuzz bench microbench conformance spec release
+.PHONY: help dev try dev-reset test test-postgres faults teeth lint generate fuzz bench microbench conformance spec release release-check
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,11 +77,22 @@ conformance: ## the official suite, and clients replayed; writes docs/conformanc
 spec: ## the state of ledger and attacks; writes docs/divergences.md and docs/attacks.md
 	@go test . -run '^Test(Ledger|Attack)Table$$' -count=1 -v -update | grep -vE '^(===|---|ok|PASS)'
 
-release: ## binaries for all platforms in dist/
+# What a builder may have set for himself, and what the folder is called, must
+# not change a byte (docs/decisions/0027).
+release: ## binaries for all platforms in dist/, each with a bill of materials (PLATFORMS="linux/amd64")
 	@rm -rf dist && mkdir dist
-	@for platform in linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64; do \
+	@export GOWORK=off GOFLAGS=-trimpath GOEXPERIMENT= GOAMD64=v1 GOARM64=v8.0 GOFIPS140=off; \
+	for platform in $(PLATFORMS); do \
 	  os=$${platform%/*}; arch=$${platform#*/}; end=; test $$os != windows || end=.exe; \
 	  echo "postern $(VERSION) $$os $$arch"; \
-	  CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch go build -trimpath -buildvcs=true -ldflags '-s -w' \
+	  CGO_ENABLED=0 GOOS=$$os GOARCH=$$arch go build -buildvcs=true -ldflags '-s -w' \
 	    -o dist/postern_$(VERSION)_$${os}_$$arch$$end ./cmd/postern || exit 1; done
+	@GOWORK=off go run ./internal/sbom dist/postern_*
 	@cd dist && { sha256sum postern_* 2>/dev/null || shasum -a 256 postern_*; } >checksums.txt
+
+release-check: ## builds the last commit in two folders, once without what is compiled already, and compares every byte
+	@d=$$(mktemp -d) && trap 'rm -rf "$$d"' EXIT && \
+	  git clone -q . "$$d/one" && git clone -q . "$$d/another/place" && \
+	  $(MAKE) -s -C "$$d/one" release PLATFORMS=linux/amd64 && \
+	  GOCACHE="$$d/cache" GOAMD64=v3 $(MAKE) -s -C "$$d/another/place" release PLATFORMS=linux/amd64 && \
+	  diff -r "$$d/one/dist" "$$d/another/place/dist" && cat "$$d/one/dist/checksums.txt" && echo "the same, byte for byte"

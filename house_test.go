@@ -61,6 +61,7 @@ var mayImport = map[string]string{
 	"internal/rig":        "", // likewise
 	"internal/spec":       "",
 	"internal/testrun":    "spec",
+	"internal/sbom":       "",
 	"bench":               "rig secret",
 
 	"docs/guide/protect": "",
@@ -116,7 +117,7 @@ var standard = map[string]string{
 	"math/rand":    "",
 	"math/rand/v2": "",
 	"net/smtp":     "",
-	"os/exec":      "internal/dev internal/testrun",
+	"os/exec":      "internal/dev internal/testrun internal/sbom",
 	"testing":      "internal/servertest",
 }
 
