@@ -80,6 +80,10 @@ func authorizeLimit() web.Limit { return web.Limit{Count: 60, Per: time.Minute} 
 func mailLimit() web.Limit      { return web.Limit{Count: 20, Per: time.Hour} }
 func machineLimit() web.Limit   { return web.Limit{Count: 600, Per: time.Minute} }
 
+// introspectLimit is the one for resource servers: each asks from one address for
+// everybody who calls it.
+func introspectLimit() web.Limit { return web.Limit{Count: 6000, Per: time.Minute} }
+
 const (
 	// waitingMails bounds the mails in line; more are refused.
 	waitingMails = 1000
@@ -220,7 +224,7 @@ func (a *assembly) handlers() error {
 	a.machine = web.Chain(web.Mux(mux(a.machines()), refuseMachine),
 		web.MachineHeaders,
 		web.Bounds(refuseMachine),
-		a.limit(machineLimit(), refuseMachine),
+		a.limitMachines,
 	)
 	a.noPage = web.Chain(web.Mux(http.NewServeMux(), a.login.Error), web.PageHeaders)
 	a.noMachine = web.Chain(web.Mux(http.NewServeMux(), refuseMachine), web.MachineHeaders)
@@ -248,6 +252,19 @@ func floodKey(r *http.Request) string {
 		return ""
 	}
 	return web.AddressKey(web.ClientIP(r))
+}
+
+// limitMachines bounds how often one address asks the endpoints of programs.
+func (a *assembly) limitMachines(next http.Handler) http.Handler {
+	others := a.limit(machineLimit(), refuseMachine)(next)
+	introspection := a.limit(introspectLimit(), refuseMachine)(next)
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if strings.HasSuffix(r.URL.Path, "/oauth2/introspect") {
+			introspection.ServeHTTP(w, r)
+			return
+		}
+		others.ServeHTTP(w, r)
+	})
 }
 
 // route finds the project of a request's host and sends the request to the

@@ -308,6 +308,25 @@ func TestFloodsAreStoppedPerAddress(t *testing.T) {
 	}
 }
 
+// A resource server asks from one address for all its callers, so it may ask more
+// often than others, and still not without end.
+func TestIntrospectionHasALimitOfItsOwn(t *testing.T) {
+	s := servertest.New(t, servertest.Config{Proxies: []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}})
+	limited := func(path string) bool {
+		return ask(t, s, "GET", path, nil, "X-Forwarded-For", "203.0.113.9").status == http.StatusTooManyRequests
+	}
+	for path, limit := range map[string]int{oauth.PathMetadata: 600, oauth.PathIntrospect: 6000} {
+		for n := range limit {
+			if limited(path) {
+				t.Fatalf("%s: request %d in a minute is stopped", path, n+1)
+			}
+		}
+		if !limited(path) {
+			t.Errorf("%s: request %d in a minute is not stopped", path, limit+1)
+		}
+	}
+}
+
 func TestChangesBesideTheServerAreFollowed(t *testing.T) {
 	servertest.Each(t, func(t *testing.T, c servertest.Config) {
 		s := servertest.New(t, c)
