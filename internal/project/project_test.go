@@ -191,6 +191,22 @@ func TestValidScope(t *testing.T) {
 	}
 }
 
+// docs/guide/hardening.md promises these.
+func TestDefaultLifetimes(t *testing.T) {
+	const minute, hour, day = 60, 3600, 86400
+	want := project.Lifetimes{
+		Code: 60, AccessToken: 15 * minute, LoneAccessToken: hour,
+		RefreshIdle: 14 * day, RefreshAbsolute: 90 * day, ReplayWindow: 120,
+		EmailCode: 10 * minute, SessionIdle: 12 * hour, SessionAbsolute: 7 * day,
+	}
+	if diff := cmp.Diff(want, project.Defaults().Lifetimes); diff != "" {
+		t.Error(diff)
+	}
+	if s := project.Defaults(); s.UnregisteredResources || s.AuthorizationURL != "" || len(s.DocumentPorts) != 0 {
+		t.Errorf("a new project is open further than it has to be: %+v", s)
+	}
+}
+
 func TestSettingsCheck(t *testing.T) {
 	if problems := project.Defaults().Check(); problems != nil {
 		t.Errorf("the defaults: %q", problems)

@@ -18,6 +18,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"go/version"
 	"net/url"
 	"os"
 	"os/exec"
@@ -35,6 +36,10 @@ func main() {
 	}
 }
 
+// oldestGo is the first Go whose library is good enough for a release: 1.26.6
+// mended HTTP/2 without TLS, URLs and templates.
+const oldestGo = "go1.26.6"
+
 func run(binaries []string) error {
 	if len(binaries) == 0 {
 		return errors.New("name the binaries, such as dist/postern_*")
@@ -43,6 +48,9 @@ func run(binaries []string) error {
 		info, err := buildinfo.ReadFile(binary)
 		if err != nil {
 			return err
+		}
+		if version.Compare(info.GoVersion, oldestGo) < 0 {
+			return fmt.Errorf("%s was built by %s, whose library has known holes; use %s or newer", binary, info.GoVersion, oldestGo)
 		}
 		content, err := os.ReadFile(binary)
 		if err != nil {
@@ -74,11 +82,11 @@ const standard = "std"
 // those that it needs, and Go's library. It fails where the folder has another
 // version than the binary.
 func locate(info *debug.BuildInfo) (map[string]string, error) {
-	version, err := output("go", "env", "GOVERSION", "GOROOT")
+	found, err := output("go", "env", "GOVERSION", "GOROOT")
 	if err != nil {
 		return nil, err
 	}
-	lines := strings.Split(strings.TrimSpace(version), "\n")
+	lines := strings.Split(strings.TrimSpace(found), "\n")
 	if len(lines) != 2 || lines[0] != info.GoVersion {
 		return nil, fmt.Errorf("it was built by %s; run this with the same Go", info.GoVersion)
 	}
