@@ -13,7 +13,7 @@ import (
 // A client that was given another address of the resource finds metadata for
 // that address, and its token is good at every address.
 //
-// Proves: MCP-RS-1, MCP-RS-2, MCP-RS-3, MCP-RS-10.
+// Proves: MCP-RS-1, MCP-RS-2, MCP-RS-3, MCP-RS-10, RFC9728-3-a, RFC9728-3.3-a, RFC9728-3.3-b.
 func TestAliases(t *testing.T) {
 	issuer := guardtest.New(t)
 	const origin = "http://localhost:8080"

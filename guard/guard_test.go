@@ -88,7 +88,7 @@ func quote(s string) string {
 // TestNew proves that a Guard without a trusted issuer, an own name or with a
 // mistake in its policy cannot be made.
 //
-// Row: J11.
+// Row: J11. Proves: RFC9728-2-a, RFC9728-7.1-a.
 func TestNew(t *testing.T) {
 	good := guard.Config{
 		Issuer: "https://issuer.example.com", Resource: "https://notes.example.com/mcp",
@@ -105,6 +105,8 @@ func TestNew(t *testing.T) {
 		"no resource":              {func(c *guard.Config) { c.Resource = "" }, "Resource is required"},
 		"plain http issuer":        {func(c *guard.Config) { c.Issuer = "http://issuer.example.com" }, "https://"},
 		"issuer with a query":      {func(c *guard.Config) { c.Issuer += "?a=b" }, "query"},
+		"plain http resource":      {func(c *guard.Config) { c.Resource = "http://notes.example.com/mcp" }, "Resource: \"http://notes.example.com/mcp\" must begin with https://"},
+		"resource with a query":    {func(c *guard.Config) { c.Resource += "?a=b" }, "query"},
 		"relative resource":        {func(c *guard.Config) { c.Resource = "/mcp" }, "absolute"},
 		"resource with a fragment": {func(c *guard.Config) { c.Resource += "#x" }, "fragment"},
 		"resource with a user":     {func(c *guard.Config) { c.Resource = "https://u@notes.example.com/" }, "user"},
@@ -150,7 +152,8 @@ func TestNew(t *testing.T) {
 // TestChallenges proves what a client is told, status by status.
 //
 // Row: J19, J20. Proves: MCP-RS-2, MCP-RS-4, MCP-RS-5, MCP-RS-6, MCP-RS-7, MCP-RS-8,
-// MCP-RS-13, MCP-RS-15.
+// MCP-RS-13, MCP-RS-15, RFC6750-2.1-a, RFC6750-3-a, RFC6750-3-c, RFC6750-3-d, RFC6750-3-e, RFC6750-3.1-a, RFC6750-3.1-b,
+// RFC6750-3.1-c, RFC6750-3.1-d, RFC9728-5.1-a, RFC6749-7-b.
 func TestChallenges(t *testing.T) {
 	issuer := guardtest.New(t)
 	handler := &ran{}

@@ -24,7 +24,8 @@ func get(h http.Handler, method, url string, headers ...string) *httptest.Respon
 // TestMetadata proves which paths answer, with what, and that everybody may
 // read it.
 //
-// Row: J25. Proves: MCP-RS-1, MCP-RS-2, MCP-RS-3, MCP-RS-15, MCP-RS-28.
+// Row: J25. Proves: MCP-RS-1, MCP-RS-2, MCP-RS-3, MCP-RS-15, MCP-RS-28, RFC9728-2-b, RFC9728-2-c, RFC9728-2-d, RFC9728-2-e,
+// RFC9728-3-a, RFC9728-3.1-a, RFC9728-3.2-a, RFC9728-3.3-a, RFC9728-3.3-b, RFC9728-5.1-a.
 func TestMetadata(t *testing.T) {
 	issuer := guardtest.New(t)
 	const prm = "/.well-known/oauth-protected-resource"
@@ -81,6 +82,19 @@ func TestMetadata(t *testing.T) {
 				t.Errorf("%s of %s: %d, want 404", path, c.resource, w.Code)
 			}
 		}
+	}
+}
+
+// TestMetadataWithoutScopes proves that what has no value is left out.
+//
+// Proves: RFC9728-3.2-b.
+func TestMetadataWithoutScopes(t *testing.T) {
+	issuer := guardtest.New(t)
+	g := newGuard(t, guard.Config{Issuer: issuer.URL, Resource: resource})
+	w := get(g.Metadata(), http.MethodGet, "/.well-known/oauth-protected-resource/mcp")
+	want := `{"resource":"` + resource + `","authorization_servers":["` + issuer.URL + `"],"bearer_methods_supported":["header"]}`
+	if got := strings.TrimSpace(w.Body.String()); w.Code != 200 || got != want {
+		t.Errorf("%d %s\nwant %s", w.Code, got, want)
 	}
 }
 

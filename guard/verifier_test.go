@@ -26,7 +26,8 @@ func wantError(t *testing.T, what string, got, want error) {
 // refused with its status, by signature and by introspection where that
 // applies, and that nothing in a wrong token makes the server fetch anything.
 //
-// Row: J01, J02, J03, J04, J08, J09, J10, J12, J13, J16, J21. Proves: MCP-RS-6, MCP-RS-10, MCP-RS-11.
+// Row: J01, J02, J03, J04, J08, J09, J10, J12, J13, J16, J21. Proves: MCP-RS-6, MCP-RS-10, MCP-RS-11,
+// RFC6750-5.2-a, RFC6749-10.3-a, RFC6749-7-b.
 func TestWrongTokens(t *testing.T) {
 	for _, alg := range []string{"ES256", "RS256", "EdDSA"} {
 		issuer := guardtest.New(t)
@@ -145,7 +146,7 @@ func sibling(c byte) byte {
 // TestTime proves the leeway of 30 seconds, to the second, and that dates are
 // numbers.
 //
-// Row: J12, J24.
+// Row: J12, J24. Proves: RFC6750-5.2-c, RFC6749-7-b.
 func TestTime(t *testing.T) {
 	issuer := guardtest.New(t)
 	g := newGuard(t, todoConfig(issuer))
@@ -190,7 +191,7 @@ func TestTime(t *testing.T) {
 
 // TestAudience proves that only this resource's own name opens it.
 //
-// Proves: MCP-RS-10.
+// Proves: MCP-RS-10, RFC6750-5.2-b, RFC9728-7.4-a.
 func TestAudience(t *testing.T) {
 	issuer := guardtest.New(t)
 	for _, c := range []struct {

@@ -18,6 +18,8 @@ import (
 
 // A person is sent to sign in, comes back to the page they wanted, and is the
 // same principal on pages and REST routes.
+//
+// Proves: RFC6750-5.3-b.
 func TestSignIn(t *testing.T) {
 	w, b := newWorld(t), newBrowser(t)
 	if got := b.get(w.app.URL + "/"); got.status != http.StatusOK || !strings.HasPrefix(got.body, "nobody") {

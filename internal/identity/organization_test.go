@@ -504,6 +504,7 @@ func TestRefusedChanges(t *testing.T) {
 	})
 }
 
+// Proves: OIDC-5.4-a
 func TestClaimsOfMembers(t *testing.T) {
 	eachOffice(t, func(t *testing.T, o *office) {
 		ada, err := o.People.AddMember(t.Context(), o.Project, o.fennel, identity.Member{Email: "Ada@example.test", Name: "Ada L", Status: identity.Active}, o.by(""))

@@ -11,6 +11,7 @@ import (
 	"github.com/postern-id/postern/internal/project"
 )
 
+// Proves: OIDC-3.1.2.1-e, OIDC-3.1.2.1-f, OIDC-3.1.2.1-g, OIDC-3.1.2.1-h, OIDC-3.1.2.1-j, OIDC-15.1-b
 func TestPrompt(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, w *world) {
 		b := w.signedIn(ada)
@@ -168,7 +169,7 @@ func TestDoubtfulRequests(t *testing.T) {
 // §3.1.2.1). The browser keeps our cookies back then, and brings them to the GET
 // that the form becomes.
 //
-// Proves: OIDC-3.1.2.1-a
+// Proves: OIDC-3.1.2.1-a, RFC6749-3.1-g
 func TestAuthorizeByForm(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, w *world) {
 		b := w.signedIn(ada)

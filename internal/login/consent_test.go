@@ -83,6 +83,8 @@ func TestConsentPage(t *testing.T) {
 }
 
 // Row: B12, B13.
+//
+// Proves: RFC6749-10.14-a
 func TestNamesFromOutside(t *testing.T) {
 	w := newWorld(t, configOf(nil))
 	b := w.signedIn(ada)
@@ -338,7 +340,7 @@ func TestStepUp(t *testing.T) {
 	})
 }
 
-// Row: B09, B10, B11. Proves: MCP-AS-28.
+// Row: B09, B10, B11. Proves: MCP-AS-28, RFC6749-10.2-b.
 func TestRememberedConsent(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, w *world) {
 		b := w.signedIn(ada)

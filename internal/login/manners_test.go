@@ -52,7 +52,7 @@ func TestCookiesOfDevelopment(t *testing.T) {
 	wantCookies(t, w.browser(), "", false)
 }
 
-// Row: B04, B18. Proves: MCP-AS-25.
+// Row: B04, B18. Proves: MCP-AS-25, OIDC-3.1.2.3-a, RFC6749-10.13-a.
 func TestHeadersOfEveryPage(t *testing.T) {
 	w := newWorld(t, configOf(nil))
 	b := w.signedIn(ada)
@@ -132,7 +132,7 @@ func TestHeadersOfEveryPage(t *testing.T) {
 	}
 }
 
-// Row: B01, B02, B03. Proves: MCP-AS-25.
+// Row: B01, B02, B03. Proves: MCP-AS-25, OIDC-3.1.2.3-a.
 func TestForms(t *testing.T) {
 	eachDatabase(t, func(t *testing.T, w *world) {
 		b := w.signedIn(ada)

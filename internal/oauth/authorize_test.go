@@ -147,7 +147,7 @@ func (w *world) neighbour(t *testing.T) oauth.Client {
 //
 // Proves: MCP-AS-13, MCP-AS-18, MCP-AS-26, RFC6749-3.1.1-a, RFC6749-3.3-b, RFC6749-4.1.2.1-b, RFC7636-4.3-a,
 // RFC7636-4.4.1-a, RFC8707-2-a, RFC8707-2-b, RFC8707-2-c, RFC9207-2-b, RFC9700-2.1.1-a, RFC9700-2.1.1-b, RFC9700-2.1.2-a,
-// RFC9700-4.8.2-a, RFC9700-4.12-a
+// RFC9700-4.8.2-a, RFC9700-4.12-a, OIDC-6.1-a, OIDC-3.1.2.1-h, RFC7636-7.2-a
 func TestAuthorizeRefusedByRedirect(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
 		var fetched atomic.Int32
@@ -245,7 +245,7 @@ func many(n int) string {
 // What holds is answered at the redirect URI: with a code, state and iss.
 //
 // Proves: MCP-AS-12, RFC6749-3.1-a, RFC6749-3.1-c, RFC6749-3.1-d, RFC6749-3.1.2-b, RFC6749-4.1.2-d, RFC9207-2-a, RFC9207-3-a, RFC8707-2-d,
-// RFC6749-3.3-b, RFC9068-3-b
+// RFC6749-3.3-b, RFC9068-3-b, OIDC-3.1.2.1-e, OIDC-3.1.2.1-f, OIDC-3.1.2.2-b, OIDC-15.1-b, OIDC-15.1-c, RFC6749-10.14-a
 func TestAuthorizeAnswers(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
 		answered := func(t *testing.T, q url.Values, at string) *url.URL {
@@ -281,7 +281,8 @@ func TestAuthorizeAnswers(t *testing.T) {
 			})
 		}
 		t.Run("unknown parameters are ignored, empty ones count as absent", func(t *testing.T) {
-			answered(t, with(request(w.public.ID), "x", "1", "claims", "{}", "display", "popup"), callback)
+			answered(t, with(request(w.public.ID), "x", "1", "claims", "{}", "display", "popup", "ui_locales", "fr-CA xx",
+				"claims_locales", "de", "acr_values", "urn:example:gold", "registration", "{}"), callback)
 			q := request(w.public.ID)
 			q["nonce"], q["prompt"], q["request"] = []string{""}, []string{""}, []string{""}
 			answered(t, q, callback)
@@ -347,7 +348,7 @@ func TestAuthorizeAnswers(t *testing.T) {
 
 // Nobody is made to jump to a client that nobody vouches for.
 //
-// Proves: MCP-AS-26, RFC9700-4.11.2-a, RFC6749-10.15-a
+// Proves: MCP-AS-26, RFC9700-4.11.2-a, RFC6749-10.15-a, OIDC-3.1.2.4-a
 func TestAuthorizeIsNoOpenRedirector(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
 		self := w.self(t, evil)

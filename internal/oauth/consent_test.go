@@ -18,7 +18,7 @@ import (
 // Row: A02, B06. What is decided is what was asked: a posted form changes
 // neither address, client nor scopes, and decides once.
 //
-// Proves: MCP-AS-17, MCP-AS-26, RFC6749-10.12-a, RFC9700-4.7.1-a, RFC9700-4.12-a
+// Proves: MCP-AS-17, MCP-AS-26, RFC6749-10.12-a, RFC9700-4.7.1-a, RFC9700-4.12-a, OIDC-3.1.2.4-a
 func TestConsentDecidesWhatWasAsked(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
 		forged := url.Values{
@@ -166,7 +166,7 @@ func boxesOf(p servertest.Page) []string {
 // What was allowed is remembered for this client, these scopes, this resource;
 // more is asked for alone, and the token has what the client asks for now.
 //
-// Proves: MCP-AS-23, RFC6749-3.3-a
+// Proves: MCP-AS-23, RFC6749-3.3-a, OIDC-3.1.2.1-i
 func TestConsentRemembered(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
 		type visit struct {

@@ -33,7 +33,8 @@ func strs(s ...string) []any {
 // or goes unseen.
 //
 // Row: I13. Proves: RFC8414-2-a, RFC8414-2-b, RFC8414-2-c, RFC8414-2-d, RFC8414-2-e, RFC8414-2-f, RFC8414-3.2-a
-// Proves: MCP-AS-3, MCP-AS-4, MCP-AS-5, MCP-AS-6, MCP-AS-7, MCP-AS-8
+// Proves: MCP-AS-3, MCP-AS-4, MCP-AS-5, MCP-AS-6, MCP-AS-7, MCP-AS-8, OIDC-8-a, OIDC-15.2-c, OIDCDISC-3-b, OIDCDISC-3-c,
+// OIDCDISC-3-f, OIDCDISC-3-h, OIDCDISC-3-i, OIDCDISC-3-j, OIDCDISC-3-k, RFC8414-2-i, RFC8414-2-k
 func TestMetadata(t *testing.T) {
 	r := newRig(t)
 	methods := strs("client_secret_basic", "client_secret_post", "none", "private_key_jwt")
@@ -75,7 +76,7 @@ func TestMetadata(t *testing.T) {
 	}
 }
 
-// Proves: RFC8414-2-g, RFC8414-3.2-b, RFC8414-3.3-a
+// Proves: RFC8414-2-g, RFC8414-3.2-b, RFC8414-3.3-a, RFC9728-4-a, OIDCDISC-4.2-b
 func TestMetadataFollowsTheProject(t *testing.T) {
 	for _, test := range []struct {
 		name   string
@@ -145,7 +146,7 @@ func TestPreparedAnswersAreNotSentTwice(t *testing.T) {
 	}
 }
 
-// Proves: RFC8414-2-h
+// Proves: RFC8414-2-h, OIDC-15.2-c, OIDCDISC-3-e
 func TestJWKS(t *testing.T) {
 	r := newRig(t)
 	a := r.send(r.server.JWKS, httptest.NewRequest(http.MethodGet, oauth.PathJWKS, nil))

@@ -297,7 +297,7 @@ func TestOwnClientIsCheckedAsAtRegistration(t *testing.T) {
 // may keep, and only their hashes are stored. A client that others share has
 // neither token nor address.
 //
-// Proves: RFC7592-2.1-a, RFC7592-3-a, RFC7592-3-b
+// Proves: RFC7592-2.1-a, RFC7592-2.1-e, RFC7592-2.2-j, RFC7592-3-a, RFC7592-3-b, RFC7592-5-b
 func TestOwnClientAnswers(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
 		mine := w.own(t, nil)
@@ -311,7 +311,7 @@ func TestOwnClientAnswers(t *testing.T) {
 			t.Errorf("read (-registered): %s", diff)
 		}
 		changed := readOwn(t, http.StatusOK, w.replace(t, mine, map[string]any{"client_secret": mine.Secret}))
-		if changed.Token == mine.Token || changed.Secret != "" || changed.URI != mine.URI || changed.IssuedAt != mine.IssuedAt {
+		if changed.ID != mine.ID || changed.Token == mine.Token || changed.Secret != "" || changed.URI != mine.URI || changed.IssuedAt != mine.IssuedAt {
 			t.Errorf("changed to %+v", changed)
 		}
 		stored := w.count(t, `SELECT rat_id || ' ' || metadata || ' ' || secret_id || ' ' || secret_last4, length(rat_hash) FROM client WHERE project_id = $1 AND rat_id <> ''`)
@@ -343,6 +343,8 @@ func TestOwnClientAnswers(t *testing.T) {
 				t.Errorf("before %s: %d %v", method, a.code, a.header)
 			}
 		}
+		w.Clock.Advance(20 * 24 * time.Hour)
+		readOwn(t, http.StatusOK, w.asOwn(t, http.MethodGet, mine.ID, changed.Token, ""))
 	})
 }
 
@@ -418,7 +420,7 @@ func (w *world) newestEvent(t *testing.T, kind audit.Kind) audit.Event {
 
 // Deleting ends everything at once.
 //
-// Proves: RFC7592-2.1-c, RFC7592-2.3-a, RFC7592-2.3-b
+// Proves: RFC7592-2.1-c, RFC7592-2.3-a, RFC7592-2.3-b, RFC7592-5-c, RFC7592-5-d
 func TestOwnClientDeletes(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
 		mine := w.own(t, nil)
@@ -542,6 +544,8 @@ func (g guessedRow) Client(ctx context.Context, projectID, id string) (oauth.Cli
 
 // Row: G18. The whole token counts: who knows its id, which is in no answer but
 // in the database, guesses the rest as little as who has the hash of another.
+//
+// Proves: RFC7592-5-e
 func TestOwnClientComparesTheWholeToken(t *testing.T) {
 	r := newRig(t)
 	o := readOwn(t, http.StatusCreated, r.register(ownMetadata(nil)))

@@ -219,7 +219,7 @@ func TestRefusedRegistrationIsRecorded(t *testing.T) {
 // An id_token_hint says whom the request is about: nobody else gets an answer. It
 // is in no table, while the person signs in. Row: D11.
 //
-// Proves: OIDC-3.1.2.1-b
+// Proves: OIDC-3.1.2.1-b, OIDC-3.1.2.2-a
 func TestIDTokenHint(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
 		w.Ready(t) // id_tokens are RS256

@@ -177,7 +177,8 @@ func TestRegisterMerges(t *testing.T) {
 
 // What is refused here is refused of a change too. Row: G19.
 //
-// Proves: RFC7591-2-b, RFC7591-2-c, RFC7591-2.1-a, RFC7591-3.2.2-a, RFC7591-3.2.2-b, RFC7591-5-a, RFC7592-2.2-f
+// Proves: RFC7591-2-b, RFC7591-2-c, RFC7591-2.1-a, RFC7591-3.2.2-a, RFC7591-3.2.2-b, RFC7591-5-a, RFC7592-2.2-f,
+// RFC6749-3.1.2.2-a
 func TestRegisterRefuses(t *testing.T) {
 	const cb = `"redirect_uris":["https://client.example.test/cb"]`
 	redirects := func(uris ...string) string {

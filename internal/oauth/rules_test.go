@@ -22,7 +22,7 @@ func testProject() *project.Project {
 	}
 }
 
-// Row: A08, G03-G06. Proves: MCP-AS-16
+// Row: A08, G03-G06. Proves: MCP-AS-16, RFC6749-3.1.2.1-a
 func TestCheckRedirectURI(t *testing.T) {
 	tests := map[string]bool{
 		"https://client.example.test/callback":      true,

@@ -2,6 +2,7 @@ package oauth_test
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -26,7 +27,10 @@ import (
 // refresh token iff it registered for one.
 //
 // Proves: MCP-AS-1, MCP-AS-41, MCP-AS-48, MCP-AS-49, MCP-AS-50, RFC6749-3.2-a, RFC6749-3.3-a, RFC6749-5.1-a, RFC6749-5.1-b,
-// RFC9068-2.1-a, RFC9068-2.1-b, RFC9068-2.1-c, RFC9068-2.2-a, RFC9068-2.2.1-a, RFC9068-2.2.3-a, RFC9068-3-a, RFC8707-2.2-b, RFC9700-2.3-a
+// RFC9068-2.1-a, RFC9068-2.1-b, RFC9068-2.1-c, RFC9068-2.2-a, RFC9068-2.2.1-a, RFC9068-2.2.3-a, RFC9068-3-a, RFC8707-2.2-b, RFC9700-2.3-a,
+// RFC6750-5.2-b, RFC6750-5.2-c, RFC6750-5.3-a, OIDC-2-a, OIDC-2-b, OIDC-2-c, OIDC-2-d, OIDC-2-e, OIDC-2-f, OIDC-3.1.3.3-a,
+// OIDC-3.1.3.6-a, OIDC-10.1-a, OIDC-11-b, OIDC-12.2-a, OIDC-12.2-b, OIDC-15.1-a, OIDCDISC-4.3-b, OIDC-8-a, RFC6749-5.1-c,
+// RFC9068-5-a
 func TestTokenResponse(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
 		w.Ready(t)
@@ -80,18 +84,43 @@ func TestTokenResponse(t *testing.T) {
 		})
 		t.Run("an id_token iff openid was allowed", func(t *testing.T) {
 			i := w.tokens(t, w.public, "scope", "openid email read:todos", "nonce", "n-0S6_WzA2Mj")
-			claims := claimsOf(t, i.ID)
+			header, claims, now := part(t, i.ID, 0), claimsOf(t, i.ID), w.Clock.Now().Unix()
+			if header["alg"] != "RS256" || header["kid"] == nil || len(header) != 3 {
+				t.Errorf("header %v", header) // neither keys nor their addresses are in it
+			}
+			half := sha256.Sum256([]byte(i.Access))
 			for name, want := range map[string]any{
-				"iss": w.Issuer, "aud": w.public.ID, "nonce": "n-0S6_WzA2Mj", "email": ida, "email_verified": true, "token_use": "id",
+				"iat": float64(now), "exp": float64(now + 300), "auth_time": claimsOf(t, i.Access)["auth_time"], "azp": nil,
+				"at_hash": base64.RawURLEncoding.EncodeToString(half[:16]),
+				"iss":     w.Issuer, "aud": w.public.ID, "nonce": "n-0S6_WzA2Mj", "email": ida, "email_verified": true, "token_use": "id",
 				"sub": claimsOf(t, i.Access)["sub"],
 			} {
 				if claims[name] != want {
 					t.Errorf("%s is %v, want %v", name, claims[name], want)
 				}
 			}
-			second := got(t, w.token(t, w.public, refresh(i.Refresh)))
-			if again := claimsOf(t, second.ID); again["nonce"] != nil || again["auth_time"] != claims["auth_time"] || again["sub"] != claims["sub"] {
-				t.Errorf("id_token of a refresh: %v", again) // OpenID Connect Core §12.2
+			if sub, _ := claims["sub"].(string); len(sub) == 0 || len(sub) > 255 {
+				t.Errorf("sub is %q", sub)
+			}
+			w.Clock.Advance(time.Minute)
+			again := claimsOf(t, got(t, w.token(t, w.public, refresh(i.Refresh))).ID) // OpenID Connect Core §12.2
+			for name, want := range map[string]any{
+				"iss": claims["iss"], "sub": claims["sub"], "aud": claims["aud"], "auth_time": claims["auth_time"],
+				"iat": float64(now + 60), "nonce": nil, "azp": nil,
+			} {
+				if again[name] != want {
+					t.Errorf("id_token of a refresh: %s is %v, want %v", name, again[name], want)
+				}
+			}
+		})
+		t.Run("an id_token by the algorithm that the client registered", func(t *testing.T) {
+			c := w.asClient(t, w.own(t, map[string]any{"id_token_signed_response_alg": "ES256"}))
+			i := w.tokens(t, c, "scope", "openid read:todos")
+			if header := part(t, i.ID, 0); header["alg"] != "ES256" {
+				t.Errorf("header %v", header)
+			}
+			if sub := claimsOf(t, i.ID)["sub"]; sub != claimsOf(t, w.tokens(t, w.public).Access)["sub"] {
+				t.Errorf("to another client the person is %v", sub)
 			}
 		})
 		t.Run("no refresh token for who did not register for it, but a longer access token", func(t *testing.T) {
@@ -155,7 +184,7 @@ func (w *world) without(t *testing.T, c oauth.Client, grant string) oauth.Client
 //
 // Proves: MCP-AS-20, MCP-AS-43, MCP-AS-45, MCP-AS-46, RFC6749-4.1.2-a, RFC6749-4.1.2-b, RFC6749-4.1.2-c, RFC6749-4.1.3-a,
 // RFC6749-4.1.3-b, RFC6749-5.2-a, RFC6749-10.5-a, RFC7636-4.1-a, RFC7636-4.4-a, RFC7636-4.5-a, RFC7636-4.6-a, RFC8707-2.2-a, RFC9700-2.1.1-c,
-// RFC9700-4.8.2-a
+// RFC9700-4.8.2-a, OIDC-3.1.3.2-a
 func TestCode(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
 		refused := func(t *testing.T, kind audit.Kind, c oauth.Client, form url.Values, code string) {
@@ -383,7 +412,7 @@ func (w *world) together(t *testing.T, n int, call func(i int) (answer, error)) 
 // that, and a code it presents stays as it was.
 //
 // Proves: MCP-AS-42, MCP-AS-43, RFC6749-2.3-a, RFC6749-2.3.1-a, RFC6749-2.3.1-b, RFC6749-3.2.1-a, RFC6749-4.1.3-a,
-// RFC6749-5.2-b, RFC9700-2.5-a
+// RFC6749-5.2-b, RFC9700-2.5-a, OIDC-3.1.3.2-a, RFC6749-2.2-a, RFC6749-10.2-a
 func TestClientAuthentication(t *testing.T) {
 	eachWorld(t, func(t *testing.T, w *world) {
 		basic, post := w.basic, w.post

@@ -27,6 +27,9 @@ func (s *Server) Userinfo(w http.ResponseWriter, r *http.Request) error {
 		if err := s.refuseUserinfo(ctx, p, said, s.whyDead(said)); err != nil {
 			return err
 		}
+		if token == "" { // two headers, or nothing behind the scheme
+			return s.challenge(w, r, "invalid_request", "Send exactly one Authorization header of the form: Bearer <token>.")
+		}
 		return s.challenge(w, r, "invalid_token", "The access token is not valid here, or not any more.")
 	case errors.Is(err, errNoOpenID):
 		if err := s.refuseUserinfo(ctx, p, said, "access token without openid"); err != nil {
@@ -113,7 +116,7 @@ func bearer(r *http.Request) (token string, sent bool) {
 	return strings.TrimSpace(token), strings.EqualFold(scheme, "Bearer")
 }
 
-// challenge refuses a request with a bearer challenge (RFC 6750 §3). Without
+// challenge refuses a request with a bearer challenge (RFC 6750 §3 and §3.1). Without
 // credentials it carries no error, for nothing was wrong yet.
 func (s *Server) challenge(w http.ResponseWriter, r *http.Request, code, description string) error {
 	value := `Bearer realm="postern"`

@@ -3,6 +3,8 @@ package oauth_test
 import (
 	"net/http"
 	"net/http/httptest"
+	"net/url"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -21,7 +23,9 @@ func (r *rig) userinfo(method string, authorization ...string) answer {
 	return r.send(r.server.Userinfo, req)
 }
 
-// Proves: OIDC-5.3.1-a, OIDC-5.3.2-a
+// A token counts in the Authorization header alone.
+//
+// Proves: OIDC-5.3.1-a, OIDC-5.3.2-a, OIDC-5.3.2-b, RFC6750-2.1-a
 func TestUserinfo(t *testing.T) {
 	r := newRig(t)
 	c, key := r.client("client_secret_basic")
@@ -45,9 +49,29 @@ func TestUserinfo(t *testing.T) {
 			}
 		})
 	}
+	t.Run("in the address or a form it is not looked at", func(t *testing.T) {
+		form := url.Values{"access_token": {email}}.Encode()
+		for _, req := range []*http.Request{
+			httptest.NewRequest(http.MethodGet, "/?"+form, nil), httptest.NewRequest(http.MethodPost, "/", strings.NewReader(form)),
+		} {
+			req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+			a := r.send(r.server.Userinfo, req)
+			if challenge := a.header.Get("WWW-Authenticate"); a.code != http.StatusUnauthorized || strings.Contains(challenge, "error") {
+				t.Errorf("%s: %d, challenge %q", req.Method, a.code, challenge)
+			}
+		}
+	})
 }
 
-// Proves: OIDC-5.3.3-a
+// bearerChallenge is the form of RFC 6750 §3: the scheme, then parameters of
+// characters that need no escape.
+var bearerChallenge = regexp.MustCompile(`^Bearer( [a-z_]+="[ !#-\[\]-~]*",?)+$`)
+
+// Whoever has no token that opens the endpoint gets a bearer challenge, with a code
+// that fits, and with none when there were no credentials.
+//
+// Proves: OIDC-5.3.3-a, RFC6750-3-a, RFC6750-3-c, RFC6750-3-d, RFC6750-3-e, RFC6750-3.1-a, RFC6750-3.1-b, RFC6750-3.1-c,
+// RFC6750-3.1-d, RFC6749-7-b
 func TestUserinfoRefuses(t *testing.T) { eachRig(t, userinfoRefuses) }
 
 func userinfoRefuses(t *testing.T, newRig rigMaker) {
@@ -62,8 +86,9 @@ func userinfoRefuses(t *testing.T, newRig rigMaker) {
 	}{
 		{"no token", nil, 401, ""},
 		{"Basic", []string{"Basic eDp5"}, 401, ""},
-		{"nothing behind the scheme", []string{"Bearer"}, 401, "invalid_token"},
-		{"two headers", []string{"Bearer " + good.Access, "Bearer " + good.Access}, 401, "invalid_token"},
+		{"nothing behind the scheme", []string{"Bearer"}, 400, "invalid_request"},
+		{"nothing but blanks behind the scheme", []string{"Bearer   "}, 400, "invalid_request"},
+		{"two headers", []string{"Bearer " + good.Access, "Bearer " + good.Access}, 400, "invalid_request"},
 		{"garbage", []string{"Bearer x.y.z"}, 401, "invalid_token"},
 		{"I15 no openid", []string{"Bearer " + r.authorize(c, key, rigNotes, "read:notes").Access}, 403, "insufficient_scope"},
 		{"I15 an id_token", []string{"Bearer " + good.ID}, 401, "invalid_token"},
@@ -72,8 +97,13 @@ func userinfoRefuses(t *testing.T, newRig rigMaker) {
 		t.Run(test.name, func(t *testing.T) {
 			a := r.userinfo(http.MethodGet, test.authorization...)
 			challenge := a.header.Get("WWW-Authenticate")
-			if a.code != test.status || !strings.HasPrefix(challenge, "Bearer ") {
+			if a.code != test.status || len(a.header.Values("WWW-Authenticate")) != 1 || !bearerChallenge.MatchString(challenge) {
 				t.Fatalf("got %d, challenge %q", a.code, challenge)
+			}
+			for _, name := range []string{"realm", "scope", "error", "error_description"} {
+				if n := strings.Count(challenge, " "+name+"="); n > 1 || n == 0 && name == "realm" {
+					t.Errorf("%s stands %d times in %q", name, n, challenge)
+				}
 			}
 			if test.challenge == "" && strings.Contains(challenge, "error") || !strings.Contains(challenge, test.challenge) {
 				t.Errorf("challenge %q", challenge)

@@ -21,7 +21,7 @@ import (
 	"github.com/postern-id/postern/internal/store"
 )
 
-// Proves: MCP-AS-11.
+// Proves: MCP-AS-11, OIDCDISC-3-a.
 func TestCheckIssuer(t *testing.T) {
 	for issuer, want := range map[string]bool{
 		"https://auth.example.com":      true,

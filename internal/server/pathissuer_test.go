@@ -113,7 +113,8 @@ func logoPNG(t *testing.T) []byte {
 // The three addresses of the metadata have one document, which names the issuer
 // to the letter; every other address has none.
 //
-// Proves: RFC8414-3-a, RFC8414-3.1-a, RFC8414-3.3-a, RFC8414-5-a, MCP-AS-2, MCP-AS-3, MCP-AS-9
+// Proves: RFC8414-3-a, RFC8414-3.1-a, RFC8414-3.3-a, RFC8414-5-a, MCP-AS-2, MCP-AS-3, MCP-AS-9, OIDCDISC-4-a, OIDCDISC-4.2-a,
+// OIDCDISC-4.3-a
 func TestPathIssuerMetadata(t *testing.T) {
 	servertest.Each(t, func(t *testing.T, c servertest.Config) {
 		c.Path = tenant

@@ -221,7 +221,7 @@ func TestUnknownPathsArePlainlyNotFound(t *testing.T) {
 // Browsers of any origin may call what programs in them need, without
 // credentials, and nothing else.
 //
-// Proves: MCP-AS-10
+// Proves: MCP-AS-10, OIDC-5.3-a
 func TestCORS(t *testing.T) {
 	s := servertest.New(t, servertest.Config{})
 	preflight := func(path, method string) answer {

@@ -99,7 +99,7 @@ func newSecured(t *testing.T) secured {
 	return secured{issuer, dir, chain, clock}
 }
 
-// Row: K08.
+// Row: K08. Proves: RFC6749-1.6-a, RFC7592-5-f, RFC8414-6.1-a
 func TestTLS(t *testing.T) {
 	s := newSecured(t)
 	// get returns the serial number of the certificate that was shown.
@@ -118,6 +118,9 @@ func TestTLS(t *testing.T) {
 	serial, response, err := get(0)
 	if err != nil || serial != 1 || response.StatusCode != 200 || response.Header.Get("Strict-Transport-Security") == "" {
 		t.Fatalf("got certificate %d, %+v, %v", serial, response, err)
+	}
+	if _, _, err := get(tls.VersionTLS12); err != nil {
+		t.Errorf("TLS 1.2 is not spoken: %v", err)
 	}
 	if _, _, err := get(tls.VersionTLS11); err == nil {
 		t.Error("TLS 1.1 was spoken")
@@ -149,7 +152,8 @@ func TestTLS(t *testing.T) {
 // says of itself, and the listener answers none without TLS. That a project has
 // no other issuer, but on this computer, is TestCheckIssuer's.
 //
-// Proves: RFC6749-3.1-f, RFC7592-2-c
+// Proves: RFC6749-3.1-f, RFC6749-3.2-d, RFC6749-10.9-a, RFC6750-5.2-d, RFC7592-2-c, RFC8414-2-j, RFC8414-3-b, OIDC-3.1.2-a,
+// OIDC-5.3-b, OIDC-16.17-a, OIDCDISC-3-d, OIDCDISC-7.1-a, OIDC-3.1.3-a
 func TestEndpointsAreReachedOverTLS(t *testing.T) {
 	s := newSecured(t)
 	client := &http.Client{Transport: &http.Transport{
@@ -178,6 +182,9 @@ func TestEndpointsAreReachedOverTLS(t *testing.T) {
 	made := read(t, http.MethodPost, s.issuer+oauth.PathRegister, `{"redirect_uris":["https://client.example.test/cb"],"token_endpoint_auth_method":"client_secret_basic"}`, http.StatusCreated)
 	for name, at := range map[string]any{
 		"authorization_endpoint": metadata["authorization_endpoint"], "registration_endpoint": metadata["registration_endpoint"],
+		"userinfo_endpoint": metadata["userinfo_endpoint"], "jwks_uri": metadata["jwks_uri"], "end_session_endpoint": metadata["end_session_endpoint"],
+		"introspection_endpoint": metadata["introspection_endpoint"], "revocation_endpoint": metadata["revocation_endpoint"],
+		"the metadata": s.issuer + oauth.PathMetadata, "the metadata of OpenID Connect": s.issuer + oauth.PathDiscovery,
 		"token_endpoint": metadata["token_endpoint"], "registration_client_uri": made["registration_client_uri"],
 	} {
 		address, _ := at.(string)

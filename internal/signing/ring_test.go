@@ -451,6 +451,8 @@ func TestPrivateKeysAreSealed(t *testing.T) {
 }
 
 // Row: K02.
+//
+// Proves: OIDC-10.1.1-a
 func TestRotationRefusesNoToken(t *testing.T) {
 	b := newBench(t, signing.ES256)
 	ring, node := b.ring(t), b.node(t)

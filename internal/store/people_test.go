@@ -139,6 +139,7 @@ func TestSetUserActive(t *testing.T) {
 	})
 }
 
+// Proves: OIDC-2-g
 func TestDeleteUser(t *testing.T) {
 	t.Parallel()
 	eachBackend(t, func(t *testing.T, db *store.DB) {
