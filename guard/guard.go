@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // leeway is how far the clocks of issuer and resource server may differ.
@@ -247,7 +248,7 @@ func checkURL(field, s string) (*url.URL, error) {
 	}
 	u, err := url.Parse(s)
 	switch {
-	case err != nil || u.Host == "":
+	case err != nil || u.Host == "" || !utf8.ValidString(s): // no document could name it
 		return nil, fmt.Errorf("%s: %q is not an absolute URL", field, s)
 	case u.User != nil || strings.ContainsAny(s, "?#"):
 		return nil, fmt.Errorf("%s: %q must not have a user, a query or a fragment", field, s)
