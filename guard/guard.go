@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"strings"
 	"time"
+	"unicode/utf8"
 )
 
 // leeway is how far the clocks of issuer and resource server may differ.
@@ -247,14 +248,23 @@ func checkURL(field, s string) (*url.URL, error) {
 	}
 	u, err := url.Parse(s)
 	switch {
-	case err != nil || u.Host == "":
+	case err != nil || u.Host == "" || !utf8.ValidString(s): // no document could name it
 		return nil, fmt.Errorf("%s: %q is not an absolute URL", field, s)
 	case u.User != nil || strings.ContainsAny(s, "?#"):
 		return nil, fmt.Errorf("%s: %q must not have a user, a query or a fragment", field, s)
+	case strings.ContainsFunc(u.Host, func(c rune) bool { return !inHost(c) }):
+		return nil, fmt.Errorf("%s: %q must name its host in letters, digits, dots and hyphens (a name in other letters in its form xn--…)", field, s)
 	case !secure(u):
 		return nil, fmt.Errorf("%s: %q must begin with https:// (http:// only on a loopback host)", field, s)
 	}
 	return u, nil
+}
+
+// inHost are the characters of a host as requests name it, with its port.
+// net/url takes more, a quote among them, which would end the quoted URL of a
+// challenge.
+func inHost(c rune) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune(".-_:[]", c)
 }
 
 // secure reports whether a URL is https, or http to this very machine.

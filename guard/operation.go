@@ -9,6 +9,7 @@ import (
 	"mime"
 	"net/http"
 	"strings"
+	"unicode/utf8"
 )
 
 // perRequest is the first MCP revision without sessions, where the headers
@@ -72,9 +73,10 @@ func (g *Guard) bodyOperations(w http.ResponseWriter, r *http.Request) ([]operat
 }
 
 // parseOperations reads a JSON-RPC message or a batch of them. It refuses what
-// the handler's parser could read in another way.
+// the handler's parser could read in another way; what is not UTF-8 is no JSON
+// (RFC 8259 §8.1), and every parser makes of it what it likes.
 func parseOperations(body []byte) ([]operation, error) {
-	if !json.Valid(body) {
+	if !utf8.Valid(body) || !json.Valid(body) {
 		return nil, &syntaxError{-32700}
 	}
 	messages := []json.RawMessage{body}

@@ -76,6 +76,7 @@ func TestOperations(t *testing.T) {
 		{"batch in a batch", `[[` + list + `]]`, nil, 400, ""},
 		{"two values", list + list, nil, 400, ""},
 		{"cut", list[:20], nil, 400, ""},
+		{"not UTF-8", strings.Replace(list, "list", "\x82", 1), nil, 400, ""},
 		{"empty", "", nil, 400, ""},
 		{"larger than the bound", `{"method":"` + strings.Repeat("x", 64<<10) + `"}`, nil, 413, ""},
 	} {

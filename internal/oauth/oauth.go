@@ -135,15 +135,17 @@ func (s *Server) parseBody(r *http.Request, limit int64, repeatable ...string) (
 				form.Set(name, v)
 			}
 		case []any:
+			if len(v) > 1 && !contains(repeatable, name) {
+				return nil, invalidRequest("The parameter '%s' was sent more than once.", printable(name))
+			}
 			for _, item := range v {
 				text, ok := item.(string)
 				if !ok {
 					return nil, invalidRequest("The member '%s' must hold strings.", printable(name))
 				}
-				form.Add(name, text)
-			}
-			if len(form[name]) > 1 && !contains(repeatable, name) {
-				return nil, invalidRequest("The parameter '%s' was sent more than once.", printable(name))
+				if text != "" {
+					form.Add(name, text)
+				}
 			}
 		case nil:
 		default:
