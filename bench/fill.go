@@ -79,7 +79,7 @@ func pow10(n int) int64 {
 
 // original is what one flow left.
 type original struct {
-	client, user, grant, family, token, event, attempt, code string
+	client, user, grant, family, event, attempt, code string
 }
 
 func (w *world) original(ctx context.Context, db *sql.DB) (o original, err error) {
@@ -96,7 +96,6 @@ func (w *world) original(ctx context.Context, db *sql.DB) (o original, err error
 		{&o.grant, `SELECT id FROM "grant" WHERE project_id = $1 AND client_id = $2`},
 		{&o.user, `SELECT subject FROM "grant" WHERE project_id = $1 AND client_id = $2`},
 		{&o.family, `SELECT id FROM family WHERE project_id = $1 AND client_id = $2`},
-		{&o.token, `SELECT t.id FROM refresh_token t JOIN family f ON f.project_id = t.project_id AND f.id = t.family_id WHERE f.project_id = $1 AND f.client_id = $2`},
 		{&o.event, `SELECT max(id) FROM event WHERE project_id = $1 AND client_id = $2 AND subject <> ''`},
 		{&o.attempt, `SELECT max(id) FROM attempt WHERE project_id = $1 AND client_id = $2`},
 		{&o.code, `SELECT max(code) FROM attempt WHERE project_id = $1 AND client_id = $2`},
@@ -112,7 +111,7 @@ func (w *world) original(ctx context.Context, db *sql.DB) (o original, err error
 func beforeUUID(id string) string { return id[:len(id)-36] }
 
 // fill copies one flow n times: users, clients, grants with their scopes, families,
-// refresh tokens, attempts and audit events. The server must not run. The refresh
+// attempts and audit events. The server must not run. The refresh
 // tokens of some of them, spread over all rows, are then replaced by ones whose
 // text we know.
 func (w *world) fill(ctx context.Context, n, known int) error {
@@ -138,7 +137,6 @@ func (w *world) fill(ctx context.Context, n, known int) error {
 		{`"grant"`, "id = $2", o.grant, map[string]string{"id": is(o.grant), "subject": is(o.user), "client_id": is(o.client)}},
 		{"grant_scope", "grant_id = $2", o.grant, map[string]string{"grant_id": is(o.grant)}},
 		{"family", "id = $2", o.family, map[string]string{"id": is(o.family), "grant_id": is(o.grant), "client_id": is(o.client), "subject": is(o.user), "attempt": code}},
-		{"refresh_token", "id = $2", o.token, map[string]string{"id": is(o.token), "family_id": is(o.family), "hash": d.random("n")}},
 		{"attempt", "id = $2", o.attempt, map[string]string{"id": is(o.attempt), "code": code, "client_id": is(o.client), "subject": is(o.user)}},
 		{"event", "id = $2", o.event, map[string]string{"id": is(o.event), "client_id": is(o.client), "subject": is(o.user), "attempt": code}},
 	})
@@ -248,8 +246,8 @@ func (w *world) know(ctx context.Context, db *sql.DB, o original, n, known int) 
 			return err
 		}
 		key := secret.New(secret.RefreshToken, w.moment(at, n))
-		done, err := tx.ExecContext(ctx, "UPDATE refresh_token SET id = $1, hash = $2 WHERE project_id = $3 AND id = $4",
-			key.ID, key.Hash[:], w.server.ProjectID, beforeUUID(o.token)+id)
+		done, err := tx.ExecContext(ctx, "UPDATE family SET id = $1, series_hash = $2, refresh_hash = $3 WHERE project_id = $4 AND id = $5",
+			key.ID, key.Series(), key.Hash[:], w.server.ProjectID, beforeUUID(o.family)+id)
 		if err != nil {
 			return err
 		}
@@ -266,8 +264,7 @@ func (w *world) know(ctx context.Context, db *sql.DB, o original, n, known int) 
 	return nil
 }
 
-// fillExpired copies families, refresh tokens, codes and revoked tokens that have
-// run out, n of each, and returns how many rows those are. The server must not run.
+// fillExpired copies families and codes that have run out, n of each, and returns how many rows those are. The server must not run.
 func (w *world) fillExpired(ctx context.Context, n int) (int, error) {
 	db, err := w.server.DB()
 	if err != nil {
@@ -287,18 +284,16 @@ func (w *world) fillExpired(ctx context.Context, n int) (int, error) {
 	if err := db.QueryRowContext(ctx, "SELECT id FROM code WHERE project_id = $1 AND client_id = $2", w.server.ProjectID, o.client).Scan(&code); err != nil {
 		return 0, err
 	}
-	d := w.dialect()
 	uuid, long := w.uuid(n), fmt.Sprint(time.Now().AddDate(-1, 0, 0).UnixMicro())
 	is := func(id string) string { return "'" + beforeUUID(id) + "' || " + uuid }
 	err = w.copyRows(ctx, db, n, []copies{
 		{"code", "id = $2", code, map[string]string{"id": is(code), "expires_at": long, "created_at": long}},
 		{"family", "id = $2", o.family, map[string]string{"id": is(o.family), "expires_at": long, "created_at": long}},
-		{"refresh_token", "id = $2", o.token, map[string]string{"id": is(o.token), "family_id": is(o.family), "hash": d.random("n"), "expires_at": long, "created_at": long}},
 	})
 	if err != nil {
 		return 0, err
 	}
-	return 3 * n, w.settle(ctx, db)
+	return 2 * n, w.settle(ctx, db)
 }
 
 // untilClean waits until nothing is left that has run out.
@@ -311,8 +306,7 @@ func (w *world) untilClean(ctx context.Context) (time.Duration, error) {
 	for {
 		left := 0
 		err := db.QueryRowContext(ctx, `SELECT (SELECT count(*) FROM (SELECT 1 FROM code WHERE project_id = $1 AND expires_at < $2 LIMIT 1) AS c)
-			+ (SELECT count(*) FROM (SELECT 1 FROM family WHERE project_id = $1 AND expires_at < $2 LIMIT 1) AS f)
-			+ (SELECT count(*) FROM (SELECT 1 FROM refresh_token WHERE project_id = $1 AND expires_at < $2 LIMIT 1) AS t)`, w.server.ProjectID, before).Scan(&left)
+			+ (SELECT count(*) FROM (SELECT 1 FROM family WHERE project_id = $1 AND expires_at < $2 LIMIT 1) AS f)`, w.server.ProjectID, before).Scan(&left)
 		if err != nil {
 			return 0, err
 		}

@@ -57,17 +57,19 @@ func (s *Server) exchangeCode(ctx context.Context, r tokenRequest) (tokenRespons
 	if !r.client.Refreshes() {
 		life = accessTokenLife(r.project, r.client, code.Resource)
 	}
+	first := secret.New(secret.RefreshToken, now)
 	family := Family{
-		ID: secret.NewUUID(now), ProjectID: r.project.ID, GrantID: code.GrantID, ClientID: r.client.ID,
+		ID: first.ID, ProjectID: r.project.ID, GrantID: code.GrantID, ClientID: r.client.ID,
 		Subject: code.Subject, Organization: code.Organization, SessionID: code.SessionID,
 		Resource: code.Resource, Scopes: code.Scopes, Nonce: code.Nonce, AuthTime: code.AuthTime, Attempt: code.Attempt,
 		CreatedAt: now, ExpiresAt: now.Add(time.Duration(life) * time.Second),
 	}
-	answer, refresh, err := s.mint(ctx, r, family, scopes, 1)
+	var answer tokenResponse
+	answer, family.Refresh, err = s.mint(ctx, r, family, scopes, first)
 	if err != nil {
 		return tokenResponse{}, err
 	}
-	err = s.store.RedeemCode(ctx, r.project.ID, Redeem{CodeID: code.ID, Now: now, Family: family, Refresh: refresh},
+	err = s.store.RedeemCode(ctx, r.project.ID, Redeem{CodeID: code.ID, Now: now, Family: family},
 		s.tokenEvent(ctx, r, audit.TokenIssued, code.Subject, family.ID),
 		s.tokenEvent(ctx, r, audit.CodeReused, code.Subject, code.ID))
 	switch {

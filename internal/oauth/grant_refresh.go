@@ -21,7 +21,7 @@ func (s *Server) exchangeRefresh(ctx context.Context, r tokenRequest) (tokenResp
 	if !ok {
 		return tokenResponse{}, s.refuseGrant(ctx, r, "", "malformed refresh token")
 	}
-	token, family, err := s.store.RefreshToken(ctx, r.project.ID, given.ID)
+	family, err := s.store.Family(ctx, r.project.ID, given.ID)
 	if errors.Is(err, ErrNotFound) {
 		return tokenResponse{}, s.refuseGrant(ctx, r, "", "unknown refresh token")
 	}
@@ -30,11 +30,11 @@ func (s *Server) exchangeRefresh(ctx context.Context, r tokenRequest) (tokenResp
 	}
 	now := s.now()
 	switch {
-	case !given.Matches(token.Hash):
+	case family.Refresh == nil || !given.InSeries(family.Refresh.Series):
 		return tokenResponse{}, s.refuseGrant(ctx, r, "", "unknown refresh token")
 	case family.ClientID != r.client.ID:
 		return tokenResponse{}, s.refuseGrant(ctx, r, family.Subject, "refresh token of another client")
-	case token.AuthMethod != r.method:
+	case family.Refresh.AuthMethod != r.method:
 		return tokenResponse{}, s.refuseGrant(ctx, r, family.Subject, "other client authentication")
 	}
 	if err := s.checkResource(ctx, r, family.Subject, family.Resource); err != nil {
@@ -44,7 +44,7 @@ func (s *Server) exchangeRefresh(ctx context.Context, r tokenRequest) (tokenResp
 	if err != nil {
 		return tokenResponse{}, err
 	}
-	answer, successor, err := s.mint(ctx, r, family, scopes, token.Generation+1)
+	answer, successor, err := s.mint(ctx, r, family, scopes, given.Next())
 	if err != nil {
 		return tokenResponse{}, err
 	}
@@ -55,13 +55,13 @@ func (s *Server) exchangeRefresh(ctx context.Context, r tokenRequest) (tokenResp
 	if successor == nil {
 		return tokenResponse{}, s.refuseGrant(ctx, r, family.Subject, "client no longer refreshes")
 	}
-	place := signing.Place{Table: "family", Row: token.ID, Column: "replay"}
+	place := signing.Place{Table: "family", Row: family.ID, Column: "replay"}
 	done := s.tokenEvent(ctx, r, audit.TokenRefreshed, family.Subject, family.ID)
 	if !slices.Equal(scopes, family.Scopes) && len(r.scopes) == 0 {
 		done.Kind = audit.GrantNarrowed
 	}
 	rotation, err := s.store.RotateRefresh(ctx, Rotate{
-		ProjectID: r.project.ID, TokenID: token.ID, AuthMethod: r.method, Now: now,
+		ProjectID: r.project.ID, FamilyID: family.ID, Hash: given.Hash[:], Now: now,
 		Window:    time.Duration(r.project.Settings.Lifetimes.ReplayWindow) * time.Second,
 		Successor: *successor, Replay: signing.SealUnder(given.Text, kept, place),
 	}, done, s.tokenEvent(ctx, r, audit.RefreshReused, family.Subject, family.ID))

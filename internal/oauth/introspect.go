@@ -173,14 +173,15 @@ func (s *Server) introspectRefresh(ctx context.Context, p *project.Project, who 
 	if who.resource != nil {
 		return introspection{}, nil
 	}
-	token, family, err := s.store.RefreshToken(ctx, p.ID, given.ID)
+	family, err := s.store.Family(ctx, p.ID, given.ID)
 	if errors.Is(err, ErrNotFound) {
 		return introspection{}, nil
 	}
 	if err != nil {
 		return introspection{}, err
 	}
-	if !given.Matches(token.Hash) || !who.sees(family.ClientID) || !token.Live || !s.now().Before(token.ExpiresAt) ||
+	token := family.Refresh
+	if token == nil || !given.Matches(token.Hash) || !who.sees(family.ClientID) || !s.now().Before(token.ExpiresAt) ||
 		!family.RevokedAt.IsZero() {
 		return introspection{}, nil
 	}

@@ -44,12 +44,14 @@ func (s *Server) revoke(ctx context.Context, p *project.Project, client Client, 
 	e.Actor, e.ClientID = client.ID, client.ID
 
 	if given, ok := secret.Parse(secret.RefreshToken, token); ok {
-		kept, family, err := s.store.RefreshToken(ctx, p.ID, given.ID)
+		family, err := s.store.Family(ctx, p.ID, given.ID)
 		switch {
-		case errors.Is(err, ErrNotFound), err == nil && !given.Matches(kept.Hash):
+		case errors.Is(err, ErrNotFound):
 			return nil
 		case err != nil:
 			return err
+		case family.Refresh == nil || !given.InSeries(family.Refresh.Series):
+			return nil
 		case family.ClientID != client.ID:
 			return s.refuseRevocation(ctx, p, client)
 		}

@@ -63,6 +63,8 @@ type Family struct {
 	CreatedAt    time.Time
 	ExpiresAt    time.Time // absolute end of its refresh tokens; without one, the end of its access token
 	RevokedAt    time.Time // zero while it lives
+
+	Refresh *RefreshToken // the live one, nil where the client gets none
 }
 
 // MaxFamilies is how many live families a grant has at most: a program that
@@ -93,17 +95,14 @@ type Code struct {
 	FamilyID     string    // what it was redeemed for
 }
 
-// RefreshToken is one generation of a family, the secret only as a hash.
+// RefreshToken is the one of a family that lives, the secret only as hashes. All
+// that a family ever has carry its id.
 type RefreshToken struct {
-	ID         string // id part of the secret (decision 23)
-	ProjectID  string
-	FamilyID   string
-	Generation int
+	Series     []byte // hash of what they have in common
 	Hash       []byte
-	AuthMethod string // how the client authenticated when it was issued
+	AuthMethod string // how the client authenticated for the code, and has to for a refresh
 	CreatedAt  time.Time
 	ExpiresAt  time.Time // idle end
-	Live       bool      // no successor took its place
 }
 
 // Decision is what the consent page ended with. The store makes or revives the
@@ -122,21 +121,20 @@ type Decision struct {
 // Redeem turns a code into a family. Everything was checked before and the
 // tokens are made; a loser throws them away.
 type Redeem struct {
-	CodeID  string
-	Now     time.Time
-	Family  Family
-	Refresh *RefreshToken // nil when the client gets none
+	CodeID string
+	Now    time.Time
+	Family Family
 }
 
 // Rotate replaces a refresh token by its successor.
 type Rotate struct {
-	ProjectID  string
-	TokenID    string // the presented one
-	AuthMethod string
-	Now        time.Time
-	Window     time.Duration // how long a repeat gets the same answer
-	Successor  RefreshToken  // of the presented one's family, a generation later; the store checks it
-	Replay     []byte        // sealed answer to keep for a repeat
+	ProjectID string
+	FamilyID  string
+	Hash      []byte // of the presented one, whose series is the family's
+	Now       time.Time
+	Window    time.Duration // how long a repeat gets the same answer
+	Successor RefreshToken
+	Replay    []byte // sealed answer to keep for a repeat
 }
 
 // Rotation is the result of Rotate: exactly one of its cases holds.
@@ -245,13 +243,12 @@ type Store interface {
 	// live families: the oldest beyond end in the same transaction.
 	RedeemCode(ctx context.Context, projectID string, r Redeem, done, reuse audit.Event) error
 
-	// RefreshToken returns a refresh token with its family, whatever their state,
-	// or ErrNotFound. A family whose grant was taken back is revoked.
-	RefreshToken(ctx context.Context, projectID, id string) (RefreshToken, Family, error)
+	// Family returns a family, whatever its state, or ErrNotFound. One whose grant
+	// was taken back is revoked.
+	Family(ctx context.Context, projectID, id string) (Family, error)
 	// RotateRefresh rotates by one conditional statement (not rotated, in time,
-	// family and grant alive). When another call rotated it: within the window,
-	// with the successor unused and the same AuthMethod, the kept answer comes
-	// back; otherwise the family is revoked in the same transaction with reuse as
+	// family and grant alive). When another call rotated it: within the window and
+	// with the successor unused the kept answer comes back; otherwise the family is revoked in the same transaction with reuse as
 	// the event, and ErrUsed comes back. ErrDead when it has run out or its
 	// family or grant is gone.
 	RotateRefresh(ctx context.Context, r Rotate, done, reuse audit.Event) (Rotation, error)

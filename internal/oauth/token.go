@@ -133,9 +133,9 @@ func (s *Server) narrow(ctx context.Context, r tokenRequest, subject, organizati
 	return scopes, nil
 }
 
-// mint makes the whole answer for a family, and the refresh token's row when
-// the client gets one. Nothing is kept yet.
-func (s *Server) mint(ctx context.Context, r tokenRequest, f Family, scopes []string, generation int) (answer tokenResponse, refresh *RefreshToken, err error) {
+// mint makes the whole answer for a family, and what is kept of next, the refresh
+// token, where the client gets one. Nothing is kept yet.
+func (s *Server) mint(ctx context.Context, r tokenRequest, f Family, scopes []string, next secret.Secret) (answer tokenResponse, refresh *RefreshToken, err error) {
 	access, life, err := s.mintAccess(ctx, r.project, f, r.client, scopes)
 	if err != nil {
 		return tokenResponse{}, nil, err
@@ -148,15 +148,13 @@ func (s *Server) mint(ctx context.Context, r tokenRequest, f Family, scopes []st
 	}
 	if r.client.Refreshes() {
 		now := s.now()
-		token := secret.New(secret.RefreshToken, now)
 		expires := now.Add(time.Duration(r.project.Settings.Lifetimes.RefreshIdle) * time.Second)
 		if expires.After(f.ExpiresAt) {
 			expires = f.ExpiresAt
 		}
-		answer.RefreshToken = token.Text
+		answer.RefreshToken = next.Text
 		refresh = &RefreshToken{
-			ID: token.ID, ProjectID: r.project.ID, FamilyID: f.ID, Generation: generation, Hash: token.Hash[:],
-			AuthMethod: r.method, CreatedAt: now, ExpiresAt: expires,
+			Series: next.Series(), Hash: next.Hash[:], AuthMethod: r.method, CreatedAt: now, ExpiresAt: expires,
 		}
 	}
 	return answer, refresh, nil

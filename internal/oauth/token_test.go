@@ -883,11 +883,8 @@ func (f failing) RedeemCode(ctx context.Context, projectID string, r oauth.Redee
 	return errors.Join(f.fails("redeem"), f.only("redeem", func() error { return f.Store.RedeemCode(ctx, projectID, r, done, reuse) }))
 }
 
-func (f failing) RefreshToken(ctx context.Context, projectID, id string) (oauth.RefreshToken, oauth.Family, error) {
-	if err := f.fails("refresh token"); err != nil {
-		return oauth.RefreshToken{}, oauth.Family{}, err
-	}
-	return f.Store.RefreshToken(ctx, projectID, id)
+func (f failing) Family(ctx context.Context, projectID, id string) (oauth.Family, error) {
+	return orBroken(f.fails("family"), func() (oauth.Family, error) { return f.Store.Family(ctx, projectID, id) })
 }
 
 func (f failing) RotateRefresh(ctx context.Context, r oauth.Rotate, done, reuse audit.Event) (oauth.Rotation, error) {
@@ -963,7 +960,7 @@ func storageFails(t *testing.T, newRig rigMaker) {
 		{"count", "code", wrongSecret},
 		{"record", "code", wrongSecret},
 		{"client", "refresh token", nil},
-		{"refresh token", "refresh token", nil},
+		{"family", "refresh token", nil},
 		{"rotate", "refresh token", nil},
 	} {
 		t.Run("T29 "+row.what+" while a "+row.grant+" is exchanged", func(t *testing.T) {

@@ -341,7 +341,6 @@ func (w *world) kept(t *testing.T) map[string]int {
 	return w.count(t, `SELECT 'code', count(*) FROM code WHERE project_id = $1
 		UNION ALL SELECT 'grant', count(*) FROM "grant" WHERE project_id = $1
 		UNION ALL SELECT 'family', count(*) FROM family WHERE project_id = $1
-		UNION ALL SELECT 'refresh token', count(*) FROM refresh_token WHERE project_id = $1
 		UNION ALL SELECT 'flow', count(*) FROM flow WHERE project_id = $1`)
 }
 

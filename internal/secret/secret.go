@@ -4,7 +4,9 @@
 // client secret, a session. Its text carries the primary key of the row it
 // belongs to and 256 random bits; the database keeps only a hash of those
 // bits. [New] makes one, [Parse] takes one apart, [Secret.Matches] compares it
-// with the row. [NewUUID] and [NewID] make identifiers that ascend with time,
+// with the row. Refresh tokens take the place of one another: [Secret.Next] makes
+// a secret of the same row, and [Secret.InSeries] knows every one that was made
+// so, though the row keeps the hash of the last alone. [NewUUID] and [NewID] make identifiers that ascend with time,
 // [NewCode] the digits a person types, [NewTrace] the code that ties an error
 // page to a log line.
 //
@@ -52,6 +54,7 @@ const (
 const (
 	idSize     = 16 // UUIDv7
 	randomSize = 32
+	seriesSize = 16 // of those, what Next keeps
 	sumSize    = 4 // CRC-32
 	rawSize    = idSize + randomSize + sumSize
 
@@ -69,22 +72,52 @@ type Secret struct {
 	Text string `json:"-"`
 	// Hash is the SHA-256 of the random part: what the row keeps.
 	Hash [sha256.Size]byte `json:"-"`
+
+	series [seriesSize]byte
 }
 
 // New makes a secret whose id is of the moment now.
 func New(kind Kind, now time.Time) Secret {
-	raw := make([]byte, idSize+randomSize, rawSize)
+	var body [idSize + randomSize]byte
 	id := newUUID(now)
-	copy(raw, id[:])
-	rand.Read(raw[idSize:]) // never fails: crypto/rand ends the program instead
-	hash := sha256.Sum256(raw[idSize:])
-	raw = binary.BigEndian.AppendUint32(raw, checksum(kind, raw))
+	copy(body[:], id[:])
+	rand.Read(body[idSize:]) // never fails: crypto/rand ends the program instead
+	return of(kind, body)
+}
+
+// of makes the secret of an id and its random bits.
+func of(kind Kind, body [idSize + randomSize]byte) Secret {
+	raw := binary.BigEndian.AppendUint32(body[:], checksum(kind, body[:]))
 	return Secret{
-		Kind: kind,
-		ID:   formatUUID(id),
-		Text: prefix(kind) + encode(raw),
-		Hash: hash,
+		Kind:   kind,
+		ID:     formatUUID([idSize]byte(body[:idSize])),
+		Text:   prefix(kind) + encode(raw),
+		Hash:   sha256.Sum256(body[idSize:]),
+		series: [seriesSize]byte(body[idSize:]),
 	}
+}
+
+// Next makes the secret that takes the place of s: its kind, id and series stay,
+// 128 of its random bits are new.
+func (s Secret) Next() Secret {
+	raw, _ := decode(strings.TrimPrefix(s.Text, prefix(s.Kind)))
+	body := [idSize + randomSize]byte(raw)
+	rand.Read(body[idSize+seriesSize:])
+	return of(s.Kind, body)
+}
+
+// Series is the SHA-256 of the 128 random bits that s has in common with those
+// before it and after it: what the row keeps to know them all.
+func (s Secret) Series() []byte {
+	hash := sha256.Sum256(s.series[:])
+	return hash[:]
+}
+
+// InSeries tells whether stored, the series kept in the row, is this secret's.
+// Who holds one that is, and whose hash is not the row's, holds one of before:
+// nobody else knows the series.
+func (s Secret) InSeries(stored []byte) bool {
+	return subtle.ConstantTimeCompare(s.Series(), stored) == 1
 }
 
 // Parse takes apart a text that should be a secret of the given kind. It
@@ -105,10 +138,11 @@ func Parse(kind Kind, text string) (Secret, bool) {
 		return Secret{}, false
 	}
 	return Secret{
-		Kind: kind,
-		ID:   formatUUID([idSize]byte(body[:idSize])),
-		Text: text,
-		Hash: sha256.Sum256(body[idSize:]),
+		Kind:   kind,
+		ID:     formatUUID([idSize]byte(body[:idSize])),
+		Text:   text,
+		Hash:   sha256.Sum256(body[idSize:]),
+		series: [seriesSize]byte(body[idSize:]),
 	}, true
 }
 

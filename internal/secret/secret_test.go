@@ -78,6 +78,32 @@ func TestMatchesOnlyItsOwnHash(t *testing.T) {
 	}
 }
 
+// Row: R01, R14. What takes the place of a secret is known as one of its series,
+// as are all before it, and nothing else is.
+func TestSeries(t *testing.T) {
+	first := secret.New(secret.RefreshToken, now)
+	second := first.Next()
+	third := second.Next()
+	texts := map[string]bool{}
+	for _, s := range []secret.Secret{first, second, third} {
+		parsed, ok := secret.Parse(secret.RefreshToken, s.Text)
+		if !ok || parsed != s || s.ID != first.ID {
+			t.Errorf("Parse = %+v, %v; want %+v", parsed, ok, s)
+		}
+		if !parsed.InSeries(first.Series()) || !first.InSeries(parsed.Series()) {
+			t.Errorf("%s is not in its series", s.Text)
+		}
+		texts[s.Text] = true
+	}
+	if len(texts) != 3 || first.Matches(second.Hash[:]) || third.Matches(second.Hash[:]) || second.Matches(third.Hash[:]) {
+		t.Error("two are the same")
+	}
+	stranger := secret.New(secret.RefreshToken, now)
+	if stranger.InSeries(first.Series()) || stranger.InSeries(nil) || first.InSeries(first.Series()[:31]) || first.InSeries(first.Hash[:]) {
+		t.Error("something else is in the series")
+	}
+}
+
 // Row: D11.
 func TestPrintingShowsNoText(t *testing.T) {
 	s := secret.New(secret.RefreshToken, now)

@@ -21,7 +21,6 @@ import (
 // equal.
 var consistent = map[string]string{
 	"an event for each family":             `SELECT (SELECT count(*) FROM family), (SELECT count(*) FROM event WHERE kind = 'token.issued')`,
-	"a refresh token for each family":      `SELECT (SELECT count(*) FROM family), (SELECT count(*) FROM refresh_token WHERE generation = 1)`,
 	"a used code for each family":          `SELECT (SELECT count(*) FROM family), (SELECT count(*) FROM code c JOIN family f ON f.id = c.family_id WHERE c.redeemed_at > 0)`,
 	"an event for each revoked token":      `SELECT (SELECT count(*) FROM revoked_token), (SELECT count(*) FROM event WHERE kind = 'token.revoked')`,
 	"the feed ends at the counter's place": `SELECT (SELECT max(sequence) FROM revocation), (SELECT max(revocation) FROM project_counter)`,

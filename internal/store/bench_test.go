@@ -7,7 +7,6 @@ import (
 	"time"
 
 	"github.com/postern-id/postern/internal/audit"
-	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/store"
 )
 
@@ -37,7 +36,7 @@ func BenchmarkRotate(b *testing.B) {
 	for _, callers := range []int{1, 16, 64} {
 		b.Run(fmt.Sprint(callers, " callers"), func(b *testing.B) {
 			eachBench(b, func(b *testing.B, w *world) {
-				tokens := make([]oauth.RefreshToken, callers)
+				tokens := make([]held, callers)
 				for i := range tokens {
 					out := w.signIn(fmt.Sprintf("person%d@example.test", i))
 					w.user = out.User
@@ -45,7 +44,7 @@ func BenchmarkRotate(b *testing.B) {
 				}
 				answer := make([]byte, 1400)
 				parallel(b, callers, func(i int) error {
-					if _, _, err := w.RefreshToken(b.Context(), w.project.ID, tokens[i].ID); err != nil {
+					if _, err := w.Family(b.Context(), w.project.ID, tokens[i].FamilyID); err != nil {
 						return err
 					}
 					r := w.rotation(tokens[i], now)
@@ -54,7 +53,7 @@ func BenchmarkRotate(b *testing.B) {
 					if err == nil && !got.Done {
 						err = fmt.Errorf("not rotated: %+v", got)
 					}
-					tokens[i] = r.Successor
+					tokens[i] = next(r)
 					return err
 				})
 			})

@@ -44,9 +44,6 @@ func (d *DB) Clean(ctx context.Context, now time.Time, limit int) (int, error) {
 				return q.CleanBrowsers(ctx, db.CleanBrowsersParams{ProjectID: projectID, Before: micros(now), MaxRows: int32(limit)})
 			},
 			func(q *db.Queries) (int64, error) {
-				return q.CleanRefreshTokens(ctx, db.CleanRefreshTokensParams{ProjectID: projectID, Before: micros(now.Add(-familyKept)), MaxRows: int32(limit)})
-			},
-			func(q *db.Queries) (int64, error) {
 				return q.CleanFamilies(ctx, db.CleanFamiliesParams{ProjectID: projectID, Before: micros(now.Add(-familyKept)), MaxRows: int32(limit)})
 			},
 			func(q *db.Queries) (int64, error) {

@@ -287,7 +287,7 @@ func TestConnectedApps(t *testing.T) {
 	t.Parallel()
 	eachBackend(t, func(t *testing.T, db *store.DB) {
 		w := newWorld(t, db, "auth.example.com")
-		app := func(name string, at time.Time, scopes ...string) (*world, oauth.RefreshToken, oauth.Family) {
+		app := func(name string, at time.Time, scopes ...string) (*world, held, oauth.Family) {
 			other := *w
 			other.client = w.newClient(name)
 			must(t, db.CreateClient(t.Context(), other.client, nil, w.event(audit.ClientCreated)))

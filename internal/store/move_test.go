@@ -23,7 +23,7 @@ func spelled(uris ...string) (all []string) {
 
 // moving is a world with a resource server that a person let a client use, and
 // with another one beside it.
-func moving(t *testing.T, db *store.DB, host string) (*world, project.Resource, oauth.RefreshToken, oauth.Family) {
+func moving(t *testing.T, db *store.DB, host string) (*world, project.Resource, held, oauth.Family) {
 	t.Helper()
 	w := newWorld(t, db, host)
 	r := w.resource(notes)

@@ -24,7 +24,7 @@ func TestSealedColumnsAreKnown(t *testing.T) {
 		"workspace_key.secret_hash": "a hash", "administrator_session.secret_hash": "a hash", "administrator_link.secret_hash": "a hash",
 		"administrator_ceremony.secret_hash": "a hash", "project.secret_hash": "a hash", "resource_server.secret_hash": "a hash",
 		"browser.secret_hash": "a hash", "session.secret_hash": "a hash", "flow.browser_hash": "a hash", "sso_attempt.hash": "a hash",
-		"client.secret_hash": "a hash", "client.rat_hash": "a hash", "client_assertion.jti_hash": "a hash", "code.hash": "a hash", "refresh_token.hash": "a hash",
+		"client.secret_hash": "a hash", "client.rat_hash": "a hash", "client_assertion.jti_hash": "a hash", "code.hash": "a hash", "family.series_hash": "a hash", "family.refresh_hash": "a hash", "family.previous_hash": "a hash",
 		"flow.request":    "what a client asked, in clear",
 		"client_logo.png": "a picture", "organization_logo.png": "a picture", "project_logo.png": "a picture",
 		"signing_key.public_key": "public", "event_seal.marks": "digests",

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"time"
@@ -61,7 +62,7 @@ func (d *DB) RedeemCode(ctx context.Context, projectID string, r oauth.Redeem, d
 		if err != nil {
 			return wrap("count families", err)
 		}
-		if err := createFamily(ctx, q, projectID, f, r.Refresh); err != nil {
+		if err := createFamily(ctx, q, projectID, f); err != nil {
 			return err
 		}
 		if err := recoverAttempt(ctx, q, projectID, f.Attempt); err != nil {
@@ -100,50 +101,43 @@ func refuseCode(ctx context.Context, q *db.Queries, projectID string, r oauth.Re
 	return keep(oauth.ErrUsed)
 }
 
-func createFamily(ctx context.Context, q *db.Queries, projectID string, f oauth.Family, refresh *oauth.RefreshToken) error {
+func createFamily(ctx context.Context, q *db.Queries, projectID string, f oauth.Family) error {
 	row := db.CreateFamilyParams{
 		ProjectID: projectID, ID: f.ID, GrantID: f.GrantID, ClientID: f.ClientID,
 		Subject: f.Subject, Organization: f.Organization, SessionID: f.SessionID,
 		Resource: f.Resource, Scopes: toJSON(f.Scopes), Nonce: f.Nonce, AuthTime: micros(f.AuthTime),
 		CreatedAt: micros(f.CreatedAt), ExpiresAt: micros(f.ExpiresAt), Attempt: f.Attempt,
+		SeriesHash: []byte{}, RefreshHash: []byte{}, PreviousHash: []byte{},
 	}
-	if refresh != nil {
-		row.Generation = int64(refresh.Generation)
+	if t := f.Refresh; t != nil {
+		row.SeriesHash, row.AuthMethod = notNull(t.Series), t.AuthMethod
+		row.RefreshHash, row.IdleExpiresAt = notNull(t.Hash), micros(t.ExpiresAt)
 	}
-	if err := q.CreateFamily(ctx, row); err != nil || refresh == nil {
-		return wrap("create family", err)
-	}
-	return createRefreshToken(ctx, q, projectID, f.ID, *refresh)
+	return wrap("create family", q.CreateFamily(ctx, row))
 }
 
-func createRefreshToken(ctx context.Context, q *db.Queries, projectID, familyID string, t oauth.RefreshToken) error {
-	return wrap("create refresh token", q.CreateRefreshToken(ctx, db.CreateRefreshTokenParams{
-		ProjectID: projectID, ID: t.ID, FamilyID: familyID, Generation: int64(t.Generation), Hash: notNull(t.Hash),
-		AuthMethod: t.AuthMethod, CreatedAt: micros(t.CreatedAt), ExpiresAt: micros(t.ExpiresAt),
-	}))
-}
-
-// RefreshToken returns a refresh token with its family, whatever their state. A
-// family whose grant was taken back is revoked.
-func (d *DB) RefreshToken(ctx context.Context, projectID, id string) (oauth.RefreshToken, oauth.Family, error) {
-	row, err := d.read.RefreshToken(ctx, projectID, id)
+// Family returns a family with its live refresh token, whatever its state. One
+// whose grant was taken back is revoked.
+func (d *DB) Family(ctx context.Context, projectID, id string) (oauth.Family, error) {
+	row, err := d.read.Family(ctx, projectID, id)
 	if err != nil {
-		return oauth.RefreshToken{}, oauth.Family{}, found("read refresh token", err, oauth.ErrNotFound)
+		return oauth.Family{}, found("read family", err, oauth.ErrNotFound)
 	}
-	t := row.RefreshToken
 	scopes, err := fromJSON[[]string](row.Scopes)
-	family := oauth.Family{
-		ID: t.FamilyID, ProjectID: t.ProjectID, GrantID: row.GrantID, ClientID: row.ClientID,
+	f := oauth.Family{
+		ID: row.ID, ProjectID: row.ProjectID, GrantID: row.GrantID, ClientID: row.ClientID,
 		Subject: row.Subject, Organization: row.Organization, SessionID: row.SessionID,
 		Resource: row.Resource, Scopes: scopes, AuthTime: fromMicros(row.AuthTime),
 		CreatedAt: fromMicros(row.CreatedAt), ExpiresAt: fromMicros(row.ExpiresAt),
 		RevokedAt: fromMicros(cmp.Or(row.RevokedAt, row.GrantRevokedAt)), Attempt: row.Attempt,
 	}
-	return oauth.RefreshToken{
-		ID: t.ID, ProjectID: t.ProjectID, FamilyID: t.FamilyID, Generation: int(t.Generation), Hash: t.Hash,
-		AuthMethod: t.AuthMethod, CreatedAt: fromMicros(t.CreatedAt), ExpiresAt: fromMicros(t.ExpiresAt),
-		Live: t.Generation == row.LiveGeneration,
-	}, family, err
+	if len(row.RefreshHash) > 0 {
+		f.Refresh = &oauth.RefreshToken{
+			Series: row.SeriesHash, Hash: row.RefreshHash, AuthMethod: row.AuthMethod,
+			CreatedAt: fromMicros(cmp.Or(row.RotatedAt, row.CreatedAt)), ExpiresAt: fromMicros(row.IdleExpiresAt),
+		}
+	}
+	return f, err
 }
 
 // RotateRefresh replaces a refresh token by its successor (RFC 9700 §4.14.2,
@@ -161,14 +155,14 @@ func (d *DB) RotateRefresh(ctx context.Context, r oauth.Rotate, done, reuse audi
 }
 
 func rotate(ctx context.Context, q *db.Queries, r oauth.Rotate, done, reuse audit.Event) (oauth.Rotation, error) {
-	now, familyID, generation := micros(r.Now), r.Successor.FamilyID, int64(r.Successor.Generation)-1
-	n, err := q.UseGrant(ctx, db.UseGrantParams{Now: now, ProjectID: r.ProjectID, FamilyID: familyID})
+	n, err := q.UseGrant(ctx, db.UseGrantParams{Now: micros(r.Now), ProjectID: r.ProjectID, FamilyID: r.FamilyID})
 	if err != nil {
 		return oauth.Rotation{}, wrap("use grant", err)
 	}
 	if n == 1 {
 		n, err = q.RotateFamily(ctx, db.RotateFamilyParams{
-			Now: now, Replay: r.Replay, ProjectID: r.ProjectID, ID: familyID, Generation: generation, TokenID: r.TokenID,
+			ProjectID: r.ProjectID, ID: r.FamilyID, RefreshHash: notNull(r.Hash), Now: micros(r.Now),
+			SuccessorHash: notNull(r.Successor.Hash), IdleExpiresAt: micros(r.Successor.ExpiresAt), Replay: r.Replay,
 		})
 	}
 	if err != nil {
@@ -177,40 +171,25 @@ func rotate(ctx context.Context, q *db.Queries, r oauth.Rotate, done, reuse audi
 	if n == 0 {
 		return repeat(ctx, q, r, reuse)
 	}
-	if err := createRefreshToken(ctx, q, r.ProjectID, familyID, r.Successor); err != nil {
-		return oauth.Rotation{}, err
-	}
-	if generation%generationsAtOnce == 0 {
-		old := db.DeleteOldGenerationsParams{
-			ProjectID: r.ProjectID, FamilyID: familyID, Generation: generation, MaxRows: generationsAtOnce + 2, Now: now,
-		}
-		if err := q.DeleteOldGenerations(ctx, old); err != nil {
-			return oauth.Rotation{}, wrap("delete old generations", err)
-		}
-	}
 	return oauth.Rotation{Done: true}, record(ctx, q, done)
 }
-
-// generationsAtOnce is how many rotations go by between two looks for refresh
-// tokens of a family that have run out.
-const generationsAtOnce = 16
 
 // repeat decides about a refresh token that could not be rotated: the kept
 // answer again, or theft, or dead.
 func repeat(ctx context.Context, q *db.Queries, r oauth.Rotate, reuse audit.Event) (oauth.Rotation, error) {
-	t, err := q.Replay(ctx, r.ProjectID, r.TokenID)
-	if err := found("read refresh token", err, oauth.ErrDead); err != nil {
+	f, err := q.Replay(ctx, r.ProjectID, r.FamilyID)
+	if err := found("read family", err, oauth.ErrDead); err != nil {
 		return oauth.Rotation{}, err
 	}
-	alive := t.RevokedAt == 0 && t.ExpiresAt > micros(r.Now) && t.GrantRevokedAt == 0
-	if !alive || t.Generation == t.LiveGeneration { // which has run out
+	alive := f.RevokedAt == 0 && f.ExpiresAt > micros(r.Now) && f.GrantRevokedAt == 0
+	if !alive || bytes.Equal(f.RefreshHash, r.Hash) { // which has run out
 		return oauth.Rotation{}, oauth.ErrDead
 	}
-	inWindow := r.Window > 0 && r.Now.Sub(fromMicros(t.RotatedAt)) < r.Window
-	if inWindow && t.Generation+1 == t.LiveGeneration && t.AuthMethod == r.AuthMethod && len(t.Replay) > 0 {
-		return oauth.Rotation{Replay: t.Replay}, nil
+	inWindow := r.Window > 0 && r.Now.Sub(fromMicros(f.RotatedAt)) < r.Window
+	if inWindow && bytes.Equal(f.PreviousHash, r.Hash) {
+		return oauth.Rotation{Replay: f.Replay}, nil
 	}
-	if _, err := endFamily(ctx, q, r.ProjectID, t.FamilyID, r.Now, r.Now.Add(longestAccessToken), reuse); err != nil {
+	if _, err := endFamily(ctx, q, r.ProjectID, r.FamilyID, r.Now, r.Now.Add(longestAccessToken), reuse); err != nil {
 		return oauth.Rotation{}, err
 	}
 	return oauth.Rotation{}, keep(oauth.ErrUsed)

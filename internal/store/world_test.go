@@ -169,36 +169,43 @@ func (w *world) redeem(c oauth.Code, at time.Time) oauth.Redeem {
 		SessionID: c.SessionID, Resource: c.Resource, Scopes: c.Scopes, Nonce: c.Nonce, AuthTime: c.AuthTime,
 		CreatedAt: at, ExpiresAt: at.Add(90 * day),
 	}
-	t := w.refreshToken(f.ID, 1, at)
-	return oauth.Redeem{CodeID: c.ID, Now: at, Family: f, Refresh: &t}
+	f.Refresh = refreshToken(at)
+	return oauth.Redeem{CodeID: c.ID, Now: at, Family: f}
 }
 
-func (w *world) refreshToken(familyID string, generation int, at time.Time) oauth.RefreshToken {
+func refreshToken(at time.Time) *oauth.RefreshToken {
 	s := secret.New(secret.RefreshToken, at)
-	return oauth.RefreshToken{
-		ID: s.ID, ProjectID: w.project.ID, FamilyID: familyID, Generation: generation, Hash: s.Hash[:],
-		AuthMethod: "none", CreatedAt: at, ExpiresAt: at.Add(14 * day),
-	}
+	return &oauth.RefreshToken{Series: s.Series(), Hash: s.Hash[:], AuthMethod: "none", CreatedAt: at, ExpiresAt: at.Add(14 * day)}
 }
+
+// held is a refresh token that somebody has.
+type held struct {
+	oauth.RefreshToken
+
+	FamilyID string
+}
+
+// next is what a rotation gives.
+func next(r oauth.Rotate) held { return held{r.Successor, r.FamilyID} }
 
 func (w *world) redeemCode(r oauth.Redeem) error {
 	return w.RedeemCode(w.t.Context(), w.project.ID, r, w.eventAt(audit.TokenIssued, r.Now), w.eventAt(audit.CodeReused, r.Now))
 }
 
 // family is a completed authorization: its refresh token and family.
-func (w *world) family(at time.Time, scopes ...string) (oauth.RefreshToken, oauth.Family) {
+func (w *world) family(at time.Time, scopes ...string) (held, oauth.Family) {
 	w.t.Helper()
 	r := w.redeem(w.allow(at, scopes...), at)
 	must(w.t, w.redeemCode(r))
-	return *r.Refresh, r.Family
+	return held{*r.Family.Refresh, r.Family.ID}, r.Family
 }
 
 // rotation is a refresh of t.
-func (w *world) rotation(t oauth.RefreshToken, at time.Time) oauth.Rotate {
-	next := w.refreshToken(t.FamilyID, t.Generation+1, at)
+func (w *world) rotation(t held, at time.Time) oauth.Rotate {
+	successor := *refreshToken(at)
 	return oauth.Rotate{
-		ProjectID: w.project.ID, TokenID: t.ID, AuthMethod: "none", Now: at, Window: 2 * time.Minute,
-		Successor: next, Replay: fmt.Appendf(nil, "answer with %s", next.ID),
+		ProjectID: w.project.ID, FamilyID: t.FamilyID, Hash: t.Hash, Now: at, Window: 2 * time.Minute,
+		Successor: successor, Replay: fmt.Appendf(nil, "answer with %x", successor.Hash),
 	}
 }
 

@@ -149,9 +149,7 @@ func (q *Queries) CleanCounters(ctx context.Context, arg CleanCountersParams) (i
 
 const cleanFamilies = `-- name: CleanFamilies :execrows
 DELETE FROM family WHERE family.project_id = $1 AND family.id IN (
-    SELECT f.id FROM family f WHERE f.project_id = $1 AND f.expires_at <= $2
-      AND NOT EXISTS (SELECT 1 FROM refresh_token t WHERE t.project_id = $1 AND t.family_id = f.id)
-    ORDER BY f.expires_at LIMIT $3)
+    SELECT f.id FROM family f WHERE f.project_id = $1 AND f.expires_at <= $2 ORDER BY f.expires_at LIMIT $3)
 `
 
 type CleanFamiliesParams struct {
@@ -160,8 +158,6 @@ type CleanFamiliesParams struct {
 	MaxRows   int32
 }
 
-// CleanFamilies leaves those whose refresh tokens are not gone yet: a family
-// can have a thousand.
 func (q *Queries) CleanFamilies(ctx context.Context, arg CleanFamiliesParams) (int64, error) {
 	result, err := q.db.ExecContext(ctx, cleanFamilies, arg.ProjectID, arg.Before, arg.MaxRows)
 	if err != nil {
@@ -188,26 +184,6 @@ type CleanFlowsParams struct {
 // CleanFlows takes the codes sent for a flow with it.
 func (q *Queries) CleanFlows(ctx context.Context, arg CleanFlowsParams) (int64, error) {
 	result, err := q.db.ExecContext(ctx, cleanFlows, arg.ProjectID, arg.Before, arg.MaxRows)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected()
-}
-
-const cleanRefreshTokens = `-- name: CleanRefreshTokens :execrows
-DELETE FROM refresh_token WHERE refresh_token.project_id = $1 AND refresh_token.id IN (
-    SELECT t.id FROM family f JOIN refresh_token t ON t.project_id = f.project_id AND t.family_id = f.id
-    WHERE f.project_id = $1 AND f.expires_at <= $2 LIMIT $3)
-`
-
-type CleanRefreshTokensParams struct {
-	ProjectID string
-	Before    int64
-	MaxRows   int32
-}
-
-func (q *Queries) CleanRefreshTokens(ctx context.Context, arg CleanRefreshTokensParams) (int64, error) {
-	result, err := q.db.ExecContext(ctx, cleanRefreshTokens, arg.ProjectID, arg.Before, arg.MaxRows)
 	if err != nil {
 		return 0, err
 	}

@@ -62,8 +62,7 @@ const connectedApps = `-- name: ConnectedApps :many
 SELECT g.project_id, g.id, g.subject, g.organization, g.client_id, g.created_at, g.last_used_at, g.revoked_at, c.project_id, c.id, c.url, c.type, c.creation, c.metadata, c.metadata_hash, c.merged, c.secret_id, c.secret_hash, c.secret_last4, c.rat_id, c.rat_hash, c.bypass_consent, c.blocked, c.created_at, c.last_registered_at, c.fetched_at, c.fresh_until, c.copied_at, c.logo, c.name_folded,
     CAST(COALESCE((SELECT max(f.expires_at + 0) FROM family f
         WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.revoked_at = 0 AND g.revoked_at = 0), 0) AS bigint) AS expires_at,
-    CAST(COALESCE((SELECT max(t.expires_at + 0) FROM family f
-        JOIN refresh_token t ON t.project_id = f.project_id AND t.family_id = f.id AND t.generation = f.generation
+    CAST(COALESCE((SELECT max(f.idle_expires_at) FROM family f
         WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.revoked_at = 0 AND g.revoked_at = 0), 0) AS bigint) AS idle_expires_at
 FROM "grant" g JOIN client c ON c.project_id = g.project_id AND c.id = g.client_id
 WHERE g.project_id = $1 AND g.subject = $2 AND g.organization = $3

@@ -210,17 +210,6 @@ type Project struct {
 	CreatedAt   int64
 }
 
-type RefreshToken struct {
-	ProjectID  string
-	ID         string
-	FamilyID   string
-	Generation int64
-	Hash       []byte
-	AuthMethod string
-	CreatedAt  int64
-	ExpiresAt  int64
-}
-
 type Session struct {
 	ProjectID      string
 	ID             string

@@ -16,8 +16,7 @@ FROM (
     FROM family f
     WHERE f.project_id = $1 AND f.expires_at > $2 AND f.revoked_at = 0
       AND (CAST($3 AS text) = '' OR replace(CAST($3 AS text), ' ' || f.resource || ' ', '') <> $3)
-      AND (f.generation = 0 OR EXISTS (SELECT 1 FROM refresh_token t
-          WHERE t.project_id = f.project_id AND t.family_id = f.id AND t.generation = f.generation AND t.expires_at > $2))
+      AND (f.idle_expires_at = 0 OR f.idle_expires_at > $2)
     GROUP BY f.client_id
 ) n CROSS JOIN client c
 WHERE c.project_id = $1 AND c.id = n.client_id
@@ -96,8 +95,7 @@ SELECT count(*) AS families, count(DISTINCT f.client_id) AS clients, count(DISTI
 FROM family f
 WHERE f.project_id = $1 AND f.expires_at > $2 AND f.revoked_at = 0
   AND (CAST($3 AS text) = '' OR replace(CAST($3 AS text), ' ' || f.resource || ' ', '') <> $3)
-  AND (f.generation = 0 OR EXISTS (SELECT 1 FROM refresh_token t
-      WHERE t.project_id = f.project_id AND t.family_id = f.id AND t.generation = f.generation AND t.expires_at > $2))
+  AND (f.idle_expires_at = 0 OR f.idle_expires_at > $2)
 `
 
 type AccessOfParams struct {

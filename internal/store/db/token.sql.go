@@ -103,26 +103,30 @@ func (q *Queries) CreateCode(ctx context.Context, arg CreateCodeParams) error {
 }
 
 const createFamily = `-- name: CreateFamily :exec
-INSERT INTO family (project_id, id, grant_id, client_id, subject, organization, session_id, resource, scopes, nonce, auth_time, generation, created_at, expires_at, revoked_at, attempt, rotated_at, replay)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, 0, $15, 0, NULL)
+INSERT INTO family (project_id, id, grant_id, client_id, subject, organization, session_id, resource, scopes, nonce, auth_time, created_at, expires_at, revoked_at, attempt, series_hash, auth_method, refresh_hash, idle_expires_at, previous_hash, rotated_at, replay)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, 0, $14, $15, $16, $17, $18, $19, 0, NULL)
 `
 
 type CreateFamilyParams struct {
-	ProjectID    string
-	ID           string
-	GrantID      string
-	ClientID     string
-	Subject      string
-	Organization string
-	SessionID    string
-	Resource     string
-	Scopes       string
-	Nonce        string
-	AuthTime     int64
-	Generation   int64
-	CreatedAt    int64
-	ExpiresAt    int64
-	Attempt      string
+	ProjectID     string
+	ID            string
+	GrantID       string
+	ClientID      string
+	Subject       string
+	Organization  string
+	SessionID     string
+	Resource      string
+	Scopes        string
+	Nonce         string
+	AuthTime      int64
+	CreatedAt     int64
+	ExpiresAt     int64
+	Attempt       string
+	SeriesHash    []byte
+	AuthMethod    string
+	RefreshHash   []byte
+	IdleExpiresAt int64
+	PreviousHash  []byte
 }
 
 func (q *Queries) CreateFamily(ctx context.Context, arg CreateFamilyParams) error {
@@ -138,40 +142,14 @@ func (q *Queries) CreateFamily(ctx context.Context, arg CreateFamilyParams) erro
 		arg.Scopes,
 		arg.Nonce,
 		arg.AuthTime,
-		arg.Generation,
 		arg.CreatedAt,
 		arg.ExpiresAt,
 		arg.Attempt,
-	)
-	return err
-}
-
-const createRefreshToken = `-- name: CreateRefreshToken :exec
-INSERT INTO refresh_token (project_id, id, family_id, generation, hash, auth_method, created_at, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
-`
-
-type CreateRefreshTokenParams struct {
-	ProjectID  string
-	ID         string
-	FamilyID   string
-	Generation int64
-	Hash       []byte
-	AuthMethod string
-	CreatedAt  int64
-	ExpiresAt  int64
-}
-
-func (q *Queries) CreateRefreshToken(ctx context.Context, arg CreateRefreshTokenParams) error {
-	_, err := q.db.ExecContext(ctx, createRefreshToken,
-		arg.ProjectID,
-		arg.ID,
-		arg.FamilyID,
-		arg.Generation,
-		arg.Hash,
+		arg.SeriesHash,
 		arg.AuthMethod,
-		arg.CreatedAt,
-		arg.ExpiresAt,
+		arg.RefreshHash,
+		arg.IdleExpiresAt,
+		arg.PreviousHash,
 	)
 	return err
 }
@@ -211,34 +189,6 @@ func (q *Queries) DeleteCodesOfGrant(ctx context.Context, projectID string, gran
 	return err
 }
 
-const deleteOldGenerations = `-- name: DeleteOldGenerations :exec
-DELETE FROM refresh_token
-WHERE refresh_token.project_id = $1 AND refresh_token.family_id = $2
-  AND refresh_token.generation < (SELECT min(t.generation) + CAST($3 AS bigint) FROM refresh_token t WHERE t.project_id = $1 AND t.family_id = $2)
-  AND refresh_token.generation < $4 AND refresh_token.expires_at <= $5
-`
-
-type DeleteOldGenerationsParams struct {
-	ProjectID  string
-	FamilyID   string
-	MaxRows    int64
-	Generation int64
-	Now        int64
-}
-
-// DeleteOldGenerations takes away the oldest generations of a family that have
-// run out: one that refreshes for months stays small.
-func (q *Queries) DeleteOldGenerations(ctx context.Context, arg DeleteOldGenerationsParams) error {
-	_, err := q.db.ExecContext(ctx, deleteOldGenerations,
-		arg.ProjectID,
-		arg.FamilyID,
-		arg.MaxRows,
-		arg.Generation,
-		arg.Now,
-	)
-	return err
-}
-
 const deleteUnusedCodes = `-- name: DeleteUnusedCodes :exec
 DELETE FROM code WHERE project_id = $1 AND grant_id = $2 AND redeemed_at = 0
 `
@@ -246,6 +196,64 @@ DELETE FROM code WHERE project_id = $1 AND grant_id = $2 AND redeemed_at = 0
 func (q *Queries) DeleteUnusedCodes(ctx context.Context, projectID string, grantID string) error {
 	_, err := q.db.ExecContext(ctx, deleteUnusedCodes, projectID, grantID)
 	return err
+}
+
+const family = `-- name: Family :one
+SELECT f.id, f.project_id, f.grant_id, f.client_id, f.subject, f.organization, f.session_id, f.resource, f.scopes, f.auth_time, f.created_at, f.expires_at, f.revoked_at, f.attempt,
+    f.series_hash, f.auth_method, f.refresh_hash, f.idle_expires_at, f.rotated_at, g.revoked_at AS grant_revoked_at
+FROM family f JOIN "grant" g ON g.project_id = f.project_id AND g.id = f.grant_id
+WHERE f.project_id = $1 AND f.id = $2
+`
+
+type FamilyRow struct {
+	ID             string
+	ProjectID      string
+	GrantID        string
+	ClientID       string
+	Subject        string
+	Organization   string
+	SessionID      string
+	Resource       string
+	Scopes         string
+	AuthTime       int64
+	CreatedAt      int64
+	ExpiresAt      int64
+	RevokedAt      int64
+	Attempt        string
+	SeriesHash     []byte
+	AuthMethod     string
+	RefreshHash    []byte
+	IdleExpiresAt  int64
+	RotatedAt      int64
+	GrantRevokedAt int64
+}
+
+func (q *Queries) Family(ctx context.Context, projectID string, iD string) (FamilyRow, error) {
+	row := q.db.QueryRowContext(ctx, family, projectID, iD)
+	var i FamilyRow
+	err := row.Scan(
+		&i.ID,
+		&i.ProjectID,
+		&i.GrantID,
+		&i.ClientID,
+		&i.Subject,
+		&i.Organization,
+		&i.SessionID,
+		&i.Resource,
+		&i.Scopes,
+		&i.AuthTime,
+		&i.CreatedAt,
+		&i.ExpiresAt,
+		&i.RevokedAt,
+		&i.Attempt,
+		&i.SeriesHash,
+		&i.AuthMethod,
+		&i.RefreshHash,
+		&i.IdleExpiresAt,
+		&i.RotatedAt,
+		&i.GrantRevokedAt,
+	)
+	return i, err
 }
 
 const live = `-- name: Live :one
@@ -378,98 +386,34 @@ func (q *Queries) RedeemCode(ctx context.Context, arg RedeemCodeParams) (int64, 
 	return result.RowsAffected()
 }
 
-const refreshToken = `-- name: RefreshToken :one
-SELECT t.project_id, t.id, t.family_id, t.generation, t.hash, t.auth_method, t.created_at, t.expires_at, f.grant_id, f.client_id, f.subject, f.organization, f.session_id, f.resource, f.scopes, f.auth_time, f.generation AS live_generation, f.created_at, f.expires_at, f.revoked_at, f.attempt, g.revoked_at AS grant_revoked_at
-FROM refresh_token t
-JOIN family f ON f.project_id = t.project_id AND f.id = t.family_id
-JOIN "grant" g ON g.project_id = f.project_id AND g.id = f.grant_id
-WHERE t.project_id = $1 AND t.id = $2
-`
-
-type RefreshTokenRow struct {
-	RefreshToken   RefreshToken
-	GrantID        string
-	ClientID       string
-	Subject        string
-	Organization   string
-	SessionID      string
-	Resource       string
-	Scopes         string
-	AuthTime       int64
-	LiveGeneration int64
-	CreatedAt      int64
-	ExpiresAt      int64
-	RevokedAt      int64
-	Attempt        string
-	GrantRevokedAt int64
-}
-
-func (q *Queries) RefreshToken(ctx context.Context, projectID string, iD string) (RefreshTokenRow, error) {
-	row := q.db.QueryRowContext(ctx, refreshToken, projectID, iD)
-	var i RefreshTokenRow
-	err := row.Scan(
-		&i.RefreshToken.ProjectID,
-		&i.RefreshToken.ID,
-		&i.RefreshToken.FamilyID,
-		&i.RefreshToken.Generation,
-		&i.RefreshToken.Hash,
-		&i.RefreshToken.AuthMethod,
-		&i.RefreshToken.CreatedAt,
-		&i.RefreshToken.ExpiresAt,
-		&i.GrantID,
-		&i.ClientID,
-		&i.Subject,
-		&i.Organization,
-		&i.SessionID,
-		&i.Resource,
-		&i.Scopes,
-		&i.AuthTime,
-		&i.LiveGeneration,
-		&i.CreatedAt,
-		&i.ExpiresAt,
-		&i.RevokedAt,
-		&i.Attempt,
-		&i.GrantRevokedAt,
-	)
-	return i, err
-}
-
 const replay = `-- name: Replay :one
-SELECT t.family_id, t.generation, f.generation AS live_generation, f.expires_at, f.revoked_at, f.rotated_at, f.replay, g.revoked_at AS grant_revoked_at, live.auth_method
-FROM refresh_token t
-JOIN family f ON f.project_id = t.project_id AND f.id = t.family_id
-JOIN "grant" g ON g.project_id = f.project_id AND g.id = f.grant_id
-JOIN refresh_token live ON live.project_id = f.project_id AND live.family_id = f.id AND live.generation = f.generation
-WHERE t.project_id = $1 AND t.id = $2
+SELECT f.refresh_hash, f.previous_hash, f.expires_at, f.revoked_at, f.rotated_at, f.replay, g.revoked_at AS grant_revoked_at
+FROM family f JOIN "grant" g ON g.project_id = f.project_id AND g.id = f.grant_id
+WHERE f.project_id = $1 AND f.id = $2
 `
 
 type ReplayRow struct {
-	FamilyID       string
-	Generation     int64
-	LiveGeneration int64
+	RefreshHash    []byte
+	PreviousHash   []byte
 	ExpiresAt      int64
 	RevokedAt      int64
 	RotatedAt      int64
 	Replay         []byte
 	GrantRevokedAt int64
-	AuthMethod     string
 }
 
-// Replay is what decides about a refresh token that could not be rotated, and
-// what the live one says.
-func (q *Queries) Replay(ctx context.Context, projectID string, tokenID string) (ReplayRow, error) {
-	row := q.db.QueryRowContext(ctx, replay, projectID, tokenID)
+// Replay is what decides about a refresh token that could not be rotated.
+func (q *Queries) Replay(ctx context.Context, projectID string, iD string) (ReplayRow, error) {
+	row := q.db.QueryRowContext(ctx, replay, projectID, iD)
 	var i ReplayRow
 	err := row.Scan(
-		&i.FamilyID,
-		&i.Generation,
-		&i.LiveGeneration,
+		&i.RefreshHash,
+		&i.PreviousHash,
 		&i.ExpiresAt,
 		&i.RevokedAt,
 		&i.RotatedAt,
 		&i.Replay,
 		&i.GrantRevokedAt,
-		&i.AuthMethod,
 	)
 	return i, err
 }
@@ -549,32 +493,32 @@ func (q *Queries) RevokeToken(ctx context.Context, arg RevokeTokenParams) (int64
 }
 
 const rotateFamily = `-- name: RotateFamily :execrows
-UPDATE family SET generation = generation + 1, rotated_at = $1, replay = $2
-WHERE family.project_id = $3 AND family.id = $4 AND family.generation = $5
-  AND family.revoked_at = 0 AND family.expires_at > $1
-  AND EXISTS (SELECT 1 FROM refresh_token t
-              WHERE t.project_id = $3 AND t.id = $6 AND t.family_id = $4 AND t.generation = $5 AND t.expires_at > $1)
+UPDATE family SET refresh_hash = $1, idle_expires_at = $2, previous_hash = $3, rotated_at = $4, replay = $5
+WHERE project_id = $6 AND id = $7 AND refresh_hash = $3
+  AND revoked_at = 0 AND expires_at > $4 AND idle_expires_at > $4
 `
 
 type RotateFamilyParams struct {
-	Now        int64
-	Replay     []byte
-	ProjectID  string
-	ID         string
-	Generation int64
-	TokenID    string
+	SuccessorHash []byte
+	IdleExpiresAt int64
+	RefreshHash   []byte
+	Now           int64
+	Replay        []byte
+	ProjectID     string
+	ID            string
 }
 
-// RotateFamily is the one statement that rotates a refresh token: the one with
-// this id and generation, while it is the live one.
+// RotateFamily is the one statement that rotates a refresh token, while it is the
+// live one.
 func (q *Queries) RotateFamily(ctx context.Context, arg RotateFamilyParams) (int64, error) {
 	result, err := q.db.ExecContext(ctx, rotateFamily,
+		arg.SuccessorHash,
+		arg.IdleExpiresAt,
+		arg.RefreshHash,
 		arg.Now,
 		arg.Replay,
 		arg.ProjectID,
 		arg.ID,
-		arg.Generation,
-		arg.TokenID,
 	)
 	if err != nil {
 		return 0, err

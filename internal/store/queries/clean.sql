@@ -23,18 +23,9 @@ DELETE FROM session WHERE session.project_id = @project_id AND session.id IN (
 DELETE FROM browser WHERE browser.project_id = @project_id AND browser.id IN (
     SELECT b.id FROM browser b WHERE b.project_id = @project_id AND b.idle_expires_at <= @before ORDER BY b.idle_expires_at LIMIT @max_rows);
 
--- name: CleanRefreshTokens :execrows
-DELETE FROM refresh_token WHERE refresh_token.project_id = @project_id AND refresh_token.id IN (
-    SELECT t.id FROM family f JOIN refresh_token t ON t.project_id = f.project_id AND t.family_id = f.id
-    WHERE f.project_id = @project_id AND f.expires_at <= @before LIMIT @max_rows);
-
--- CleanFamilies leaves those whose refresh tokens are not gone yet: a family
--- can have a thousand.
 -- name: CleanFamilies :execrows
 DELETE FROM family WHERE family.project_id = @project_id AND family.id IN (
-    SELECT f.id FROM family f WHERE f.project_id = @project_id AND f.expires_at <= @before
-      AND NOT EXISTS (SELECT 1 FROM refresh_token t WHERE t.project_id = @project_id AND t.family_id = f.id)
-    ORDER BY f.expires_at LIMIT @max_rows);
+    SELECT f.id FROM family f WHERE f.project_id = @project_id AND f.expires_at <= @before ORDER BY f.expires_at LIMIT @max_rows);
 
 -- name: CleanRevokedTokens :execrows
 DELETE FROM revoked_token WHERE revoked_token.project_id = @project_id AND revoked_token.jti IN (

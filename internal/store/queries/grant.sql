@@ -124,8 +124,7 @@ DELETE FROM grant_scope WHERE project_id = @project_id AND grant_id = @grant_id;
 SELECT sqlc.embed(g), sqlc.embed(c),
     CAST(COALESCE((SELECT max(f.expires_at + 0) FROM family f
         WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.revoked_at = 0 AND g.revoked_at = 0), 0) AS bigint) AS expires_at,
-    CAST(COALESCE((SELECT max(t.expires_at + 0) FROM family f
-        JOIN refresh_token t ON t.project_id = f.project_id AND t.family_id = f.id AND t.generation = f.generation
+    CAST(COALESCE((SELECT max(f.idle_expires_at) FROM family f
         WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.revoked_at = 0 AND g.revoked_at = 0), 0) AS bigint) AS idle_expires_at
 FROM "grant" g JOIN client c ON c.project_id = g.project_id AND c.id = g.client_id
 WHERE g.project_id = @project_id AND g.subject = @subject AND g.organization = @organization

@@ -75,8 +75,7 @@ SELECT count(*) AS families, count(DISTINCT f.client_id) AS clients, count(DISTI
 FROM family f
 WHERE f.project_id = @project_id AND f.expires_at > @now AND f.revoked_at = 0
   AND (CAST(@resources AS text) = '' OR replace(CAST(@resources AS text), ' ' || f.resource || ' ', '') <> @resources)
-  AND (f.generation = 0 OR EXISTS (SELECT 1 FROM refresh_token t
-      WHERE t.project_id = f.project_id AND t.family_id = f.id AND t.generation = f.generation AND t.expires_at > @now));
+  AND (f.idle_expires_at = 0 OR f.idle_expires_at > @now);
 
 -- AccessByClient counts the people of the clients that most of them use. It says
 -- CROSS JOIN because SQLite keeps its order: it would rather walk all clients.
@@ -87,8 +86,7 @@ FROM (
     FROM family f
     WHERE f.project_id = @project_id AND f.expires_at > @now AND f.revoked_at = 0
       AND (CAST(@resources AS text) = '' OR replace(CAST(@resources AS text), ' ' || f.resource || ' ', '') <> @resources)
-      AND (f.generation = 0 OR EXISTS (SELECT 1 FROM refresh_token t
-          WHERE t.project_id = f.project_id AND t.family_id = f.id AND t.generation = f.generation AND t.expires_at > @now))
+      AND (f.idle_expires_at = 0 OR f.idle_expires_at > @now)
     GROUP BY f.client_id
 ) n CROSS JOIN client c
 WHERE c.project_id = @project_id AND c.id = n.client_id

@@ -23,8 +23,8 @@ DELETE FROM code WHERE project_id = @project_id AND grant_id = @grant_id AND red
 DELETE FROM code WHERE project_id = @project_id AND grant_id = @grant_id;
 
 -- name: CreateFamily :exec
-INSERT INTO family (project_id, id, grant_id, client_id, subject, organization, session_id, resource, scopes, nonce, auth_time, generation, created_at, expires_at, revoked_at, attempt, rotated_at, replay)
-VALUES (@project_id, @id, @grant_id, @client_id, @subject, @organization, @session_id, @resource, @scopes, @nonce, @auth_time, @generation, @created_at, @expires_at, 0, @attempt, 0, NULL);
+INSERT INTO family (project_id, id, grant_id, client_id, subject, organization, session_id, resource, scopes, nonce, auth_time, created_at, expires_at, revoked_at, attempt, series_hash, auth_method, refresh_hash, idle_expires_at, previous_hash, rotated_at, replay)
+VALUES (@project_id, @id, @grant_id, @client_id, @subject, @organization, @session_id, @resource, @scopes, @nonce, @auth_time, @created_at, @expires_at, 0, @attempt, @series_hash, @auth_method, @refresh_hash, @idle_expires_at, @previous_hash, 0, NULL);
 
 -- OldestFamilies are the live families of a grant but for the newest ones. The end
 -- is an expression: SQLite would rather walk all that live in the project.
@@ -43,43 +43,24 @@ UPDATE family SET revoked_at = @now, expires_at = CASE WHEN expires_at > @now TH
 WHERE project_id = @project_id AND grant_id = @grant_id AND revoked_at = 0
 RETURNING id;
 
--- name: CreateRefreshToken :exec
-INSERT INTO refresh_token (project_id, id, family_id, generation, hash, auth_method, created_at, expires_at)
-VALUES (@project_id, @id, @family_id, @generation, @hash, @auth_method, @created_at, @expires_at);
+-- name: Family :one
+SELECT f.id, f.project_id, f.grant_id, f.client_id, f.subject, f.organization, f.session_id, f.resource, f.scopes, f.auth_time, f.created_at, f.expires_at, f.revoked_at, f.attempt,
+    f.series_hash, f.auth_method, f.refresh_hash, f.idle_expires_at, f.rotated_at, g.revoked_at AS grant_revoked_at
+FROM family f JOIN "grant" g ON g.project_id = f.project_id AND g.id = f.grant_id
+WHERE f.project_id = @project_id AND f.id = @id;
 
--- name: RefreshToken :one
-SELECT sqlc.embed(t), f.grant_id, f.client_id, f.subject, f.organization, f.session_id, f.resource, f.scopes, f.auth_time, f.generation AS live_generation, f.created_at, f.expires_at, f.revoked_at, f.attempt, g.revoked_at AS grant_revoked_at
-FROM refresh_token t
-JOIN family f ON f.project_id = t.project_id AND f.id = t.family_id
-JOIN "grant" g ON g.project_id = f.project_id AND g.id = f.grant_id
-WHERE t.project_id = @project_id AND t.id = @id;
-
--- RotateFamily is the one statement that rotates a refresh token: the one with
--- this id and generation, while it is the live one.
+-- RotateFamily is the one statement that rotates a refresh token, while it is the
+-- live one.
 -- name: RotateFamily :execrows
-UPDATE family SET generation = generation + 1, rotated_at = @now, replay = @replay
-WHERE family.project_id = @project_id AND family.id = @id AND family.generation = @generation
-  AND family.revoked_at = 0 AND family.expires_at > @now
-  AND EXISTS (SELECT 1 FROM refresh_token t
-              WHERE t.project_id = @project_id AND t.id = @token_id AND t.family_id = @id AND t.generation = @generation AND t.expires_at > @now);
+UPDATE family SET refresh_hash = @successor_hash, idle_expires_at = @idle_expires_at, previous_hash = @refresh_hash, rotated_at = @now, replay = @replay
+WHERE project_id = @project_id AND id = @id AND refresh_hash = @refresh_hash
+  AND revoked_at = 0 AND expires_at > @now AND idle_expires_at > @now;
 
--- Replay is what decides about a refresh token that could not be rotated, and
--- what the live one says.
+-- Replay is what decides about a refresh token that could not be rotated.
 -- name: Replay :one
-SELECT t.family_id, t.generation, f.generation AS live_generation, f.expires_at, f.revoked_at, f.rotated_at, f.replay, g.revoked_at AS grant_revoked_at, live.auth_method
-FROM refresh_token t
-JOIN family f ON f.project_id = t.project_id AND f.id = t.family_id
-JOIN "grant" g ON g.project_id = f.project_id AND g.id = f.grant_id
-JOIN refresh_token live ON live.project_id = f.project_id AND live.family_id = f.id AND live.generation = f.generation
-WHERE t.project_id = @project_id AND t.id = @token_id;
-
--- DeleteOldGenerations takes away the oldest generations of a family that have
--- run out: one that refreshes for months stays small.
--- name: DeleteOldGenerations :exec
-DELETE FROM refresh_token
-WHERE refresh_token.project_id = @project_id AND refresh_token.family_id = @family_id
-  AND refresh_token.generation < (SELECT min(t.generation) + CAST(@max_rows AS bigint) FROM refresh_token t WHERE t.project_id = @project_id AND t.family_id = @family_id)
-  AND refresh_token.generation < @generation AND refresh_token.expires_at <= @now;
+SELECT f.refresh_hash, f.previous_hash, f.expires_at, f.revoked_at, f.rotated_at, f.replay, g.revoked_at AS grant_revoked_at
+FROM family f JOIN "grant" g ON g.project_id = f.project_id AND g.id = f.grant_id
+WHERE f.project_id = @project_id AND f.id = @id;
 
 -- Live is the one read of introspection.
 -- name: Live :one

@@ -529,33 +529,23 @@ CREATE TABLE family (
     scopes       TEXT NOT NULL,
     nonce        TEXT NOT NULL,
     auth_time    BIGINT NOT NULL,
-    generation   BIGINT NOT NULL, -- of the live refresh token, 0 without one
     created_at   BIGINT NOT NULL,
     expires_at   BIGINT NOT NULL,
     revoked_at   BIGINT NOT NULL,
     attempt      TEXT NOT NULL, -- code of the authorization attempt
-    rotated_at   BIGINT NOT NULL, -- when the live refresh token took the place of another, 0 for never
-    replay       BYTEA, -- the answer that this gave, sealed under the token before
+    -- Its refresh tokens, of which one lives; empty and 0 where it has none.
+    series_hash     BYTEA NOT NULL, -- of what they have in common
+    auth_method     TEXT NOT NULL,
+    refresh_hash    BYTEA NOT NULL, -- of the live one
+    idle_expires_at BIGINT NOT NULL, -- of the live one
+    previous_hash   BYTEA NOT NULL, -- of the one whose place it took, empty for none
+    rotated_at      BIGINT NOT NULL, -- when it did, 0 for never
+    replay          BYTEA, -- the answer that this gave, sealed under the one before
     PRIMARY KEY (project_id, id),
     FOREIGN KEY (project_id, grant_id) REFERENCES "grant" (project_id, id) ON DELETE CASCADE
 );
 CREATE INDEX family_grant ON family (project_id, grant_id);
 CREATE INDEX family_expiry ON family (project_id, expires_at);
-
--- A row never changes. It is the live one while its generation is the family's.
-CREATE TABLE refresh_token (
-    project_id   TEXT NOT NULL,
-    id           TEXT NOT NULL,
-    family_id    TEXT NOT NULL,
-    generation   BIGINT NOT NULL,
-    hash         BYTEA NOT NULL,
-    auth_method  TEXT NOT NULL,
-    created_at   BIGINT NOT NULL,
-    expires_at   BIGINT NOT NULL,
-    PRIMARY KEY (project_id, id),
-    UNIQUE (project_id, family_id, generation),
-    FOREIGN KEY (project_id, family_id) REFERENCES family (project_id, id) ON DELETE CASCADE
-);
 
 -- Access tokens have no rows; those revoked alone are here until they expire.
 CREATE TABLE revoked_token (
