@@ -55,7 +55,7 @@ const (
 	idSize     = 16 // UUIDv7
 	randomSize = 32
 	seriesSize = 16 // of those, what Next keeps
-	sumSize    = 4 // CRC-32
+	sumSize    = 4  // CRC-32
 	rawSize    = idSize + randomSize + sumSize
 
 	// textSize is the number of base62 digits that rawSize bytes need at most.
