@@ -78,7 +78,7 @@ func TestMatchesOnlyItsOwnHash(t *testing.T) {
 	}
 }
 
-// Row: R01, R14. What takes the place of a secret is known as one of its series,
+// What takes the place of a secret is known as one of its series,
 // as are all before it, and nothing else is.
 func TestSeries(t *testing.T) {
 	first := secret.New(secret.RefreshToken, now)
