@@ -103,7 +103,7 @@ func assemble(ctx context.Context, c Config) (*assembly, error) {
 	if a.directory, err = project.NewDirectory(ctx, a.db); err != nil {
 		return nil, err
 	}
-	if a.keys, err = signing.New(signing.Config{Store: a.db, Sealer: c.Storage.Sealer, Now: c.Now, MaxTokenLife: maxTokenLife}); err != nil {
+	if a.keys, err = signing.New(signing.Config{Store: a.db, Sealer: c.Storage.Sealer, Now: c.Now, MaxTokenLife: maxTokenLife, RSA: c.RSA}); err != nil {
 		return nil, err
 	}
 	for _, p := range a.directory.All() { // a few milliseconds, and only the first time

@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"crypto/rsa"
 	"crypto/x509"
 	"encoding/json"
 	"errors"
@@ -39,6 +40,7 @@ type Config struct {
 	Timeouts    web.Timeouts
 	Dev         *Dev                            // only in development
 	Around      func(http.Handler) http.Handler // nil, or what sees every request and answer as they are outside: for tests
+	RSA         func() (*rsa.PrivateKey, error) // that of signing.Config: for tests
 }
 
 // Dev is what "postern dev" and tests change. None of it is safe on a host.

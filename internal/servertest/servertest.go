@@ -13,6 +13,7 @@ import (
 	"cmp"
 	"context"
 	"crypto/rand"
+	"crypto/rsa"
 	"database/sql"
 	"encoding/base64"
 	"fmt"
@@ -77,6 +78,7 @@ type Server struct {
 	Clock    *Clock
 	Log      *Log
 	data     server.Data
+	keys     *keys
 	read     sync.Map // address in lower case -> number of the newest mail whose code was asked for
 	stop     func()
 
@@ -116,15 +118,15 @@ func New(t testing.TB, c Config) *Server {
 	s := &Server{
 		test: t, config: c, node: c.node,
 		Address: fmt.Sprintf("http://localhost:%d", listener.Addr().(*net.TCPAddr).Port),
-		Clock:   clock, Log: &Log{}, Mail: mail.NewRecorder(1000, clock.Now),
+		Clock:   clock, keys: &keys{}, Log: &Log{}, Mail: mail.NewRecorder(1000, clock.Now),
 	}
 	s.Issuer = s.Address + c.Path
 	s.data = server.Data{Folder: t.TempDir(), Now: clock.Now}
 	switch {
 	case c.After != nil:
-		s.data, s.Mail = c.After.data, c.After.Mail
+		s.data, s.keys, s.Mail = c.After.data, c.After.keys, c.After.Mail
 	case c.Beside != nil:
-		s.Issuer, s.data = c.Beside.Issuer, c.Beside.data
+		s.Issuer, s.data, s.keys = c.Beside.Issuer, c.Beside.data, c.Beside.keys
 		if c.node {
 			s.Mail, s.Log = c.Beside.Mail, c.Beside.Log
 		}
@@ -165,7 +167,7 @@ func New(t testing.TB, c Config) *Server {
 		}
 	}
 	s.Server, err = server.Open(ctx, server.Config{
-		Around:  around,
+		Around: around, RSA: s.keys.rsa,
 		Storage: s.Storage, URL: originOf(s.Issuer), Mail: s.Mail, Proxies: c.Proxies, Now: clock.Now, Version: "test", Dev: c.Dev, Poll: c.Poll, Timeouts: c.Timeouts,
 		Log: slog.New(slog.NewJSONHandler(s.Log, &slog.HandlerOptions{Level: slog.LevelDebug})), Drain: 5 * time.Second,
 	})
@@ -197,6 +199,29 @@ func New(t testing.TB, c Config) *Server {
 	}
 	t.Cleanup(s.stop)
 	return s
+}
+
+// keys are the RSA keys of a database. Making one takes longer than most tests,
+// so databases share them; no two of one database are the same.
+type keys struct{ given atomic.Int64 }
+
+var made struct {
+	sync.Mutex
+	keys []*rsa.PrivateKey
+}
+
+func (k *keys) rsa() (*rsa.PrivateKey, error) {
+	n := int(k.given.Add(1))
+	made.Lock()
+	defer made.Unlock()
+	for len(made.keys) < n {
+		key, err := rsa.GenerateKey(rand.Reader, 2048)
+		if err != nil {
+			return nil, err
+		}
+		made.keys = append(made.keys, key)
+	}
+	return made.keys[n-1], nil
 }
 
 // originOf is an issuer without its path.

@@ -6,7 +6,6 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/rsa"
 	"crypto/x509"
 	"encoding/base64"
 	"encoding/json"
@@ -71,14 +70,14 @@ type Store interface {
 
 // newKey makes the key of one generation. An RSA key takes a good part of a
 // second.
-func newKey(sealer *Sealer, projectID string, alg Algorithm, generation int64, created, notBefore time.Time) (Key, error) {
+func (k *Keys) newKey(projectID string, alg Algorithm, generation int64, created, notBefore time.Time) (Key, error) {
 	var private crypto.Signer
 	var err error
 	switch alg {
 	case ES256:
 		private, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	case RS256:
-		private, err = rsa.GenerateKey(rand.Reader, rsaBits)
+		private, err = k.config.RSA()
 	default:
 		err = fmt.Errorf("unknown algorithm %q", alg)
 	}
@@ -99,7 +98,7 @@ func newKey(sealer *Sealer, projectID string, alg Algorithm, generation int64, c
 		Algorithm:  alg,
 		Generation: generation,
 		Public:     public,
-		Private:    sealer.Seal(plain, PrivatePlace(id)),
+		Private:    k.config.Sealer.Seal(plain, PrivatePlace(id)),
 		CreatedAt:  created,
 		NotBefore:  notBefore,
 	}, nil

@@ -2,6 +2,8 @@ package signing
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
 	"errors"
 	"fmt"
 	"slices"
@@ -28,6 +30,9 @@ type Config struct {
 	Lead time.Duration
 	// RotateEvery is how long a key signs; 90 days where it is zero.
 	RotateEvery time.Duration
+	// RSA makes the private part of an RS256 key, of 2048 bits; nil does it by
+	// chance, as everywhere but in tests.
+	RSA func() (*rsa.PrivateKey, error)
 }
 
 // Keys makes, rotates and loads the signing keys of all projects. It is safe
@@ -53,6 +58,9 @@ func New(config Config) (*Keys, error) {
 	}
 	if config.Lead < KeySetMaxAge || config.RotateEvery <= config.Lead {
 		return nil, fmt.Errorf("signing: Lead must be at least %v and RotateEvery longer than Lead", KeySetMaxAge)
+	}
+	if config.RSA == nil {
+		config.RSA = func() (*rsa.PrivateKey, error) { return rsa.GenerateKey(rand.Reader, rsaBits) }
 	}
 	return &Keys{config: config, rings: map[string]*Ring{}}, nil
 }
@@ -110,7 +118,7 @@ func (k *Keys) Ensure(ctx context.Context, projectID string, alg Algorithm) erro
 	}
 	if last.Generation == 0 {
 		now := k.moment()
-		first, err := newKey(k.config.Sealer, projectID, alg, 1, now, now)
+		first, err := k.newKey(projectID, alg, 1, now, now)
 		if err != nil {
 			return err
 		}
@@ -143,7 +151,7 @@ func (k *Keys) Rotate(ctx context.Context, by audit.Origin, projectID string, al
 		return Key{}, ErrNoKey
 	}
 	now := k.moment()
-	next, err := newKey(k.config.Sealer, projectID, alg, last.Generation+1, now, now.Add(lead))
+	next, err := k.newKey(projectID, alg, last.Generation+1, now, now.Add(lead))
 	if err != nil {
 		return Key{}, err
 	}
@@ -210,7 +218,7 @@ func (k *Keys) compromise(ctx context.Context, by audit.Origin, projectID, id st
 	var add *Key
 	var retireAt time.Time
 	if !followed {
-		if next, err = newKey(k.config.Sealer, projectID, bad.Algorithm, newest+1, now, from); err != nil {
+		if next, err = k.newKey(projectID, bad.Algorithm, newest+1, now, from); err != nil {
 			return Key{}, err
 		}
 		add, retireAt = &next, k.retirement(next)

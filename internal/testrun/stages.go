@@ -86,7 +86,7 @@ func (s *suite) stages(ctx context.Context) error {
 	s.goTest(ctx, sqliteOnly, append([]string{"-race"}, rest...)...)
 	if server.url != "" {
 		s.title("PostgreSQL")
-		s.goTest(ctx, both, rest...)
+		s.goTest(ctx, both, append([]string{"-skip=/^sqlite$"}, rest...)...) // which ran before
 	}
 	s.title("faults of machines, disks and networks, in short")
 	s.goTest(ctx, os.Environ(), faultsPackage)
