@@ -180,35 +180,40 @@ func (s *Server) tables(db *sql.DB) (map[string]string, error) {
 	}
 	all := map[string]string{}
 	for _, name := range names {
-		rows, err := db.Query(fmt.Sprintf("SELECT * FROM %q LIMIT %d", name, mostRows))
-		if err != nil {
+		if all[name], err = values(db, name); err != nil {
 			return nil, err
 		}
-		columns, err := rows.Columns()
-		if err != nil {
-			return nil, err
-		}
-		values := make([]any, len(columns))
-		for i := range values {
-			values[i] = new(sql.RawBytes)
-		}
-		text := strings.Builder{}
-		text.WriteByte('\n')
-		for rows.Next() {
-			if err := rows.Scan(values...); err != nil {
-				return nil, err
-			}
-			for _, v := range values {
-				text.Write(*v.(*sql.RawBytes))
-				text.WriteByte('\n')
-			}
-		}
-		if err := rows.Err(); err != nil {
-			return nil, err
-		}
-		all[name] = text.String()
 	}
 	return all, nil
+}
+
+// values are those of one table.
+func values(db *sql.DB, table string) (string, error) {
+	rows, err := db.Query(fmt.Sprintf("SELECT * FROM %q LIMIT %d", table, mostRows))
+	if err != nil {
+		return "", err
+	}
+	defer rows.Close()
+	columns, err := rows.Columns()
+	if err != nil {
+		return "", err
+	}
+	row := make([]any, len(columns))
+	for i := range row {
+		row[i] = new(sql.RawBytes)
+	}
+	text := strings.Builder{}
+	text.WriteByte('\n')
+	for rows.Next() {
+		if err := rows.Scan(row...); err != nil {
+			return "", err
+		}
+		for _, v := range row {
+			text.Write(*v.(*sql.RawBytes))
+			text.WriteByte('\n')
+		}
+	}
+	return text.String(), rows.Err()
 }
 
 // alive is how many servers run in this process.
