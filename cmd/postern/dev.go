@@ -15,6 +15,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -552,14 +553,18 @@ func (s *stdout) Write(b []byte) (int, error) {
 	}
 }
 
-// lastLine passes what it gets on and remembers the end of it.
+// lastLine passes what it gets on and remembers the end of it. Several commands
+// may write to it.
 type lastLine struct {
 	io.Writer
+	mu  sync.Mutex
 	end []byte
 }
 
 func (l *lastLine) Write(b []byte) (int, error) {
 	const keep = 2000
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.end = append(l.end, b...); len(l.end) > keep {
 		l.end = l.end[len(l.end)-keep:]
 	}
@@ -568,6 +573,8 @@ func (l *lastLine) Write(b []byte) (int, error) {
 
 // lines are the last few lines.
 func (l *lastLine) lines() []string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
 	var all []string
 	for s := bufio.NewScanner(strings.NewReader(string(l.end))); s.Scan(); {
 		if text := printable(strings.TrimSpace(s.Text())); text != "" {

@@ -20,6 +20,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -368,5 +369,33 @@ func TestColoursOnlyOnATerminal(t *testing.T) {
 	coloured.table([]string{"A", "B"}, [][]string{{coloured.green("1"), "2"}})
 	if got := escapes.ReplaceAllString(b.String(), ""); got != "  A   B\n  1   2\n" || !strings.Contains(b.String(), "\x1b[32m") {
 		t.Errorf("got %q", b.String())
+	}
+}
+
+// The commands of a development server write to one log, at once.
+func TestTwoCommandsWrite(t *testing.T) {
+	var log bytes.Buffer
+	last := &lastLine{Writer: &log}
+	var both sync.WaitGroup
+	for _, name := range []string{"todo", "okr"} {
+		both.Go(func() {
+			for range 200 {
+				if _, err := fmt.Fprintf(last, "%s: it failed\n", name); err != nil {
+					t.Error(err)
+				}
+				last.lines()
+			}
+		})
+	}
+	both.Wait()
+	whole := regexp.MustCompile(`^(todo|okr): it failed$`)
+	written := strings.Split(strings.TrimSpace(log.String()), "\n")
+	for _, line := range append(written, last.lines()...) {
+		if !whole.MatchString(line) {
+			t.Errorf("%q is not a line", line)
+		}
+	}
+	if len(written) != 400 || len(last.lines()) != 3 {
+		t.Errorf("%d lines were written, %d are the last", len(written), len(last.lines()))
 	}
 }

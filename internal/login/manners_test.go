@@ -258,7 +258,7 @@ func (w *world) rows() map[string]string {
 	db, all := w.database(), map[string]string{}
 	for table, columns := range map[string]string{
 		"session": "id, subject", "user": "id, last_sign_in_at", "grant": "id, revoked_at", "grant_scope": "grant_id, scope, allowed",
-		"family": "id, revoked_at, generation", "refresh_token": "id, generation", "code": "id", "email_code": "id, tries", "client": "id, metadata_hash", "revocation": "sequence",
+		"family": "id, revoked_at, rotated_at", "code": "id", "email_code": "id, tries", "client": "id, metadata_hash", "revocation": "sequence",
 	} {
 		all[table] = strings.Join(read(w.t, db, fmt.Sprintf(`SELECT %s FROM "%s" ORDER BY 1, 2`, columns+", ''", table)), "\n")
 	}
