@@ -101,8 +101,8 @@ func basicCredentials(encoded string) (id, password string, ok bool) {
 
 // authenticateClient finds the client of a request and checks its secret or its
 // assertion by the method it registered (RFC 6749 §2.3). It returns the method
-// used.
-func (s *Server) authenticateClient(ctx context.Context, r *http.Request, p *project.Project, form url.Values) (Client, string, error) {
+// used. A client that was read already, as known, is not read again.
+func (s *Server) authenticateClient(ctx context.Context, r *http.Request, p *project.Project, form url.Values, known Client) (Client, string, error) {
 	c, err := readCredentials(r, form)
 	if err != nil {
 		return Client{}, "", s.refuseCredentials(ctx, r, p, form, err)
@@ -112,7 +112,10 @@ func (s *Server) authenticateClient(ctx context.Context, r *http.Request, p *pro
 			return Client{}, "", s.refuseAssertion(ctx, p, form, Client{ID: c.id}, reason, refusal)
 		}
 	}
-	client, err := s.findClient(ctx, p, c.id)
+	client := known
+	if known.ID == "" || known.PublicID() != c.id {
+		client, err = s.findClient(ctx, p, c.id)
+	}
 	switch {
 	case errors.Is(err, ErrNotFound):
 		return Client{}, "", s.refuseClient(ctx, p, form, c.id, "unknown client")

@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/postern-id/postern/internal/audit"
-	"github.com/postern-id/postern/internal/secret"
 	"github.com/postern-id/postern/internal/signing"
 )
 
@@ -17,19 +16,11 @@ import (
 // which is kept so that only the old token can open it; anything later is theft
 // and ends the family (decision 7).
 func (s *Server) exchangeRefresh(ctx context.Context, r tokenRequest) (tokenResponse, error) {
-	given, ok := secret.Parse(secret.RefreshToken, r.refresh)
-	if !ok {
-		return tokenResponse{}, s.refuseGrant(ctx, r, "", "malformed refresh token")
-	}
-	family, err := s.store.Family(ctx, r.project.ID, given.ID)
-	if errors.Is(err, ErrNotFound) {
-		return tokenResponse{}, s.refuseGrant(ctx, r, "", "unknown refresh token")
-	}
-	if err != nil {
-		return tokenResponse{}, err
-	}
+	given, family := r.held.token, r.held.family
 	now := s.now()
 	switch {
+	case given.Text == "":
+		return tokenResponse{}, s.refuseGrant(ctx, r, "", "malformed refresh token")
 	case family.Refresh == nil || !given.InSeries(family.Refresh.Series):
 		return tokenResponse{}, s.refuseGrant(ctx, r, "", "unknown refresh token")
 	case family.ClientID != r.client.ID:

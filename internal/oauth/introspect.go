@@ -101,7 +101,7 @@ func (s *Server) authenticateInspector(ctx context.Context, r *http.Request, p *
 		}
 		return inspector{resource: resource}, nil
 	}
-	client, _, err := s.authenticateClient(ctx, r, p, form)
+	client, _, err := s.authenticateClient(ctx, r, p, form, Client{})
 	return inspector{client: client}, err
 }
 
@@ -173,7 +173,7 @@ func (s *Server) introspectRefresh(ctx context.Context, p *project.Project, who 
 	if who.resource != nil {
 		return introspection{}, nil
 	}
-	family, err := s.store.Family(ctx, p.ID, given.ID)
+	family, client, err := s.store.Family(ctx, p.ID, given.ID)
 	if errors.Is(err, ErrNotFound) {
 		return introspection{}, nil
 	}
@@ -182,14 +182,7 @@ func (s *Server) introspectRefresh(ctx context.Context, p *project.Project, who 
 	}
 	token := family.Refresh
 	if token == nil || !given.Matches(token.Hash) || !who.sees(family.ClientID) || !s.now().Before(token.ExpiresAt) ||
-		!family.RevokedAt.IsZero() {
-		return introspection{}, nil
-	}
-	client, err := s.store.Client(ctx, p.ID, family.ClientID)
-	if err != nil {
-		return introspection{}, err
-	}
-	if client.Blocked {
+		!family.RevokedAt.IsZero() || client.Blocked {
 		return introspection{}, nil
 	}
 	scopes, active, err := s.narrowed(ctx, p, family.Subject, family.Organization, client, family.Scopes)

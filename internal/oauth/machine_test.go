@@ -114,14 +114,14 @@ type brokenStore struct{ oauth.Store }
 // wrong: its row is there, with other hashes.
 type guessedStore struct{ oauth.Store }
 
-func (g guessedStore) Family(ctx context.Context, projectID, id string) (oauth.Family, error) {
-	family, err := g.Store.Family(ctx, projectID, id)
+func (g guessedStore) Family(ctx context.Context, projectID, id string) (oauth.Family, oauth.Client, error) {
+	family, client, err := g.Store.Family(ctx, projectID, id)
 	family.Refresh.Hash, family.Refresh.Series = make([]byte, sha256.Size), make([]byte, sha256.Size)
-	return family, err
+	return family, client, err
 }
 
-func (brokenStore) Family(context.Context, string, string) (oauth.Family, error) {
-	return oauth.Family{}, errBroken
+func (brokenStore) Family(context.Context, string, string) (oauth.Family, oauth.Client, error) {
+	return oauth.Family{}, oauth.Client{}, errBroken
 }
 
 func (brokenStore) RevokeToken(context.Context, string, string, time.Time, audit.Event) error {

@@ -21,7 +21,7 @@ func (s *Server) Revoke(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.refuseBody(ctx, r, p, atRevocation, err)
 	}
-	client, _, err := s.authenticateClient(ctx, r, p, form)
+	client, _, err := s.authenticateClient(ctx, r, p, form, Client{})
 	if err != nil {
 		return err
 	}
@@ -44,7 +44,7 @@ func (s *Server) revoke(ctx context.Context, p *project.Project, client Client, 
 	e.Actor, e.ClientID = client.ID, client.ID
 
 	if given, ok := secret.Parse(secret.RefreshToken, token); ok {
-		family, err := s.store.Family(ctx, p.ID, given.ID)
+		family, _, err := s.store.Family(ctx, p.ID, given.ID)
 		switch {
 		case errors.Is(err, ErrNotFound):
 			return nil

@@ -243,9 +243,9 @@ type Store interface {
 	// live families: the oldest beyond end in the same transaction.
 	RedeemCode(ctx context.Context, projectID string, r Redeem, done, reuse audit.Event) error
 
-	// Family returns a family, whatever its state, or ErrNotFound. One whose grant
-	// was taken back is revoked.
-	Family(ctx context.Context, projectID, id string) (Family, error)
+	// Family returns a family, whatever its state, and its client, or ErrNotFound.
+	// One whose grant was taken back is revoked.
+	Family(ctx context.Context, projectID, id string) (Family, Client, error)
 	// RotateRefresh rotates by one conditional statement (not rotated, in time,
 	// family and grant alive). When another call rotated it: within the window and
 	// with the successor unused the kept answer comes back; otherwise the family is revoked in the same transaction with reuse as

@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"net/url"
 	"slices"
@@ -23,9 +24,17 @@ type tokenRequest struct {
 	code      string
 	verifier  string
 	redirect  string
-	refresh   string
+	held      held
 	scopes    []string // asked; empty for what was granted
 	resources []string
+}
+
+// held is the refresh token of a request, with the family that it names and that
+// one's client: one read. Nothing of it was checked yet.
+type held struct {
+	token  secret.Secret // the zero one where the request has none
+	family Family        // the zero one where nobody knows it
+	client Client
 }
 
 // tokenResponse is RFC 6749 §5.1.
@@ -47,11 +56,16 @@ func (s *Server) Token(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.refuseBody(ctx, r, p, atToken, err)
 	}
-	client, method, err := s.authenticateClient(ctx, r, p, form)
+	held, err := s.readHeld(ctx, p, form)
+	if err != nil {
+		return err
+	}
+	client, method, err := s.authenticateClient(ctx, r, p, form, held.client)
 	if err != nil {
 		return err
 	}
 	req, err := parseToken(p, client, method, form)
+	req.held = held
 	registered := slices.Contains(client.Metadata.GrantTypes, req.grant)
 	var answer tokenResponse
 	switch {
@@ -82,8 +96,20 @@ func parseToken(p *project.Project, client Client, method string, form url.Value
 	return tokenRequest{
 		project: p, client: client, grant: form.Get("grant_type"), method: method,
 		code: form.Get("code"), verifier: form.Get("code_verifier"), redirect: form.Get("redirect_uri"),
-		refresh: form.Get("refresh_token"), scopes: scopes, resources: form["resource"],
+		scopes: scopes, resources: form["resource"],
 	}, err
+}
+
+func (s *Server) readHeld(ctx context.Context, p *project.Project, form url.Values) (held, error) {
+	token, ok := secret.Parse(secret.RefreshToken, form.Get("refresh_token"))
+	if !ok || form.Get("grant_type") != "refresh_token" {
+		return held{}, nil
+	}
+	family, client, err := s.store.Family(ctx, p.ID, token.ID)
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return held{}, err
+	}
+	return held{token, family, client}, nil
 }
 
 // checkResource checks that a token request stays inside what was granted (RFC

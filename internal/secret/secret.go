@@ -73,7 +73,7 @@ type Secret struct {
 	// Hash is the SHA-256 of the random part: what the row keeps.
 	Hash [sha256.Size]byte `json:"-"`
 
-	series [seriesSize]byte
+	body [idSize + randomSize]byte
 }
 
 // New makes a secret whose id is of the moment now.
@@ -89,19 +89,18 @@ func New(kind Kind, now time.Time) Secret {
 func of(kind Kind, body [idSize + randomSize]byte) Secret {
 	raw := binary.BigEndian.AppendUint32(body[:], checksum(kind, body[:]))
 	return Secret{
-		Kind:   kind,
-		ID:     formatUUID([idSize]byte(body[:idSize])),
-		Text:   prefix(kind) + encode(raw),
-		Hash:   sha256.Sum256(body[idSize:]),
-		series: [seriesSize]byte(body[idSize:]),
+		Kind: kind,
+		ID:   formatUUID([idSize]byte(body[:idSize])),
+		Text: prefix(kind) + encode(raw),
+		Hash: sha256.Sum256(body[idSize:]),
+		body: body,
 	}
 }
 
 // Next makes the secret that takes the place of s: its kind, id and series stay,
 // 128 of its random bits are new.
 func (s Secret) Next() Secret {
-	raw, _ := decode(strings.TrimPrefix(s.Text, prefix(s.Kind)))
-	body := [idSize + randomSize]byte(raw)
+	body := s.body
 	rand.Read(body[idSize+seriesSize:])
 	return of(s.Kind, body)
 }
@@ -109,7 +108,7 @@ func (s Secret) Next() Secret {
 // Series is the SHA-256 of the 128 random bits that s has in common with those
 // before it and after it: what the row keeps to know them all.
 func (s Secret) Series() []byte {
-	hash := sha256.Sum256(s.series[:])
+	hash := sha256.Sum256(s.body[idSize : idSize+seriesSize])
 	return hash[:]
 }
 
@@ -138,11 +137,11 @@ func Parse(kind Kind, text string) (Secret, bool) {
 		return Secret{}, false
 	}
 	return Secret{
-		Kind:   kind,
-		ID:     formatUUID([idSize]byte(body[:idSize])),
-		Text:   text,
-		Hash:   sha256.Sum256(body[idSize:]),
-		series: [seriesSize]byte(body[idSize:]),
+		Kind: kind,
+		ID:   formatUUID([idSize]byte(body[:idSize])),
+		Text: text,
+		Hash: sha256.Sum256(body[idSize:]),
+		body: [idSize + randomSize]byte(body),
 	}, true
 }
 

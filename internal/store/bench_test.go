@@ -44,7 +44,7 @@ func BenchmarkRotate(b *testing.B) {
 				}
 				answer := make([]byte, 1400)
 				parallel(b, callers, func(i int) error {
-					if _, err := w.Family(b.Context(), w.project.ID, tokens[i].FamilyID); err != nil {
+					if _, _, err := w.Family(b.Context(), w.project.ID, tokens[i].FamilyID); err != nil {
 						return err
 					}
 					r := w.rotation(tokens[i], now)

@@ -89,7 +89,7 @@ func TestClean(t *testing.T) {
 		}
 		// A day after its end, for the last access token of it.
 		clean(t, db, now.Add(91*day-time.Microsecond))
-		if _, err := db.Family(t.Context(), w.project.ID, token.FamilyID); err != nil {
+		if _, _, err := db.Family(t.Context(), w.project.ID, token.FamilyID); err != nil {
 			t.Errorf("90 days: %v", err)
 		}
 		clean(t, db, now.Add(91*day))
@@ -97,7 +97,7 @@ func TestClean(t *testing.T) {
 		if diff := cmp.Diff(want, sizes(t, db)); diff != "" {
 			t.Errorf("after 91 days: %s", diff)
 		}
-		if _, err := db.Family(t.Context(), w.project.ID, token.FamilyID); !errors.Is(err, oauth.ErrNotFound) {
+		if _, _, err := db.Family(t.Context(), w.project.ID, token.FamilyID); !errors.Is(err, oauth.ErrNotFound) {
 			t.Errorf("91 days: %v", err)
 		}
 	})

@@ -220,7 +220,7 @@ func TestDeleteClient(t *testing.T) {
 		if _, err := db.Live(t.Context(), w.project.ID, family.ID, "jti"); !errors.Is(err, oauth.ErrNotFound) {
 			t.Errorf("family: %v", err)
 		}
-		if _, err := db.Family(t.Context(), w.project.ID, token.FamilyID); !errors.Is(err, oauth.ErrNotFound) {
+		if _, _, err := db.Family(t.Context(), w.project.ID, token.FamilyID); !errors.Is(err, oauth.ErrNotFound) {
 			t.Errorf("refresh token: %v", err)
 		}
 		if _, err := db.Code(t.Context(), w.project.ID, code.ID); !errors.Is(err, oauth.ErrNotFound) {

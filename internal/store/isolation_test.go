@@ -74,7 +74,7 @@ func TestProjectsAreApart(t *testing.T) {
 		_, missing["Code"] = db.Code(ctx, id, code.ID)
 		missing["CountCodeTry"] = db.CountCodeTry(ctx, id, code.ID)
 		missing["RedeemCode"] = db.RedeemCode(ctx, id, a.redeem(code, now), other, other)
-		_, missing["Family"] = db.Family(ctx, id, family.ID)
+		_, _, missing["Family"] = db.Family(ctx, id, family.ID)
 		rotate := a.rotation(token, now)
 		rotate.ProjectID = id
 		_, missing["RotateRefresh"] = db.RotateRefresh(ctx, rotate, other, other)

@@ -116,14 +116,17 @@ func createFamily(ctx context.Context, q *db.Queries, projectID string, f oauth.
 	return wrap("create family", q.CreateFamily(ctx, row))
 }
 
-// Family returns a family with its live refresh token, whatever its state. One
-// whose grant was taken back is revoked.
-func (d *DB) Family(ctx context.Context, projectID, id string) (oauth.Family, error) {
+// Family returns a family with its live refresh token, whatever its state, and
+// its client. One whose grant was taken back is revoked.
+func (d *DB) Family(ctx context.Context, projectID, id string) (oauth.Family, oauth.Client, error) {
 	row, err := d.read.Family(ctx, projectID, id)
 	if err != nil {
-		return oauth.Family{}, found("read family", err, oauth.ErrNotFound)
+		return oauth.Family{}, oauth.Client{}, found("read family", err, oauth.ErrNotFound)
 	}
 	scopes, err := fromJSON[[]string](row.Scopes)
+	if err != nil {
+		return oauth.Family{}, oauth.Client{}, err
+	}
 	f := oauth.Family{
 		ID: row.ID, ProjectID: row.ProjectID, GrantID: row.GrantID, ClientID: row.ClientID,
 		Subject: row.Subject, Organization: row.Organization, SessionID: row.SessionID,
@@ -137,7 +140,8 @@ func (d *DB) Family(ctx context.Context, projectID, id string) (oauth.Family, er
 			CreatedAt: fromMicros(cmp.Or(row.RotatedAt, row.CreatedAt)), ExpiresAt: fromMicros(row.IdleExpiresAt),
 		}
 	}
-	return f, err
+	client, err := toClient(row.Client)
+	return f, client, err
 }
 
 // RotateRefresh replaces a refresh token by its successor (RFC 9700 §4.14.2,

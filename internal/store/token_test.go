@@ -294,7 +294,7 @@ func TestRefreshToken(t *testing.T) {
 
 		t.Run("is kept whole", func(t *testing.T) {
 			token, family := w.family(now, "read:notes")
-			got, err := w.Family(t.Context(), w.project.ID, family.ID)
+			got, _, err := w.Family(t.Context(), w.project.ID, family.ID)
 			must(t, err)
 			family.Nonce = "" // it answers the first request only
 			if diff := cmp.Diff(family, got); diff != "" {
@@ -303,14 +303,14 @@ func TestRefreshToken(t *testing.T) {
 			if at := w.lastUse(family.GrantID); !at.Equal(now) {
 				t.Errorf("the grant was last used at %v", at)
 			}
-			if _, err := w.Family(t.Context(), w.project.ID, "x"); !errors.Is(err, oauth.ErrNotFound) {
+			if _, _, err := w.Family(t.Context(), w.project.ID, "x"); !errors.Is(err, oauth.ErrNotFound) {
 				t.Errorf("unknown family: %v", err)
 			}
 			r := w.rotation(token, now.Add(time.Hour))
 			if _, err := w.rotate(r); err != nil {
 				t.Fatal(err)
 			}
-			got, err = w.Family(t.Context(), w.project.ID, family.ID)
+			got, _, err = w.Family(t.Context(), w.project.ID, family.ID)
 			must(t, err)
 			r.Successor.Series = family.Refresh.Series // it does not change
 			family.Refresh = &r.Successor
@@ -320,7 +320,7 @@ func TestRefreshToken(t *testing.T) {
 			lone := w.redeem(w.allow(now, "read:notes"), now)
 			lone.Family.Refresh = nil
 			must(t, w.redeemCode(lone))
-			if got, err := w.Family(t.Context(), w.project.ID, lone.Family.ID); err != nil || got.Refresh != nil {
+			if got, _, err := w.Family(t.Context(), w.project.ID, lone.Family.ID); err != nil || got.Refresh != nil {
 				t.Errorf("a family without refresh tokens has %+v, %v", got.Refresh, err)
 			}
 		})
@@ -406,7 +406,7 @@ func TestRefreshToken(t *testing.T) {
 				if got, err := w.rotate(r); !errors.Is(err, oauth.ErrDead) {
 					t.Fatalf("got %+v, %v; want ErrDead", got, err)
 				}
-				got, err := w.Family(t.Context(), w.project.ID, family.ID)
+				got, _, err := w.Family(t.Context(), w.project.ID, family.ID)
 				must(t, err)
 				if !bytes.Equal(got.Refresh.Hash, token.Hash) {
 					t.Error("it was rotated")

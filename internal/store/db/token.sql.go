@@ -200,8 +200,10 @@ func (q *Queries) DeleteUnusedCodes(ctx context.Context, projectID string, grant
 
 const family = `-- name: Family :one
 SELECT f.id, f.project_id, f.grant_id, f.client_id, f.subject, f.organization, f.session_id, f.resource, f.scopes, f.auth_time, f.created_at, f.expires_at, f.revoked_at, f.attempt,
-    f.series_hash, f.auth_method, f.refresh_hash, f.idle_expires_at, f.rotated_at, g.revoked_at AS grant_revoked_at
-FROM family f JOIN "grant" g ON g.project_id = f.project_id AND g.id = f.grant_id
+    f.series_hash, f.auth_method, f.refresh_hash, f.idle_expires_at, f.rotated_at, g.revoked_at AS grant_revoked_at, c.project_id, c.id, c.url, c.type, c.creation, c.metadata, c.metadata_hash, c.merged, c.secret_id, c.secret_hash, c.secret_last4, c.rat_id, c.rat_hash, c.bypass_consent, c.blocked, c.created_at, c.last_registered_at, c.fetched_at, c.fresh_until, c.copied_at, c.logo, c.name_folded
+FROM family f
+JOIN "grant" g ON g.project_id = f.project_id AND g.id = f.grant_id
+JOIN client c ON c.project_id = f.project_id AND c.id = f.client_id
 WHERE f.project_id = $1 AND f.id = $2
 `
 
@@ -226,6 +228,7 @@ type FamilyRow struct {
 	IdleExpiresAt  int64
 	RotatedAt      int64
 	GrantRevokedAt int64
+	Client         Client
 }
 
 func (q *Queries) Family(ctx context.Context, projectID string, iD string) (FamilyRow, error) {
@@ -252,6 +255,28 @@ func (q *Queries) Family(ctx context.Context, projectID string, iD string) (Fami
 		&i.IdleExpiresAt,
 		&i.RotatedAt,
 		&i.GrantRevokedAt,
+		&i.Client.ProjectID,
+		&i.Client.ID,
+		&i.Client.URL,
+		&i.Client.Type,
+		&i.Client.Creation,
+		&i.Client.Metadata,
+		&i.Client.MetadataHash,
+		&i.Client.Merged,
+		&i.Client.SecretID,
+		&i.Client.SecretHash,
+		&i.Client.SecretLast4,
+		&i.Client.RatID,
+		&i.Client.RatHash,
+		&i.Client.BypassConsent,
+		&i.Client.Blocked,
+		&i.Client.CreatedAt,
+		&i.Client.LastRegisteredAt,
+		&i.Client.FetchedAt,
+		&i.Client.FreshUntil,
+		&i.Client.CopiedAt,
+		&i.Client.Logo,
+		&i.Client.NameFolded,
 	)
 	return i, err
 }

@@ -45,8 +45,10 @@ RETURNING id;
 
 -- name: Family :one
 SELECT f.id, f.project_id, f.grant_id, f.client_id, f.subject, f.organization, f.session_id, f.resource, f.scopes, f.auth_time, f.created_at, f.expires_at, f.revoked_at, f.attempt,
-    f.series_hash, f.auth_method, f.refresh_hash, f.idle_expires_at, f.rotated_at, g.revoked_at AS grant_revoked_at
-FROM family f JOIN "grant" g ON g.project_id = f.project_id AND g.id = f.grant_id
+    f.series_hash, f.auth_method, f.refresh_hash, f.idle_expires_at, f.rotated_at, g.revoked_at AS grant_revoked_at, sqlc.embed(c)
+FROM family f
+JOIN "grant" g ON g.project_id = f.project_id AND g.id = f.grant_id
+JOIN client c ON c.project_id = f.project_id AND c.id = f.client_id
 WHERE f.project_id = @project_id AND f.id = @id;
 
 -- RotateFamily is the one statement that rotates a refresh token, while it is the
