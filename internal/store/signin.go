@@ -243,14 +243,17 @@ func signIn(ctx context.Context, q *db.Queries, r signin.Redemption, try db.TryE
 		b.Email, b.EmailFolded = try.Email, try.EmailFolded
 		return signin.Outcome{Right: true, Visitor: b}, "", createBrowser(ctx, q, b)
 	}
-	made, err := q.CreateUser(ctx, db.CreateUserParams{
-		ProjectID: r.ProjectID, ID: r.NewUserID, Email: try.Email, EmailFolded: try.EmailFolded,
-		EmailVerified: true, Active: true, CreatedAt: micros(r.Now), LastSignInAt: micros(r.Now),
-	})
-	if err != nil {
-		return out, "", wrap("create user", err)
+	var made int64
+	user, err := db.User{}, sql.ErrNoRows
+	for tries := 0; tries < 2 && errors.Is(err, sql.ErrNoRows); tries++ { // who is deleted between the two statements is somebody new
+		if made, err = q.CreateUser(ctx, db.CreateUserParams{
+			ProjectID: r.ProjectID, ID: r.NewUserID, Email: try.Email, EmailFolded: try.EmailFolded,
+			EmailVerified: true, Active: true, CreatedAt: micros(r.Now), LastSignInAt: micros(r.Now),
+		}); err != nil {
+			return out, "", wrap("create user", err)
+		}
+		user, err = q.UserByEmail(ctx, r.ProjectID, try.EmailFolded)
 	}
-	user, err := q.UserByEmail(ctx, r.ProjectID, try.EmailFolded)
 	if err != nil {
 		return out, "", wrap("read user", err)
 	}
