@@ -118,7 +118,8 @@ export async function look(page: Page, name: string, info: TestInfo) {
   await page.evaluate(axe.source);
   for (const scheme of ['light', 'dark'] as const) {
     await page.emulateMedia({ colorScheme: scheme });
-    await page.screenshot({ path: `test-results/pages/${name}-${size.width}-${scheme}.png`, fullPage: true });
+    const picture = { path: `test-results/pages/${name}-${size.width}-${scheme}.png`, fullPage: true, timeout: 20_000 };
+    await page.screenshot(picture).catch(() => page.screenshot(picture)); // once in thousands Chromium never paints one
     const rules = scheme === 'dark' ? { runOnly: ['color-contrast', 'link-in-text-block'] } : {}; // what colours change
     const found = await page.evaluate((rules) => (window as any).axe.run(rules), rules);
     const bad = found.violations
