@@ -100,8 +100,8 @@ func (w *world) wrongPassword(ctx context.Context, c *conn, done *atomic.Int64) 
 	return nil
 }
 
-// expired is how many families, each with a refresh token, and how many codes have
-// run out when the clean-up begins.
+// expired is how many families and how many codes have run out when the clean-up
+// begins.
 const expired = 100_000
 
 // cleaning measures the clean-up of rows that have run out, alone and with refresh

@@ -111,9 +111,8 @@ func (w *world) original(ctx context.Context, db *sql.DB) (o original, err error
 func beforeUUID(id string) string { return id[:len(id)-36] }
 
 // fill copies one flow n times: users, clients, grants with their scopes, families,
-// attempts and audit events. The server must not run. The refresh
-// tokens of some of them, spread over all rows, are then replaced by ones whose
-// text we know.
+// attempts and audit events. The server must not run. The refresh tokens of some
+// of them, spread over all rows, are then replaced by ones whose text we know.
 func (w *world) fill(ctx context.Context, n, known int) error {
 	db, err := w.server.DB()
 	if err != nil {
@@ -264,7 +263,8 @@ func (w *world) know(ctx context.Context, db *sql.DB, o original, n, known int) 
 	return nil
 }
 
-// fillExpired copies families and codes that have run out, n of each, and returns how many rows those are. The server must not run.
+// fillExpired copies families and codes that have run out, n of each, and returns
+// how many rows those are. The server must not run.
 func (w *world) fillExpired(ctx context.Context, n int) (int, error) {
 	db, err := w.server.DB()
 	if err != nil {

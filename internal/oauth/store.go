@@ -248,9 +248,9 @@ type Store interface {
 	Family(ctx context.Context, projectID, id string) (Family, Client, error)
 	// RotateRefresh rotates by one conditional statement (not rotated, in time,
 	// family and grant alive). When another call rotated it: within the window and
-	// with the successor unused the kept answer comes back; otherwise the family is revoked in the same transaction with reuse as
-	// the event, and ErrUsed comes back. ErrDead when it has run out or its
-	// family or grant is gone.
+	// with the successor unused the kept answer comes back; otherwise the family is
+	// revoked in the same transaction with reuse as the event, and ErrUsed comes
+	// back. ErrDead when it has run out or its family or grant is gone.
 	RotateRefresh(ctx context.Context, r Rotate, done, reuse audit.Event) (Rotation, error)
 
 	// Live is the one read of introspection: the family, its grant, and whether

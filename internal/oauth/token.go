@@ -56,16 +56,16 @@ func (s *Server) Token(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return s.refuseBody(ctx, r, p, atToken, err)
 	}
-	held, err := s.readHeld(ctx, p, form)
+	presented, err := s.readHeld(ctx, p, form)
 	if err != nil {
 		return err
 	}
-	client, method, err := s.authenticateClient(ctx, r, p, form, held.client)
+	client, method, err := s.authenticateClient(ctx, r, p, form, presented.client)
 	if err != nil {
 		return err
 	}
 	req, err := parseToken(p, client, method, form)
-	req.held = held
+	req.held = presented
 	registered := slices.Contains(client.Metadata.GrantTypes, req.grant)
 	var answer tokenResponse
 	switch {

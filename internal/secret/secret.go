@@ -6,9 +6,9 @@
 // bits. [New] makes one, [Parse] takes one apart, [Secret.Matches] compares it
 // with the row. Refresh tokens take the place of one another: [Secret.Next] makes
 // a secret of the same row, and [Secret.InSeries] knows every one that was made
-// so, though the row keeps the hash of the last alone. [NewUUID] and [NewID] make identifiers that ascend with time,
-// [NewCode] the digits a person types, [NewTrace] the code that ties an error
-// page to a log line.
+// so, though the row keeps the hash of the last alone. [NewUUID] and [NewID] make
+// identifiers that ascend with time, [NewCode] the digits a person types,
+// [NewTrace] the code that ties an error page to a log line.
 //
 // The package keeps nothing, reads no clock and knows no storage. A secret that
 // a person types is not an opaque secret: its hash needs a key, which package

@@ -30,8 +30,8 @@ type Config struct {
 	Lead time.Duration
 	// RotateEvery is how long a key signs; 90 days where it is zero.
 	RotateEvery time.Duration
-	// RSA makes the private part of an RS256 key, of 2048 bits; nil does it by
-	// chance, as everywhere but in tests.
+	// RSA gives the private part of an RS256 key, of 2048 bits. Where it is nil, as
+	// everywhere but in tests, a new one is made.
 	RSA func() (*rsa.PrivateKey, error)
 }
 
