@@ -30,6 +30,19 @@ var modules = []string{".", "guard", "examples"}
 // too: those with the single-use state.
 var racedOnPostgres = []string{module + "/internal/store", module + "/internal/oauth", module + "/internal/identity"}
 
+// raced runs tests under the race detector, which watches our code and what we
+// share with libraries. What only computes is left out of it: SQLite's own code
+// (which comes from C, and takes most of a watched test's time), regular
+// expressions and the arithmetic of crypto.
+var raced = []string{
+	"-race",
+	"-gcflags=modernc.org/sqlite/lib=-race=false",
+	"-gcflags=modernc.org/libc=-race=false",
+	"-gcflags=modernc.org/memory=-race=false",
+	"-gcflags=regexp/...=-race=false",
+	"-gcflags=crypto/internal/...=-race=false",
+}
+
 // faultsPackage starts servers and databases of its own, on both databases in one
 // run, and has a stage for itself.
 const faultsPackage = module + "/faults"
@@ -77,13 +90,13 @@ func (s *suite) stages(ctx context.Context) error {
 	// purpose, and a later stage brings it.
 	sqliteOnly := without("CI", postgresVariable)
 
-	raced := intersect(all, racedOnPostgres)
-	rest := subtract(onPostgres, raced)
+	singleUse := intersect(all, racedOnPostgres)
+	rest := subtract(onPostgres, singleUse)
 	s.title("race detector, both databases")
-	s.goTest(ctx, both, append([]string{"-race"}, raced...)...)
+	s.goTest(ctx, both, slices.Concat(raced, singleUse)...)
 	s.title("race detector, SQLite")
-	s.goTest(ctx, os.Environ(), append([]string{"-race"}, subtract(all, onPostgres, raced)...)...)
-	s.goTest(ctx, sqliteOnly, append([]string{"-race"}, rest...)...)
+	s.goTest(ctx, os.Environ(), slices.Concat(raced, subtract(all, onPostgres, singleUse))...)
+	s.goTest(ctx, sqliteOnly, slices.Concat(raced, rest)...)
 	if server.url != "" {
 		s.title("PostgreSQL")
 		s.goTest(ctx, both, append([]string{"-skip=/^sqlite$"}, rest...)...) // which ran before
