@@ -188,17 +188,18 @@ func (s *Server) readAccessToken(ctx context.Context, p *project.Project, compac
 }
 
 // live tells whether a read access token may still be used, and with which
-// scopes: what the person may grant today. It is one read and one question
-// about the subject.
+// scopes: what the person may grant today. It is one read, and for a member one
+// question about the subject.
 func (s *Server) live(ctx context.Context, p *project.Project, c accessClaims) (Live, []string, bool, error) {
 	l, err := s.store.Live(ctx, p.ID, c.SID, c.JTI)
 	if errors.Is(err, ErrNotFound) {
 		return Live{}, nil, false, nil
 	}
-	if err != nil || !l.Alive {
-		return Live{}, nil, false, err
+	scopes := strings.Fields(c.Scope)
+	if err != nil || !l.Alive || l.Organization == "" {
+		return l, scopes, l.Alive, err
 	}
-	scopes, active, err := s.subjects.Narrow(ctx, p, c.Subject, l.Organization, l.ClientID, l.ClientType.FirstParty(), strings.Fields(c.Scope))
+	scopes, active, err := s.subjects.Narrow(ctx, p, c.Subject, l.Organization, l.ClientID, l.ClientType.FirstParty(), scopes)
 	if err != nil || !active {
 		return Live{}, nil, false, err
 	}

@@ -49,10 +49,6 @@ func (s *Server) exchangeCode(ctx context.Context, r tokenRequest) (tokenRespons
 	if err := s.checkResource(ctx, r, code.Subject, code.Resource); err != nil {
 		return tokenResponse{}, err
 	}
-	scopes, err := s.narrow(ctx, r, code.Subject, code.Organization, code.Scopes)
-	if err != nil {
-		return tokenResponse{}, err
-	}
 	life := r.project.Settings.Lifetimes.RefreshAbsolute
 	if !r.client.Refreshes() {
 		life = accessTokenLife(r.project, r.client, code.Resource)
@@ -62,7 +58,11 @@ func (s *Server) exchangeCode(ctx context.Context, r tokenRequest) (tokenRespons
 		ID: first.ID, ProjectID: r.project.ID, GrantID: code.GrantID, ClientID: r.client.ID,
 		Subject: code.Subject, Organization: code.Organization, SessionID: code.SessionID,
 		Resource: code.Resource, Scopes: code.Scopes, Nonce: code.Nonce, AuthTime: code.AuthTime, Attempt: code.Attempt,
-		CreatedAt: now, ExpiresAt: now.Add(time.Duration(life) * time.Second),
+		CreatedAt: now, ExpiresAt: now.Add(time.Duration(life) * time.Second), PersonActive: code.PersonActive,
+	}
+	scopes, err := s.narrow(ctx, r, family)
+	if err != nil {
+		return tokenResponse{}, err
 	}
 	var answer tokenResponse
 	answer, family.Refresh, err = s.mint(ctx, r, family, scopes, first)

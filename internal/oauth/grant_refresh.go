@@ -31,7 +31,7 @@ func (s *Server) exchangeRefresh(ctx context.Context, r tokenRequest) (tokenResp
 	if err := s.checkResource(ctx, r, family.Subject, family.Resource); err != nil {
 		return tokenResponse{}, err
 	}
-	scopes, err := s.narrow(ctx, r, family.Subject, family.Organization, family.Scopes)
+	scopes, err := s.narrow(ctx, r, family)
 	if err != nil {
 		return tokenResponse{}, err
 	}

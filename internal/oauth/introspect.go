@@ -185,7 +185,7 @@ func (s *Server) introspectRefresh(ctx context.Context, p *project.Project, who 
 		!family.RevokedAt.IsZero() || client.Blocked {
 		return introspection{}, nil
 	}
-	scopes, active, err := s.narrowed(ctx, p, family.Subject, family.Organization, client, family.Scopes)
+	scopes, active, err := s.grantable(ctx, p, family, client)
 	if err != nil || !active {
 		return introspection{}, err
 	}

@@ -185,7 +185,7 @@ func introspectInactive(t *testing.T, newRig rigMaker) {
 		r := newRig(t)
 		client, key := r.client("client_secret_basic")
 		got := r.authorize(client, key, rigNotes, "read:notes")
-		r.people.locked = true
+		r.lock(true)
 		r.introspect(r.notes(), got.Access).dead()
 		r.introspect(asker{id: client.ID, secret: key}, got.Refresh).dead()
 	})
@@ -201,7 +201,7 @@ func introspectInactive(t *testing.T, newRig rigMaker) {
 }
 
 func TestIntrospectNarrows(t *testing.T) {
-	r := newRig(t)
+	r := newRig(t, members)
 	client, key := r.client("client_secret_basic")
 	token := r.authorize(client, key, rigNotes, "read:notes", "write:notes").Access
 	r.people.lost = []string{"write:notes"}

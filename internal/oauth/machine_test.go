@@ -43,6 +43,7 @@ type rig struct {
 	*testing.T
 	server  *oauth.Server
 	store   rigStore
+	at      store.Config
 	project *project.Project
 	clock   *rigClock
 	people  *rigPeople
@@ -70,7 +71,7 @@ func (c *rigClock) Advance(d time.Duration) {
 }
 
 // rigPeople answers for the people of the project: one person, whom a test may
-// lock or take scopes from.
+// lock or, in a project of organizations, take scopes from.
 type rigPeople struct {
 	locked bool
 	lost   []string
@@ -188,7 +189,7 @@ func makeRig(t *testing.T, database store.Config, edit []func(p *project.Project
 		f(r.project)
 	}
 	database.Now = r.clock.Now
-	r.store = openRigStore(t, r.project, database)
+	r.at, r.store = database, openRigStore(t, r.project, database)
 	r.server = r.serve(r.store)
 	return r
 }
@@ -377,8 +378,15 @@ func (r *rig) request(clientID, resource string, scopes ...string) oauth.Authori
 }
 
 func (r *rig) person() oauth.Person {
-	return oauth.Person{Subject: rigSubject, SessionID: "session-test-1", AuthTime: r.clock.Now()}
+	who := oauth.Person{Subject: rigSubject, SessionID: "session-test-1", AuthTime: r.clock.Now()}
+	if r.project.Vertical == project.B2B {
+		who.Organization = "organization-test-fennel"
+	}
+	return who
 }
+
+// members makes a rig's person a member of an organization, who can lose scopes.
+func members(p *project.Project) { p.Vertical = project.B2B }
 
 // tokens are what a client got.
 type tokens struct {

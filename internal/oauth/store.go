@@ -64,7 +64,8 @@ type Family struct {
 	ExpiresAt    time.Time // absolute end of its refresh tokens; without one, the end of its access token
 	RevokedAt    time.Time // zero while it lives
 
-	Refresh *RefreshToken // the live one, nil where the client gets none
+	PersonActive bool          // of a consumer project: the person is there and not locked
+	Refresh      *RefreshToken // the live one, nil where the client gets none
 }
 
 // MaxFamilies is how many live families a grant has at most: a program that
@@ -93,6 +94,7 @@ type Code struct {
 	Tries        int       // wrong verifiers so far
 	RedeemedAt   time.Time // zero before
 	FamilyID     string    // what it was redeemed for
+	PersonActive bool      // as in Family
 }
 
 // RefreshToken is the one of a family that lives, the secret only as hashes. All
@@ -150,7 +152,7 @@ type Live struct {
 	Organization string    // "" of a consumer project
 	Attempt      string    // code of the authorization attempt
 	CreatedAt    time.Time // of the family
-	Alive        bool      // neither family, grant nor this token id is revoked, nor has the client gone
+	Alive        bool      // neither family, grant nor this token id is revoked, nor has the client or a consumer project's person gone
 }
 
 // Revocation is one row of the feed that resource servers follow (decision 29).

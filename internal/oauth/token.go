@@ -136,27 +136,36 @@ func (s *Server) checkResource(ctx context.Context, r tokenRequest, subject, gra
 // was granted (RFC 6749 §6), inside what the person may grant today. Asking for
 // too much is refused without a word against the grant, which a client would
 // throw away.
-func (s *Server) narrow(ctx context.Context, r tokenRequest, subject, organization string, granted []string) ([]string, error) {
+func (s *Server) narrow(ctx context.Context, r tokenRequest, f Family) ([]string, error) {
 	for _, name := range r.scopes {
-		if !slices.Contains(granted, name) {
-			return nil, s.refuseToken(ctx, r, subject, "asked for more scopes", name, invalidScope("The scope '%s' was not granted.", name))
+		if !slices.Contains(f.Scopes, name) {
+			return nil, s.refuseToken(ctx, r, f.Subject, "asked for more scopes", name, invalidScope("The scope '%s' was not granted.", name))
 		}
 	}
-	grantable, active, err := s.narrowed(ctx, r.project, subject, organization, r.client, granted)
+	grantable, active, err := s.grantable(ctx, r.project, f, r.client)
 	switch {
 	case err != nil:
 		return nil, err
 	case !active || !useful(grantable):
-		return nil, s.refuseGrant(ctx, r, subject, "the person can no longer grant any of it")
+		return nil, s.refuseGrant(ctx, r, f.Subject, "the person can no longer grant any of it")
 	case len(r.scopes) == 0:
 		return grantable, nil
 	}
 	scopes := slices.DeleteFunc(slices.Clone(r.scopes), func(name string) bool { return !slices.Contains(grantable, name) })
 	if !useful(scopes) {
-		return nil, s.refuseToken(ctx, r, subject, "the person can no longer grant what was asked", strings.Join(r.scopes, " "),
+		return nil, s.refuseToken(ctx, r, f.Subject, "the person can no longer grant what was asked", strings.Join(r.scopes, " "),
 			invalidScope("The person can no longer grant any of these scopes."))
 	}
 	return scopes, nil
+}
+
+// grantable is what of a family's scopes its person may grant today. Of a
+// consumer project's person there is no more to know than was read with it.
+func (s *Server) grantable(ctx context.Context, p *project.Project, f Family, c Client) (scopes []string, active bool, err error) {
+	if f.Organization == "" {
+		return f.Scopes, f.PersonActive, nil
+	}
+	return s.narrowed(ctx, p, f.Subject, f.Organization, c, f.Scopes)
 }
 
 // mint makes the whole answer for a family, and what is kept of next, the refresh

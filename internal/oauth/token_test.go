@@ -773,63 +773,70 @@ func TestGoneBetween(t *testing.T) {
 	})
 }
 
-// Row: T28, R11. A person who is locked, or lost a permission. Both are the
-// same question to whoever knows people, so a rig with people of its own asks.
+// Row: T28, R11. A person who is locked, or a member who lost a permission. The
+// latter is a question to whoever knows people, so a rig with people of its own
+// asks.
 func TestPersonNarrowed(t *testing.T) { eachRig(t, personNarrowed) }
 
 func personNarrowed(t *testing.T, newRig rigMaker) {
 	for _, grant := range []string{"code", "refresh token"} {
 		t.Run(grant, func(t *testing.T) {
-			r := newRig(t)
+			r, consumer := newRig(t, members), newRig(t)
 			client, _ := r.client("none")
-			post := func(t *testing.T, f url.Values) answer {
+			post := func(t *testing.T, r *rig, f url.Values) answer {
 				a := r.post(r.server.Token, "", "", f)
 				a.T = t
 				return a
 			}
-			form := func() url.Values {
+			form := func(r *rig, client oauth.Client) url.Values {
 				if grant == "code" {
 					return with(redeem(r.allowed(client, rigNotes, "read:notes", "write:notes")), "client_id", client.ID, "redirect_uri", "")
 				}
 				return refresh(r.authorize(client, "", rigNotes, "read:notes", "write:notes").Refresh, "client_id", client.ID)
 			}
-			t.Run("locked", func(t *testing.T) {
-				f := form()
-				r.people.locked = true
-				defer func() { r.people.locked = false }()
-				post(t, f).refused(http.StatusBadRequest, "invalid_grant")
-			})
+			for kind, r := range map[string]*rig{"locked": consumer, "member locked": r} {
+				t.Run(kind, func(t *testing.T) {
+					client, _ := r.client("none")
+					f := form(r, client)
+					r.lock(true)
+					defer r.lock(false)
+					post(t, r, f).refused(http.StatusBadRequest, "invalid_grant")
+					if e := r.newest(audit.TokenRefused); e.Reason != "the person can no longer grant any of it" {
+						t.Errorf("%+v", e)
+					}
+				})
+			}
 			t.Run("lost one of two: the token has the other", func(t *testing.T) {
-				f := form()
+				f := form(r, client)
 				r.people.lost = []string{"write:notes"}
 				defer func() { r.people.lost = nil }()
-				if i := got(t, post(t, f)); i.Scope != "read:notes" {
+				if i := got(t, post(t, r, f)); i.Scope != "read:notes" {
 					t.Errorf("scope %q", i.Scope)
 				}
 			})
 			t.Run("lost one of two and asks for that one alone: the grant lives", func(t *testing.T) {
-				f := form()
+				f := form(r, client)
 				r.people.lost = []string{"write:notes"}
 				r.clock.Advance(time.Second)
-				post(t, with(f, "scope", "write:notes")).refused(http.StatusBadRequest, "invalid_scope")
+				post(t, r, with(f, "scope", "write:notes")).refused(http.StatusBadRequest, "invalid_scope")
 				if e := r.newest(audit.TokenRefused); e.Reason != "the person can no longer grant what was asked" || e.Subject != rigSubject || e.ClientID != client.ID {
 					t.Errorf("%+v", e)
 				}
 				r.people.lost = nil
-				got(t, post(t, f))
+				got(t, post(t, r, f))
 			})
 			t.Run("lost all", func(t *testing.T) {
-				f := form()
+				f := form(r, client)
 				r.people.lost = []string{"read:notes", "write:notes"}
 				defer func() { r.people.lost = nil }()
-				post(t, f).refused(http.StatusBadRequest, "invalid_grant")
+				post(t, r, f).refused(http.StatusBadRequest, "invalid_grant")
 			})
 			t.Run("lost all that does anything", func(t *testing.T) {
 				code := r.allowed(client, rigNotes, "read:notes", "offline_access")
 				f := with(redeem(code), "client_id", client.ID, "redirect_uri", "")
 				r.people.lost = []string{"read:notes"}
 				defer func() { r.people.lost = nil }()
-				post(t, f).refused(http.StatusBadRequest, "invalid_grant")
+				post(t, r, f).refused(http.StatusBadRequest, "invalid_grant")
 			})
 		})
 	}

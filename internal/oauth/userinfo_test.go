@@ -119,7 +119,7 @@ func userinfoRefuses(t *testing.T, newRig rigMaker) {
 	for name, happen := range map[string]func(r *rig){
 		"expired":       func(r *rig) { r.clock.Advance(15 * time.Minute) },
 		"revoked":       func(r *rig) { r.revoke(c, key, good.Access).revoked() },
-		"person locked": func(r *rig) { r.people.locked = true },
+		"person locked": func(r *rig) { r.lock(true) },
 	} {
 		t.Run(name, func(t *testing.T) {
 			r := newRig(t)
@@ -135,7 +135,7 @@ func userinfoRefuses(t *testing.T, newRig rigMaker) {
 		})
 	}
 	t.Run("openid taken from the person", func(t *testing.T) {
-		r := newRig(t)
+		r := newRig(t, members)
 		c, key := r.client("client_secret_basic")
 		token := r.authorize(c, key, rigNotes, "openid", "read:notes").Access
 		r.people.lost = []string{"openid"}

@@ -24,7 +24,7 @@ func (d *DB) Code(ctx context.Context, projectID, id string) (oauth.Code, error)
 		RedirectURI: c.RedirectURI, Challenge: c.Challenge,
 		Resource: c.Resource, Scopes: scopes, Nonce: c.Nonce, AuthTime: fromMicros(c.AuthTime),
 		CreatedAt: fromMicros(c.CreatedAt), ExpiresAt: fromMicros(c.ExpiresAt), Tries: int(c.Tries),
-		RedeemedAt: fromMicros(c.RedeemedAt), FamilyID: c.FamilyID, Attempt: c.Attempt,
+		RedeemedAt: fromMicros(c.RedeemedAt), FamilyID: c.FamilyID, Attempt: c.Attempt, PersonActive: c.PersonActive == 1,
 	}, err
 }
 
@@ -132,7 +132,7 @@ func (d *DB) Family(ctx context.Context, projectID, id string) (oauth.Family, oa
 		Subject: row.Subject, Organization: row.Organization, SessionID: row.SessionID,
 		Resource: row.Resource, Scopes: scopes, AuthTime: fromMicros(row.AuthTime),
 		CreatedAt: fromMicros(row.CreatedAt), ExpiresAt: fromMicros(row.ExpiresAt),
-		RevokedAt: fromMicros(cmp.Or(row.RevokedAt, row.GrantRevokedAt)), Attempt: row.Attempt,
+		RevokedAt: fromMicros(cmp.Or(row.RevokedAt, row.GrantRevokedAt)), Attempt: row.Attempt, PersonActive: row.PersonActive == 1,
 	}
 	if len(row.RefreshHash) > 0 {
 		f.Refresh = &oauth.RefreshToken{
@@ -237,7 +237,7 @@ func (d *DB) RevokeToken(ctx context.Context, projectID, jti string, until time.
 }
 
 // Live is the one read of introspection. A token of a blocked client is not
-// alive either.
+// alive either, nor one of a consumer project's person who is gone or locked.
 func (d *DB) Live(ctx context.Context, projectID, familyID, jti string) (oauth.Live, error) {
 	row, err := d.read.Live(ctx, db.LiveParams{ProjectID: projectID, JTI: jti, ID: familyID})
 	if err != nil {

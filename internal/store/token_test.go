@@ -27,7 +27,7 @@ func TestCode(t *testing.T) {
 			got, err := w.Code(t.Context(), w.project.ID, d.Code.ID)
 			must(t, err)
 			want := d.Code
-			want.GrantID = d.Grant.ID
+			want.GrantID, want.PersonActive = d.Grant.ID, true
 			if diff := cmp.Diff(want, got); diff != "" {
 				t.Error(diff)
 			}
@@ -297,6 +297,7 @@ func TestRefreshToken(t *testing.T) {
 			got, _, err := w.Family(t.Context(), w.project.ID, family.ID)
 			must(t, err)
 			family.Nonce = "" // it answers the first request only
+			family.PersonActive = true
 			if diff := cmp.Diff(family, got); diff != "" {
 				t.Error(diff)
 			}
@@ -547,6 +548,34 @@ func TestRedeemAgainstRevokeAndAllow(t *testing.T) {
 			if l, err := w.Live(t.Context(), w.project.ID, r.Family.ID, "jti"); err == nil && l.Alive {
 				t.Fatal("a family from before the revoke lives")
 			}
+		}
+	})
+}
+
+// What was given to somebody who was locked meanwhile says so, to each who asks.
+func TestPersonActive(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db, "auth.example.com")
+		lock := func(locked bool) {
+			_, err := db.SetUserActive(t.Context(), w.project.ID, w.user.ID, !locked, w.event(audit.UserDeactivated))
+			must(t, err)
+		}
+		lock(true)
+		c := w.allow(now, "read:notes")
+		must(t, w.redeemCode(w.redeem(c, now)))
+		_, family := w.family(now, "read:notes")
+		for _, want := range []bool{false, true} {
+			code, err := db.Code(t.Context(), w.project.ID, c.ID)
+			must(t, err)
+			f, _, err := db.Family(t.Context(), w.project.ID, family.ID)
+			must(t, err)
+			live, err := db.Live(t.Context(), w.project.ID, family.ID, "jti")
+			must(t, err)
+			if code.PersonActive != want || f.PersonActive != want || live.Alive != want {
+				t.Errorf("code %t, family %t, live %t, want %t", code.PersonActive, f.PersonActive, live.Alive, want)
+			}
+			lock(false)
 		}
 	})
 }

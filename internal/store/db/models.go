@@ -89,29 +89,6 @@ type Client struct {
 	NameFolded       string
 }
 
-type Code struct {
-	ProjectID    string
-	ID           string
-	Hash         []byte
-	ClientID     string
-	GrantID      string
-	Subject      string
-	Organization string
-	SessionID    string
-	RedirectURI  string
-	Challenge    string
-	Resource     string
-	Scopes       string
-	Nonce        string
-	AuthTime     int64
-	CreatedAt    int64
-	ExpiresAt    int64
-	Tries        int64
-	RedeemedAt   int64
-	FamilyID     string
-	Attempt      string
-}
-
 type Event struct {
 	ProjectID  string
 	ID         string

@@ -10,13 +10,38 @@ import (
 )
 
 const code = `-- name: Code :one
-SELECT project_id, id, hash, client_id, grant_id, subject, organization, session_id, redirect_uri, challenge, resource, scopes, nonce, auth_time, created_at, expires_at, tries, redeemed_at, family_id, attempt
-FROM code WHERE project_id = $1 AND id = $2
+SELECT project_id, id, hash, client_id, grant_id, subject, organization, session_id, redirect_uri, challenge, resource, scopes, nonce, auth_time, created_at, expires_at, tries, redeemed_at, family_id, attempt,
+    CAST(CASE WHEN EXISTS (SELECT 1 FROM "user" u WHERE u.project_id = code.project_id AND u.id = code.subject AND u.active) THEN 1 ELSE 0 END AS bigint) AS person_active
+FROM code WHERE code.project_id = $1 AND code.id = $2
 `
 
-func (q *Queries) Code(ctx context.Context, projectID string, iD string) (Code, error) {
+type CodeRow struct {
+	ProjectID    string
+	ID           string
+	Hash         []byte
+	ClientID     string
+	GrantID      string
+	Subject      string
+	Organization string
+	SessionID    string
+	RedirectURI  string
+	Challenge    string
+	Resource     string
+	Scopes       string
+	Nonce        string
+	AuthTime     int64
+	CreatedAt    int64
+	ExpiresAt    int64
+	Tries        int64
+	RedeemedAt   int64
+	FamilyID     string
+	Attempt      string
+	PersonActive int64
+}
+
+func (q *Queries) Code(ctx context.Context, projectID string, iD string) (CodeRow, error) {
 	row := q.db.QueryRowContext(ctx, code, projectID, iD)
-	var i Code
+	var i CodeRow
 	err := row.Scan(
 		&i.ProjectID,
 		&i.ID,
@@ -38,6 +63,7 @@ func (q *Queries) Code(ctx context.Context, projectID string, iD string) (Code, 
 		&i.RedeemedAt,
 		&i.FamilyID,
 		&i.Attempt,
+		&i.PersonActive,
 	)
 	return i, err
 }
@@ -200,7 +226,9 @@ func (q *Queries) DeleteUnusedCodes(ctx context.Context, projectID string, grant
 
 const family = `-- name: Family :one
 SELECT f.id, f.project_id, f.grant_id, f.client_id, f.subject, f.organization, f.session_id, f.resource, f.scopes, f.auth_time, f.created_at, f.expires_at, f.revoked_at, f.attempt,
-    f.series_hash, f.auth_method, f.refresh_hash, f.idle_expires_at, f.rotated_at, g.revoked_at AS grant_revoked_at, c.project_id, c.id, c.url, c.type, c.creation, c.metadata, c.metadata_hash, c.merged, c.secret_id, c.secret_hash, c.secret_last4, c.rat_id, c.rat_hash, c.bypass_consent, c.blocked, c.created_at, c.last_registered_at, c.fetched_at, c.fresh_until, c.copied_at, c.logo, c.name_folded
+    f.series_hash, f.auth_method, f.refresh_hash, f.idle_expires_at, f.rotated_at, g.revoked_at AS grant_revoked_at,
+    CAST(CASE WHEN EXISTS (SELECT 1 FROM "user" u WHERE u.project_id = f.project_id AND u.id = f.subject AND u.active) THEN 1 ELSE 0 END AS bigint) AS person_active,
+    c.project_id, c.id, c.url, c.type, c.creation, c.metadata, c.metadata_hash, c.merged, c.secret_id, c.secret_hash, c.secret_last4, c.rat_id, c.rat_hash, c.bypass_consent, c.blocked, c.created_at, c.last_registered_at, c.fetched_at, c.fresh_until, c.copied_at, c.logo, c.name_folded
 FROM family f
 JOIN "grant" g ON g.project_id = f.project_id AND g.id = f.grant_id
 JOIN client c ON c.project_id = f.project_id AND c.id = f.client_id
@@ -228,6 +256,7 @@ type FamilyRow struct {
 	IdleExpiresAt  int64
 	RotatedAt      int64
 	GrantRevokedAt int64
+	PersonActive   int64
 	Client         Client
 }
 
@@ -255,6 +284,7 @@ func (q *Queries) Family(ctx context.Context, projectID string, iD string) (Fami
 		&i.IdleExpiresAt,
 		&i.RotatedAt,
 		&i.GrantRevokedAt,
+		&i.PersonActive,
 		&i.Client.ProjectID,
 		&i.Client.ID,
 		&i.Client.URL,
@@ -285,6 +315,7 @@ const live = `-- name: Live :one
 SELECT f.client_id, f.organization, f.attempt, f.created_at, c.type AS client_type,
     CAST(CASE WHEN f.revoked_at = 0 AND g.revoked_at = 0 AND NOT c.blocked
         AND NOT EXISTS (SELECT 1 FROM revoked_token r WHERE r.project_id = $1 AND r.jti = $2)
+        AND (f.organization <> '' OR EXISTS (SELECT 1 FROM "user" u WHERE u.project_id = f.project_id AND u.id = f.subject AND u.active))
         THEN 1 ELSE 0 END AS bigint) AS alive
 FROM family f
 JOIN "grant" g ON g.project_id = f.project_id AND g.id = f.grant_id
@@ -307,7 +338,8 @@ type LiveRow struct {
 	Alive        int64
 }
 
-// Live is the one read of introspection.
+// Live is the one read of introspection. Whether a member may still do anything
+// is more than a column: that is asked elsewhere.
 func (q *Queries) Live(ctx context.Context, arg LiveParams) (LiveRow, error) {
 	row := q.db.QueryRowContext(ctx, live, arg.ProjectID, arg.JTI, arg.ID)
 	var i LiveRow

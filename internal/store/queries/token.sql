@@ -3,8 +3,9 @@ INSERT INTO code (project_id, id, hash, client_id, grant_id, subject, organizati
 VALUES (@project_id, @id, @hash, @client_id, @grant_id, @subject, @organization, @session_id, @redirect_uri, @challenge, @resource, @scopes, @nonce, @auth_time, @created_at, @expires_at, 0, 0, '', @attempt);
 
 -- name: Code :one
-SELECT project_id, id, hash, client_id, grant_id, subject, organization, session_id, redirect_uri, challenge, resource, scopes, nonce, auth_time, created_at, expires_at, tries, redeemed_at, family_id, attempt
-FROM code WHERE project_id = @project_id AND id = @id;
+SELECT project_id, id, hash, client_id, grant_id, subject, organization, session_id, redirect_uri, challenge, resource, scopes, nonce, auth_time, created_at, expires_at, tries, redeemed_at, family_id, attempt,
+    CAST(CASE WHEN EXISTS (SELECT 1 FROM "user" u WHERE u.project_id = code.project_id AND u.id = code.subject AND u.active) THEN 1 ELSE 0 END AS bigint) AS person_active
+FROM code WHERE code.project_id = @project_id AND code.id = @id;
 
 -- name: CountCodeTry :execrows
 UPDATE code SET tries = tries + 1 WHERE project_id = @project_id AND id = @id;
@@ -45,7 +46,9 @@ RETURNING id;
 
 -- name: Family :one
 SELECT f.id, f.project_id, f.grant_id, f.client_id, f.subject, f.organization, f.session_id, f.resource, f.scopes, f.auth_time, f.created_at, f.expires_at, f.revoked_at, f.attempt,
-    f.series_hash, f.auth_method, f.refresh_hash, f.idle_expires_at, f.rotated_at, g.revoked_at AS grant_revoked_at, sqlc.embed(c)
+    f.series_hash, f.auth_method, f.refresh_hash, f.idle_expires_at, f.rotated_at, g.revoked_at AS grant_revoked_at,
+    CAST(CASE WHEN EXISTS (SELECT 1 FROM "user" u WHERE u.project_id = f.project_id AND u.id = f.subject AND u.active) THEN 1 ELSE 0 END AS bigint) AS person_active,
+    sqlc.embed(c)
 FROM family f
 JOIN "grant" g ON g.project_id = f.project_id AND g.id = f.grant_id
 JOIN client c ON c.project_id = f.project_id AND c.id = f.client_id
@@ -64,11 +67,13 @@ SELECT f.refresh_hash, f.previous_hash, f.expires_at, f.revoked_at, f.rotated_at
 FROM family f JOIN "grant" g ON g.project_id = f.project_id AND g.id = f.grant_id
 WHERE f.project_id = @project_id AND f.id = @id;
 
--- Live is the one read of introspection.
+-- Live is the one read of introspection. Whether a member may still do anything
+-- is more than a column: that is asked elsewhere.
 -- name: Live :one
 SELECT f.client_id, f.organization, f.attempt, f.created_at, c.type AS client_type,
     CAST(CASE WHEN f.revoked_at = 0 AND g.revoked_at = 0 AND NOT c.blocked
         AND NOT EXISTS (SELECT 1 FROM revoked_token r WHERE r.project_id = @project_id AND r.jti = @jti)
+        AND (f.organization <> '' OR EXISTS (SELECT 1 FROM "user" u WHERE u.project_id = f.project_id AND u.id = f.subject AND u.active))
         THEN 1 ELSE 0 END AS bigint) AS alive
 FROM family f
 JOIN "grant" g ON g.project_id = f.project_id AND g.id = f.grant_id
