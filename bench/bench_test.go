@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"database/sql"
 	"errors"
 	"net/http"
 	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -119,6 +122,7 @@ func TestPage(t *testing.T) {
 	r := &report{Machine: "a machine", Cells: []cell{
 		{getYardstick, "", 16, fast},
 		{postYardstick, "", 16, fast},
+		{leastRefresh, "", 16, result{Operations: 1000, Wall: time.Second, Server: 5 * time.Microsecond}},
 		{"refresh", "sqlite", 16, fast},
 		{"refresh", "sqlite", 64, fast},
 		{"flow", "sqlite", 16, slow},
@@ -135,7 +139,49 @@ func TestPage(t *testing.T) {
 			t.Errorf("%q among the missed: %v\n%s", want, !in, missed)
 		}
 	}
+	if !strings.Contains(text, "| refresh with rotation, ES256 | 0.0100 | 0.180 | held | 0.005 | 2.0 | 1.7 |") {
+		t.Error("the page does not compare with the measured floor")
+	}
 	if !strings.Contains(text, "**6 failed**") || !strings.Contains(text, "idle: no more files") {
 		t.Error("the page hides errors")
+	}
+}
+
+// The handlers of the floors do what they are said to: one row is read, one is
+// changed, one is added, for each of many callers at once.
+func TestLeast(t *testing.T) {
+	ctx, folder := t.Context(), t.TempDir()
+	l, err := newLeast(ctx, folder)
+	must(t, err)
+	mux := http.NewServeMux()
+	l.serve(mux)
+	server := httptest.NewServer(mux)
+	t.Cleanup(server.Close)
+	address := strings.TrimPrefix(server.URL, "http://")
+	const workers, each = 16, 10
+	var all sync.WaitGroup
+	for n := range workers {
+		all.Go(func() {
+			c := &conn{address: address}
+			defer c.close()
+			for range each {
+				for name, want := range map[string]string{leastRefresh: `"access_token":"ey`, leastIntrospect: `"active":true`, leastRegister: `"client_name":"Bench"`} {
+					status, body, err := c.ask(ctx, leastRequest(name, address, n))
+					if err != nil || status != http.StatusOK || !strings.Contains(string(body), want) {
+						t.Errorf("%s: %d %s, %v", name, status, body, err)
+					}
+				}
+			}
+		})
+	}
+	all.Wait()
+	db, err := sql.Open("sqlite", "file:"+filepath.Join(folder, "least.db"))
+	must(t, err)
+	defer db.Close()
+	var changed, added int
+	must(t, db.QueryRowContext(ctx, "SELECT count(*) FROM held WHERE hash <> zeroblob(32)").Scan(&changed))
+	must(t, db.QueryRowContext(ctx, "SELECT count(*) FROM added").Scan(&added))
+	if changed != leastRows || added != 2*workers*each {
+		t.Errorf("%d rows changed, %d added", changed, added)
 	}
 }

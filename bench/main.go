@@ -45,8 +45,8 @@ type options struct {
 }
 
 func main() {
-	if len(os.Args) == 2 && os.Args[1] == yardstickCommand {
-		if err := serveYardsticks(context.Background()); err != nil {
+	if len(os.Args) == 3 && os.Args[1] == yardstickCommand {
+		if err := serveYardsticks(context.Background(), os.Args[2]); err != nil {
 			fmt.Fprintln(os.Stderr, "bench:", err)
 			os.Exit(1)
 		}

@@ -16,6 +16,8 @@ type bar struct {
 	get, post        int           // bare requests that nobody can do without
 	sign, verify     bool          // an ES256 signature, a verification
 	signRS           bool
+	least            string        // the yardstick that does what nobody can do without, "" for none; on SQLite
+	assumed          time.Duration // what that was taken to cost where the bars were set
 	durable, memory  time.Duration // the best of the others: with a database, without
 }
 
@@ -27,11 +29,11 @@ const (
 func bars() []bar {
 	const µs = time.Microsecond
 	return []bar{
-		{scenario: "refresh", sqlite: 180 * µs, postgres: 350 * µs, post: 1, sign: true, durable: 1790 * µs, memory: 530 * µs},
+		{scenario: "refresh", sqlite: 180 * µs, postgres: 350 * µs, post: 1, sign: true, least: leastRefresh, assumed: 105 * µs, durable: 1790 * µs, memory: 530 * µs},
 		{scenario: "refresh-rs256", post: 1, signRS: true},
-		{scenario: "introspect", sqlite: 60 * µs, postgres: 120 * µs, post: 1, durable: 360 * µs, memory: 60 * µs},
+		{scenario: "introspect", sqlite: 60 * µs, postgres: 120 * µs, post: 1, least: leastIntrospect, assumed: 35 * µs, durable: 360 * µs, memory: 60 * µs},
 		{scenario: "introspect-first", sqlite: 120 * µs, post: 1, verify: true},
-		{scenario: "register", sqlite: 120 * µs, postgres: 250 * µs, post: 1, durable: 2600 * µs, memory: 170 * µs},
+		{scenario: "register", sqlite: 120 * µs, postgres: 250 * µs, post: 1, least: leastRegister, assumed: 55 * µs, durable: 2600 * µs, memory: 170 * µs},
 		{scenario: "metadata", sqlite: 18 * µs, get: 1, durable: 30 * µs, memory: 23 * µs},
 		{scenario: "jwks", sqlite: 18 * µs, get: 1, durable: 30 * µs, memory: 23 * µs},
 		{scenario: "flow", sqlite: 1000 * µs, postgres: 2000 * µs, get: 4, post: 5, sign: true, durable: 8000 * µs, memory: 1000 * µs},
@@ -39,8 +41,12 @@ func bars() []bar {
 }
 
 // floor is what the operation costs when nothing is done but what cannot be left
-// out: bare requests and cryptography, by the yardsticks of the same run.
-func (r *report) floor(b bar) time.Duration {
+// out, by the yardsticks of the same run: the least that was measured, or else
+// bare requests and cryptography.
+func (r *report) floor(b bar, database string) time.Duration {
+	if measured := r.yardstick(b.least); measured > 0 && database == "sqlite" {
+		return measured
+	}
 	floor := time.Duration(b.get)*r.yardstick(getYardstick) + time.Duration(b.post)*r.yardstick(postYardstick)
 	if b.sign {
 		floor += r.SignES256
@@ -169,7 +175,7 @@ func (r *report) operations(p *page) {
 			continue
 		}
 		p.line("## CPU for each operation, %s, 16 requests at once\n", title(database))
-		p.line("| operation | CPU ms | bar ms | | floor ms | in yardsticks | the bar in yardsticks | best durable peer | best in memory |\n|---|--:|--:|---|--:|--:|--:|--:|--:|")
+		p.line("| operation | CPU ms | bar ms | | floor ms | in floors | the bar in floors | in yardsticks | the bar in yardsticks | best durable peer | best in memory |\n|---|--:|--:|---|--:|--:|--:|--:|--:|--:|--:|")
 		for _, b := range bars() {
 			m, ok := r.find(b.scenario, database, 16)
 			if !ok {
@@ -186,31 +192,41 @@ func (r *report) operations(p *page) {
 			if b.get > b.post {
 				here, there = r.yardstick(getYardstick), barGET
 			}
-			inYardsticks := func(d, yardstick time.Duration) string {
-				if d == 0 || yardstick == 0 {
-					return ""
-				}
-				return fmt.Sprintf("%.1f", float64(d)/float64(yardstick))
-			}
-			floor, verdict, limitText := r.floor(b), "", ""
+			floor, verdict, limitText := r.floor(b, database), "", ""
 			if limit > 0 {
 				limitText = fmt.Sprintf("%.3f", ms(limit))
 				verdict = p.held(fmt.Sprintf("%s on %s", named(b.scenario).what, title(database)),
-					fmt.Sprintf("%.3f ms, %s yardsticks", ms(m.cpu()), inYardsticks(m.cpu(), here)),
-					fmt.Sprintf("%s ms, %s yardsticks", limitText, inYardsticks(limit, there)), m.cpu() <= limit, fmt.Sprintf("%.3f ms here", ms(floor)))
+					fmt.Sprintf("%.3f ms, %s yardsticks", ms(m.cpu()), times(m.cpu(), here)),
+					fmt.Sprintf("%s ms, %s yardsticks", limitText, times(limit, there)), m.cpu() <= limit, fmt.Sprintf("%.3f ms here", ms(floor)))
 				if m.cpu() > limit && float64(m.cpu()) <= float64(limit)*r.slower(b) {
 					verdict += "; held in yardsticks"
 				}
 			}
-			p.line("| %s | %.4f | %s | %s | %.3f | %s | %s | %s | %s |", named(b.scenario).what, ms(m.cpu()), limitText, verdict, ms(floor),
-				inYardsticks(m.cpu(), here), inYardsticks(limit, there), inYardsticks(b.durable, there), inYardsticks(b.memory, there))
+			inFloors, barInFloors := "", ""
+			if b.least != "" && database == "sqlite" {
+				inFloors, barInFloors = times(m.cpu(), floor), times(limit, b.assumed)
+			}
+			p.line("| %s | %.4f | %s | %s | %.3f | %s | %s | %s | %s | %s | %s |", named(b.scenario).what, ms(m.cpu()), limitText, verdict, ms(floor), inFloors, barInFloors,
+				times(m.cpu(), here), times(limit, there), times(b.durable, there), times(b.memory, there))
 		}
 		p.line("")
 	}
-	p.line(`"Floor" is bare HTTP and cryptography by the yardsticks of this run, without storage. Peers are in yardsticks of the day they
+	p.line(`"Floor", where it has a ratio beside it, is the measured cost of a handler that does what the operation cannot do without and
+nothing else: it parses the request, reads one row, signs, and keeps a changed and an added row with one flush for all who
+wait, on SQLite as the server uses it; it knows no projects, checks nothing, and keeps no trail. The bars are set on what such a
+floor was taken to cost: 0.105 ms for a refresh, 0.035 for an introspection, 0.055 for a registration. Elsewhere it is bare
+HTTP and cryptography, without storage. Peers are in yardsticks of the day they
 were measured: refresh and registration Glewlwyd 2.7.5 and oidc-provider 9.13.3, introspection Dex (head of August 2026) and
 zitadel/oidc 3.49, metadata Glewlwyd and zitadel/oidc, flow Dex 2.45.1 and zitadel/oidc; Dex and zitadel/oidc register nobody in it.
 `)
+}
+
+// times is how often a goes into d, "" where either is not known.
+func times(d, a time.Duration) string {
+	if d == 0 || a == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%.1f", float64(d)/float64(a))
 }
 
 func title(database string) string {

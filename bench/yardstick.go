@@ -29,8 +29,9 @@ import (
 // yardstickCommand is the first argument of the process that serves them.
 const yardstickCommand = "serve-yardsticks"
 
-// serveYardsticks answers until its standard input ends.
-func serveYardsticks(ctx context.Context) error {
+// serveYardsticks answers until its standard input ends. The database of those
+// that need one is in folder.
+func serveYardsticks(ctx context.Context, folder string) error {
 	l, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -64,6 +65,11 @@ func serveYardsticks(ctx context.Context) error {
 		w.Header().Set("Cache-Control", "no-store")
 		_, _ = w.Write(text)
 	})
+	least, err := newLeast(ctx, folder)
+	if err != nil {
+		return err
+	}
+	least.serve(mux)
 	fmt.Println(l.Addr())
 	go func() {
 		_, _ = bufio.NewReader(os.Stdin).ReadString(0) // until whoever started us is gone
@@ -73,13 +79,14 @@ func serveYardsticks(ctx context.Context) error {
 	return nil
 }
 
-// yardsticks measures both handlers.
+// yardsticks measures the handlers: the bare ones at every concurrency, the least
+// that operations cost at the one of the bars.
 func (o options) yardsticks(ctx context.Context, r *report) (err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return err
 	}
-	process := exec.CommandContext(ctx, self, yardstickCommand) //nolint:gosec // this program
+	process := exec.CommandContext(ctx, self, yardstickCommand, o.folder) //nolint:gosec // this program
 	in, err := process.StdinPipe()
 	if err != nil {
 		return err
@@ -112,17 +119,24 @@ func (o options) yardsticks(ctx context.Context, r *report) (err error) {
 	r.head()
 	for _, y := range []struct {
 		name    string
-		request []byte
-	}{{getYardstick, get}, {postYardstick, post}} {
-		for _, c := range o.concurrency {
+		request func(worker int) []byte
+		at      []int
+	}{
+		{getYardstick, func(int) []byte { return get }, o.concurrency},
+		{postYardstick, func(int) []byte { return post }, o.concurrency},
+		{leastRefresh, func(n int) []byte { return leastRequest(leastRefresh, address, n) }, []int{16}},
+		{leastIntrospect, func(n int) []byte { return leastRequest(leastIntrospect, address, n) }, []int{16}},
+		{leastRegister, func(n int) []byte { return leastRequest(leastRegister, address, n) }, []int{16}},
+	} {
+		for _, c := range y.at {
 			var passes []result
 			for range o.passes {
 				var conns []*conn
-				workers := each(c, func(int) worker {
-					mine := &conn{address: address}
+				workers := each(c, func(n int) worker {
+					mine, request := &conn{address: address}, y.request(n)
 					conns = append(conns, mine)
 					return func(ctx context.Context) error {
-						status, _, err := mine.ask(ctx, y.request)
+						status, _, err := mine.ask(ctx, request)
 						if err == nil && status != 200 {
 							err = fmt.Errorf("yardstick: %d", status)
 						}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sort"
 	"strings"
 	"sync"
@@ -168,8 +169,18 @@ func strike(t *testing.T, n *node, on *cluster.Cluster, what string) {
 	case "backend": // the postmaster ends the others, and begins anew by itself
 		pids, err := on.Backends(context.Background())
 		must(t, err)
-		if len(pids) > 0 {
-			_ = syscall.Kill(pids[rand.N(len(pids))], syscall.SIGKILL) // it may have ended
+		if len(pids) > 0 && syscall.Kill(pids[rand.N(len(pids))], syscall.SIGKILL) == nil { // it may have ended
+			gone(pids)
+		}
+	}
+}
+
+// gone waits until processes have ended, for five seconds at most: one that was
+// about to leave by itself takes no others with it.
+func gone(pids []int) {
+	for began := time.Now(); time.Since(began) < 5*time.Second; time.Sleep(5 * time.Millisecond) {
+		if !slices.ContainsFunc(pids, func(pid int) bool { return syscall.Kill(pid, 0) == nil }) {
+			return
 		}
 	}
 }
