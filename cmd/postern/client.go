@@ -297,7 +297,7 @@ func (p *program) clientGrants() *cobra.Command {
 				for _, g := range page {
 					j := describeClientGrant(g)
 					all = append(all, j)
-					rows = append(rows, []string{d.out.bright(j.Subject), orNone(j.Scopes), stamp(g.Grant.CreatedAt), stamp(g.Grant.LastUsedAt), j.ID})
+					rows = append(rows, []string{d.out.bright(j.Subject), orNone(j.Scopes), stamp(g.Grant.CreatedAt), stamp(g.LastUsedAt), j.ID})
 				}
 				if len(page) < everyClient {
 					break
@@ -332,8 +332,8 @@ func describeClientGrant(g oauth.ClientGrant) clientGrantJSON {
 	if j.Scopes == nil {
 		j.Scopes = []string{}
 	}
-	if !g.Grant.LastUsedAt.IsZero() {
-		j.LastUsedAt = &g.Grant.LastUsedAt
+	if !g.LastUsedAt.IsZero() {
+		j.LastUsedAt = &g.LastUsedAt
 	}
 	return j
 }

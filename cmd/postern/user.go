@@ -317,7 +317,7 @@ func describeGrants(apps []oauth.ConnectedApp) []grantJSON {
 		}
 		g := grantJSON{
 			ID: a.Grant.ID, Client: a.Client.Name(), ClientID: a.Client.PublicID(), Scopes: []string{},
-			LastUsedAt: a.Grant.LastUsedAt, CreatedAt: a.Grant.CreatedAt,
+			LastUsedAt: a.LastUsedAt, CreatedAt: a.Grant.CreatedAt,
 		}
 		for _, s := range a.Scopes {
 			if s.Allowed {

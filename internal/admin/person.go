@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"time"
 
 	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/identity"
@@ -33,11 +34,12 @@ type personView struct {
 // grantRow is what a person allowed one connected app.
 type grantRow struct {
 	oauth.Grant
-	Door   door
-	App    string // path of the connected app's page
-	Scopes []string
-	Person string // whose it is, where grants of several people are listed
-	Path   string // of their page
+	LastUsedAt time.Time
+	Door       door
+	App        string // path of the connected app's page
+	Scopes     []string
+	Person     string // whose it is, where grants of several people are listed
+	Path       string // of their page
 }
 
 // door is a connected app's arch.
@@ -107,7 +109,10 @@ func (d *Dashboard) access(ctx context.Context, v visit, who oauth.Person, view 
 }
 
 func (v visit) grantRow(app oauth.ConnectedApp) grantRow {
-	row := grantRow{Grant: app.Grant, Door: v.doorOf(app.Client), App: projectPath(v.project, "apps/"+url.PathEscape(app.Client.ID))}
+	row := grantRow{
+		Grant: app.Grant, LastUsedAt: app.LastUsedAt, Door: v.doorOf(app.Client),
+		App: projectPath(v.project, "apps/"+url.PathEscape(app.Client.ID)),
+	}
 	for _, s := range app.Scopes {
 		if s.Allowed {
 			row.Scopes = append(row.Scopes, s.Scope)

@@ -49,7 +49,7 @@ func (l *Pages) ConnectedApps(w http.ResponseWriter, r *http.Request) error {
 		// The address says what was done, and anybody can make a link: it counts
 		// only where it is true.
 		if app.Grant.ID == query.Get(grantParameter) && string(done) == query.Get(doneParameter) {
-			v.Done, v.DoneName, v.LastCall = done, app.Client.Name(), moment{app.Grant.LastUsedAt, now}
+			v.Done, v.DoneName, v.LastCall = done, app.Client.Name(), moment{app.LastUsedAt, now}
 		}
 	}
 	return l.pages.apps(w, v)
@@ -58,7 +58,7 @@ func (l *Pages) ConnectedApps(w http.ResponseWriter, r *http.Request) error {
 func (l *Pages) appView(p *project.Project, app oauth.ConnectedApp, client clientView, now time.Time) appView {
 	v := appView{
 		Grant: app.Grant.ID, Client: client,
-		Allowed: moment{app.Grant.CreatedAt, now}, Used: moment{app.Grant.LastUsedAt, now},
+		Allowed: moment{app.Grant.CreatedAt, now}, Used: moment{app.LastUsedAt, now},
 		IdleEnd: moment{app.IdleExpiresAt, now}, End: moment{app.ExpiresAt, now},
 	}
 	for _, uri := range app.Client.Metadata.RedirectURIs {

@@ -67,7 +67,7 @@ func (l *Pages) orgClients(r *http.Request, m manager, found []oauth.ConnectedAp
 		if n := len(clients); n == 0 || clients[n-1].ID != app.Client.ID {
 			clients = append(clients, orgClientView{ID: app.Client.ID, Client: clientViewOf(m.project, app.Client, now)})
 		}
-		row := orgGrantView{ID: app.Grant.ID, Allowed: moment{app.Grant.CreatedAt, now}, Used: moment{app.Grant.LastUsedAt, now}}
+		row := orgGrantView{ID: app.Grant.ID, Allowed: moment{app.Grant.CreatedAt, now}, Used: moment{app.LastUsedAt, now}}
 		member, err := l.people.Member(r.Context(), m.organization, memberID(app.Grant.Subject))
 		switch {
 		case err == nil:

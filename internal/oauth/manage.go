@@ -54,8 +54,9 @@ type ClientQuery struct {
 
 // ClientGrant is a grant as the operator of a client sees it.
 type ClientGrant struct {
-	Grant  Grant
-	Scopes []string // those that are allowed
+	Grant      Grant
+	Scopes     []string  // those that are allowed
+	LastUsedAt time.Time // as in ConnectedApp
 }
 
 // foldedName is how many characters of a name count in a list's order.

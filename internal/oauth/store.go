@@ -33,7 +33,6 @@ type Grant struct {
 	Organization string // "" in a consumer project
 	ClientID     string // Client.ID
 	CreatedAt    time.Time
-	LastUsedAt   time.Time // last token issued or refreshed; zero before
 	RevokedAt    time.Time // zero while it lives
 }
 
@@ -168,6 +167,7 @@ type ConnectedApp struct {
 	Grant         Grant
 	Client        Client
 	Scopes        []GrantScope
+	LastUsedAt    time.Time // last token issued or refreshed; zero before
 	ExpiresAt     time.Time // when its newest live family ends; zero when none lives
 	IdleExpiresAt time.Time // when its newest refresh token runs out unused
 }

@@ -44,7 +44,11 @@ func (d *DB) Clean(ctx context.Context, now time.Time, limit int) (int, error) {
 				return q.CleanBrowsers(ctx, db.CleanBrowsersParams{ProjectID: projectID, Before: micros(now), MaxRows: int32(limit)})
 			},
 			func(q *db.Queries) (int64, error) {
-				return q.CleanFamilies(ctx, db.CleanFamiliesParams{ProjectID: projectID, Before: micros(now.Add(-familyKept)), MaxRows: int32(limit)})
+				before := micros(now.Add(-familyKept))
+				if err := q.KeepLastUse(ctx, db.KeepLastUseParams{ProjectID: projectID, Before: before, MaxRows: int32(limit)}); err != nil {
+					return 0, err
+				}
+				return q.CleanFamilies(ctx, db.CleanFamiliesParams{ProjectID: projectID, Before: before, MaxRows: int32(limit)})
 			},
 			func(q *db.Queries) (int64, error) {
 				return q.CleanRevokedTokens(ctx, db.CleanRevokedTokensParams{ProjectID: projectID, Before: micros(now), MaxRows: int32(limit)})

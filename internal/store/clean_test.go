@@ -100,6 +100,9 @@ func TestClean(t *testing.T) {
 		if _, _, err := db.Family(t.Context(), w.project.ID, token.FamilyID); !errors.Is(err, oauth.ErrNotFound) {
 			t.Errorf("91 days: %v", err)
 		}
+		if used := w.lastUse(live.GrantID); !used.Equal(at) {
+			t.Errorf("without its families the grant was last used at %v, not %v", used, at)
+		}
 	})
 }
 

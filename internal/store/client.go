@@ -320,7 +320,7 @@ func (d *DB) ClientGrants(ctx context.Context, projectID, clientID, before strin
 		return nil, nil
 	}
 	scopes, err := d.read.AllowedScopesOfClient(ctx, db.AllowedScopesOfClientParams{
-		ProjectID: projectID, ClientID: clientID, First: rows[len(rows)-1].ID, Last: rows[0].ID,
+		ProjectID: projectID, ClientID: clientID, First: rows[len(rows)-1].Grant.ID, Last: rows[0].Grant.ID,
 	})
 	if err != nil {
 		return nil, wrap("list grants", err)
@@ -331,7 +331,9 @@ func (d *DB) ClientGrants(ctx context.Context, projectID, clientID, before strin
 	}
 	grants := make([]oauth.ClientGrant, len(rows))
 	for i, row := range rows {
-		grants[i] = oauth.ClientGrant{Grant: toGrant(row), Scopes: byGrant[row.ID]}
+		grants[i] = oauth.ClientGrant{
+			Grant: toGrant(row.Grant), Scopes: byGrant[row.Grant.ID], LastUsedAt: fromMicros(max(row.Grant.LastUsedAt, row.RefreshedAt)),
+		}
 	}
 	return grants, nil
 }

@@ -260,7 +260,8 @@ func (d *DB) ConnectedApps(ctx context.Context, projectID, subject, organization
 		}
 		apps[i] = oauth.ConnectedApp{
 			Grant: toGrant(row.Grant), Client: client, Scopes: byGrant[row.Grant.ID],
-			ExpiresAt: fromMicros(row.ExpiresAt), IdleExpiresAt: fromMicros(row.IdleExpiresAt),
+			LastUsedAt: fromMicros(max(row.Grant.LastUsedAt, row.RefreshedAt)),
+			ExpiresAt:  fromMicros(row.ExpiresAt), IdleExpiresAt: fromMicros(row.IdleExpiresAt),
 		}
 	}
 	return apps, nil
@@ -269,6 +270,6 @@ func (d *DB) ConnectedApps(ctx context.Context, projectID, subject, organization
 func toGrant(g db.Grant) oauth.Grant {
 	return oauth.Grant{
 		ID: g.ID, ProjectID: g.ProjectID, Subject: g.Subject, Organization: g.Organization, ClientID: g.ClientID,
-		CreatedAt: fromMicros(g.CreatedAt), LastUsedAt: fromMicros(g.LastUsedAt), RevokedAt: fromMicros(g.RevokedAt),
+		CreatedAt: fromMicros(g.CreatedAt), RevokedAt: fromMicros(g.RevokedAt),
 	}
 }

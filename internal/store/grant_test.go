@@ -323,7 +323,7 @@ func TestConnectedApps(t *testing.T) {
 			t.Errorf("%+v", a)
 		}
 		a := apps[2]
-		if !a.ExpiresAt.Equal(oldFamily.ExpiresAt) || !a.IdleExpiresAt.Equal(rotation.Successor.ExpiresAt) || !a.Grant.LastUsedAt.Equal(rotation.Now) {
+		if !a.ExpiresAt.Equal(oldFamily.ExpiresAt) || !a.IdleExpiresAt.Equal(rotation.Successor.ExpiresAt) || !a.LastUsedAt.Equal(rotation.Now) {
 			t.Errorf("%+v", a)
 		}
 		if len(a.Scopes) != 2 || a.Scopes[0].Scope != "read:notes" || a.Scopes[1].Scope != "write:notes" {
@@ -337,6 +337,18 @@ func TestConnectedApps(t *testing.T) {
 		}
 		if apps, err := db.ConnectedApps(t.Context(), w.project.ID, "somebody else", "", now); err != nil || len(apps) != 0 {
 			t.Errorf("%v, %v", apps, err)
+		}
+		clients, err := db.ClientGrants(t.Context(), w.project.ID, old.client.ID, "", 10)
+		must(t, err)
+		if len(clients) != 1 || !clients[0].LastUsedAt.Equal(rotation.Now) {
+			t.Errorf("of the client: %+v", clients)
+		}
+		// Allowed anew after it was taken back, it was not used yet, whatever it was
+		// used for before.
+		must(t, db.RevokeGrant(t.Context(), w.project.ID, w.user.ID, oldFamily.GrantID, now.Add(day), w.eventAt(audit.GrantRevoked, now.Add(2*time.Hour))))
+		must(t, db.Decide(t.Context(), old.decision(now.Add(3*time.Hour), "read:notes"), w.event(audit.GrantAllowed)))
+		if used := old.lastUse(oldFamily.GrantID); !used.IsZero() {
+			t.Errorf("allowed anew, it was used at %v", used)
 		}
 	})
 }

@@ -33,7 +33,9 @@ func (d *DB) OrganizationApps(ctx context.Context, projectID, organization, afte
 		if err != nil {
 			return oauth.ConnectedApp{}, wrap("list connected apps", err)
 		}
-		app := oauth.ConnectedApp{Grant: toGrant(row.Grant), Client: client}
+		app := oauth.ConnectedApp{
+			Grant: toGrant(row.Grant), Client: client, LastUsedAt: fromMicros(max(row.Grant.LastUsedAt, row.RefreshedAt)),
+		}
 		for _, scope := range scopes {
 			app.Scopes = append(app.Scopes, oauth.GrantScope{Scope: scope, Allowed: true})
 		}

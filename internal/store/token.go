@@ -159,16 +159,10 @@ func (d *DB) RotateRefresh(ctx context.Context, r oauth.Rotate, done, reuse audi
 }
 
 func rotate(ctx context.Context, q *db.Queries, r oauth.Rotate, done, reuse audit.Event) (oauth.Rotation, error) {
-	n, err := q.UseGrant(ctx, db.UseGrantParams{Now: micros(r.Now), ProjectID: r.ProjectID, FamilyID: r.FamilyID})
-	if err != nil {
-		return oauth.Rotation{}, wrap("use grant", err)
-	}
-	if n == 1 {
-		n, err = q.RotateFamily(ctx, db.RotateFamilyParams{
-			ProjectID: r.ProjectID, ID: r.FamilyID, RefreshHash: notNull(r.Hash), Now: micros(r.Now),
-			SuccessorHash: notNull(r.Successor.Hash), IdleExpiresAt: micros(r.Successor.ExpiresAt), Replay: r.Replay,
-		})
-	}
+	n, err := q.RotateFamily(ctx, db.RotateFamilyParams{
+		ProjectID: r.ProjectID, ID: r.FamilyID, RefreshHash: notNull(r.Hash), Now: micros(r.Now),
+		SuccessorHash: notNull(r.Successor.Hash), IdleExpiresAt: micros(r.Successor.ExpiresAt), Replay: r.Replay,
+	})
 	if err != nil {
 		return oauth.Rotation{}, wrap("rotate refresh token", err)
 	}

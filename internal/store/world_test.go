@@ -3,7 +3,7 @@ package store_test
 import (
 	"crypto/sha256"
 	"fmt"
-	"strconv"
+	"slices"
 	"testing"
 	"time"
 
@@ -213,12 +213,16 @@ func (w *world) rotate(r oauth.Rotate) (oauth.Rotation, error) {
 	return w.RotateRefresh(w.t.Context(), r, w.eventAt(audit.TokenRefreshed, r.Now), w.eventAt(audit.RefreshReused, r.Now))
 }
 
-// lastUse is when tokens were last given for a grant.
+// lastUse is when tokens were last given for a grant of the world's person.
 func (w *world) lastUse(grantID string) time.Time {
 	w.t.Helper()
-	micros, err := strconv.ParseInt(rows(w.t, w.DB, "SELECT last_used_at FROM \"grant\" WHERE project_id = $1 AND id = $2", w.project.ID, grantID)[0], 10, 64)
+	apps, err := w.ConnectedApps(w.t.Context(), w.project.ID, w.user.ID, "", now)
 	must(w.t, err)
-	return time.UnixMicro(micros).UTC()
+	i := slices.IndexFunc(apps, func(a oauth.ConnectedApp) bool { return a.Grant.ID == grantID })
+	if i < 0 {
+		w.t.Fatalf("no grant %s", grantID)
+	}
+	return apps[i].LastUsedAt
 }
 
 // alive reports what introspection says about a family.

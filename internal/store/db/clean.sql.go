@@ -246,3 +246,27 @@ func (q *Queries) CleanSessions(ctx context.Context, arg CleanSessionsParams) (i
 	}
 	return result.RowsAffected()
 }
+
+const keepLastUse = `-- name: KeepLastUse :exec
+UPDATE "grant" SET last_used_at = (
+    SELECT max(f.rotated_at) FROM family f
+    WHERE f.project_id = $1 AND f.grant_id = "grant".id AND f.created_at >= "grant".created_at)
+WHERE "grant".project_id = $1 AND "grant".id IN (
+    SELECT f.grant_id FROM family f WHERE f.project_id = $1 AND f.expires_at <= $2 ORDER BY f.expires_at LIMIT $3)
+  AND "grant".last_used_at < (
+    SELECT max(f.rotated_at) FROM family f
+    WHERE f.project_id = $1 AND f.grant_id = "grant".id AND f.created_at >= "grant".created_at)
+`
+
+type KeepLastUseParams struct {
+	ProjectID string
+	Before    int64
+	MaxRows   int32
+}
+
+// KeepLastUse keeps of the families that CleanFamilies deletes when their grant
+// was used last.
+func (q *Queries) KeepLastUse(ctx context.Context, arg KeepLastUseParams) error {
+	_, err := q.db.ExecContext(ctx, keepLastUse, arg.ProjectID, arg.Before, arg.MaxRows)
+	return err
+}

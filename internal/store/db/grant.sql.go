@@ -63,7 +63,9 @@ SELECT g.project_id, g.id, g.subject, g.organization, g.client_id, g.created_at,
     CAST(COALESCE((SELECT max(f.expires_at + 0) FROM family f
         WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.revoked_at = 0 AND g.revoked_at = 0), 0) AS bigint) AS expires_at,
     CAST(COALESCE((SELECT max(f.idle_expires_at) FROM family f
-        WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.revoked_at = 0 AND g.revoked_at = 0), 0) AS bigint) AS idle_expires_at
+        WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.revoked_at = 0 AND g.revoked_at = 0), 0) AS bigint) AS idle_expires_at,
+    CAST(COALESCE((SELECT max(f.rotated_at) FROM family f
+        WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.created_at >= g.created_at), 0) AS bigint) AS refreshed_at
 FROM "grant" g JOIN client c ON c.project_id = g.project_id AND c.id = g.client_id
 WHERE g.project_id = $1 AND g.subject = $2 AND g.organization = $3
   AND (g.revoked_at = 0 OR g.revoked_at > $4)
@@ -82,6 +84,7 @@ type ConnectedAppsRow struct {
 	Client        Client
 	ExpiresAt     int64
 	IdleExpiresAt int64
+	RefreshedAt   int64
 }
 
 // ConnectedApps adds 0 under max so that SQLite finds the families by grant: it
@@ -133,6 +136,7 @@ func (q *Queries) ConnectedApps(ctx context.Context, arg ConnectedAppsParams) ([
 			&i.Client.NameFolded,
 			&i.ExpiresAt,
 			&i.IdleExpiresAt,
+			&i.RefreshedAt,
 		); err != nil {
 			return nil, err
 		}
@@ -439,10 +443,12 @@ func (q *Queries) LiveGrant(ctx context.Context, arg LiveGrantParams) (Grant, er
 }
 
 const liveGrantsOfClient = `-- name: LiveGrantsOfClient :many
-SELECT project_id, id, subject, organization, client_id, created_at, last_used_at, revoked_at
-FROM "grant"
-WHERE project_id = $1 AND client_id = $2 AND revoked_at = 0 AND id < $3
-ORDER BY id DESC LIMIT $4
+SELECT g.project_id, g.id, g.subject, g.organization, g.client_id, g.created_at, g.last_used_at, g.revoked_at,
+    CAST(COALESCE((SELECT max(f.rotated_at) FROM family f
+        WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.created_at >= g.created_at), 0) AS bigint) AS refreshed_at
+FROM "grant" g
+WHERE g.project_id = $1 AND g.client_id = $2 AND g.revoked_at = 0 AND g.id < $3
+ORDER BY g.id DESC LIMIT $4
 `
 
 type LiveGrantsOfClientParams struct {
@@ -452,8 +458,13 @@ type LiveGrantsOfClientParams struct {
 	MaxRows   int32
 }
 
+type LiveGrantsOfClientRow struct {
+	Grant       Grant
+	RefreshedAt int64
+}
+
 // LiveGrantsOfClient are those that were not taken back, the newest first.
-func (q *Queries) LiveGrantsOfClient(ctx context.Context, arg LiveGrantsOfClientParams) ([]Grant, error) {
+func (q *Queries) LiveGrantsOfClient(ctx context.Context, arg LiveGrantsOfClientParams) ([]LiveGrantsOfClientRow, error) {
 	rows, err := q.db.QueryContext(ctx, liveGrantsOfClient,
 		arg.ProjectID,
 		arg.ClientID,
@@ -464,18 +475,19 @@ func (q *Queries) LiveGrantsOfClient(ctx context.Context, arg LiveGrantsOfClient
 		return nil, err
 	}
 	defer rows.Close()
-	var items []Grant
+	var items []LiveGrantsOfClientRow
 	for rows.Next() {
-		var i Grant
+		var i LiveGrantsOfClientRow
 		if err := rows.Scan(
-			&i.ProjectID,
-			&i.ID,
-			&i.Subject,
-			&i.Organization,
-			&i.ClientID,
-			&i.CreatedAt,
-			&i.LastUsedAt,
-			&i.RevokedAt,
+			&i.Grant.ProjectID,
+			&i.Grant.ID,
+			&i.Grant.Subject,
+			&i.Grant.Organization,
+			&i.Grant.ClientID,
+			&i.Grant.CreatedAt,
+			&i.Grant.LastUsedAt,
+			&i.Grant.RevokedAt,
+			&i.RefreshedAt,
 		); err != nil {
 			return nil, err
 		}
@@ -742,27 +754,6 @@ func (q *Queries) SubjectsGrant(ctx context.Context, arg SubjectsGrantParams) (i
 	var revoked_at int64
 	err := row.Scan(&revoked_at)
 	return revoked_at, err
-}
-
-const useGrant = `-- name: UseGrant :execrows
-UPDATE "grant" SET last_used_at = $1
-WHERE "grant".project_id = $2 AND "grant".revoked_at = 0
-  AND "grant".id = (SELECT f.grant_id FROM family f WHERE f.project_id = $2 AND f.id = $3)
-`
-
-type UseGrantParams struct {
-	Now       int64
-	ProjectID string
-	FamilyID  string
-}
-
-// UseGrant takes the grant of a family.
-func (q *Queries) UseGrant(ctx context.Context, arg UseGrantParams) (int64, error) {
-	result, err := q.db.ExecContext(ctx, useGrant, arg.Now, arg.ProjectID, arg.FamilyID)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected()
 }
 
 const useGrantOfCode = `-- name: UseGrantOfCode :exec

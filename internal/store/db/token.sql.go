@@ -551,8 +551,9 @@ func (q *Queries) RevokeToken(ctx context.Context, arg RevokeTokenParams) (int64
 
 const rotateFamily = `-- name: RotateFamily :execrows
 UPDATE family SET refresh_hash = $1, idle_expires_at = $2, previous_hash = $3, rotated_at = $4, replay = $5
-WHERE project_id = $6 AND id = $7 AND refresh_hash = $3
-  AND revoked_at = 0 AND expires_at > $4 AND idle_expires_at > $4
+WHERE family.project_id = $6 AND family.id = $7 AND refresh_hash = $3
+  AND family.revoked_at = 0 AND expires_at > $4 AND idle_expires_at > $4
+  AND EXISTS (SELECT 1 FROM "grant" g WHERE g.project_id = $6 AND g.id = family.grant_id AND g.revoked_at = 0)
 `
 
 type RotateFamilyParams struct {

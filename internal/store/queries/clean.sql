@@ -23,6 +23,18 @@ DELETE FROM session WHERE session.project_id = @project_id AND session.id IN (
 DELETE FROM browser WHERE browser.project_id = @project_id AND browser.id IN (
     SELECT b.id FROM browser b WHERE b.project_id = @project_id AND b.idle_expires_at <= @before ORDER BY b.idle_expires_at LIMIT @max_rows);
 
+-- KeepLastUse keeps of the families that CleanFamilies deletes when their grant
+-- was used last.
+-- name: KeepLastUse :exec
+UPDATE "grant" SET last_used_at = (
+    SELECT max(f.rotated_at) FROM family f
+    WHERE f.project_id = @project_id AND f.grant_id = "grant".id AND f.created_at >= "grant".created_at)
+WHERE "grant".project_id = @project_id AND "grant".id IN (
+    SELECT f.grant_id FROM family f WHERE f.project_id = @project_id AND f.expires_at <= @before ORDER BY f.expires_at LIMIT @max_rows)
+  AND "grant".last_used_at < (
+    SELECT max(f.rotated_at) FROM family f
+    WHERE f.project_id = @project_id AND f.grant_id = "grant".id AND f.created_at >= "grant".created_at);
+
 -- name: CleanFamilies :execrows
 DELETE FROM family WHERE family.project_id = @project_id AND family.id IN (
     SELECT f.id FROM family f WHERE f.project_id = @project_id AND f.expires_at <= @before ORDER BY f.expires_at LIMIT @max_rows);

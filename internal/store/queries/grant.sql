@@ -33,12 +33,6 @@ UPDATE "grant" SET last_used_at = @now
 WHERE "grant".project_id = @project_id AND revoked_at = 0
   AND "grant".id = (SELECT c.grant_id FROM code c WHERE c.project_id = @project_id AND c.id = @code_id AND c.redeemed_at = 0);
 
--- UseGrant takes the grant of a family.
--- name: UseGrant :execrows
-UPDATE "grant" SET last_used_at = @now
-WHERE "grant".project_id = @project_id AND "grant".revoked_at = 0
-  AND "grant".id = (SELECT f.grant_id FROM family f WHERE f.project_id = @project_id AND f.id = @family_id);
-
 -- name: SubjectsGrant :one
 SELECT revoked_at FROM "grant" WHERE project_id = @project_id AND id = @id AND subject = @subject;
 
@@ -57,10 +51,12 @@ FROM "grant" WHERE project_id = @project_id AND id = @id;
 
 -- LiveGrantsOfClient are those that were not taken back, the newest first.
 -- name: LiveGrantsOfClient :many
-SELECT project_id, id, subject, organization, client_id, created_at, last_used_at, revoked_at
-FROM "grant"
-WHERE project_id = @project_id AND client_id = @client_id AND revoked_at = 0 AND id < @before
-ORDER BY id DESC LIMIT @max_rows;
+SELECT sqlc.embed(g),
+    CAST(COALESCE((SELECT max(f.rotated_at) FROM family f
+        WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.created_at >= g.created_at), 0) AS bigint) AS refreshed_at
+FROM "grant" g
+WHERE g.project_id = @project_id AND g.client_id = @client_id AND g.revoked_at = 0 AND g.id < @before
+ORDER BY g.id DESC LIMIT @max_rows;
 
 -- AllowedScopesOfClient are those of the live grants from one id to another.
 -- name: AllowedScopesOfClient :many
@@ -125,7 +121,9 @@ SELECT sqlc.embed(g), sqlc.embed(c),
     CAST(COALESCE((SELECT max(f.expires_at + 0) FROM family f
         WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.revoked_at = 0 AND g.revoked_at = 0), 0) AS bigint) AS expires_at,
     CAST(COALESCE((SELECT max(f.idle_expires_at) FROM family f
-        WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.revoked_at = 0 AND g.revoked_at = 0), 0) AS bigint) AS idle_expires_at
+        WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.revoked_at = 0 AND g.revoked_at = 0), 0) AS bigint) AS idle_expires_at,
+    CAST(COALESCE((SELECT max(f.rotated_at) FROM family f
+        WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.created_at >= g.created_at), 0) AS bigint) AS refreshed_at
 FROM "grant" g JOIN client c ON c.project_id = g.project_id AND c.id = g.client_id
 WHERE g.project_id = @project_id AND g.subject = @subject AND g.organization = @organization
   AND (g.revoked_at = 0 OR g.revoked_at > @since)

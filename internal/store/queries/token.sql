@@ -58,8 +58,9 @@ WHERE f.project_id = @project_id AND f.id = @id;
 -- live one.
 -- name: RotateFamily :execrows
 UPDATE family SET refresh_hash = @successor_hash, idle_expires_at = @idle_expires_at, previous_hash = @refresh_hash, rotated_at = @now, replay = @replay
-WHERE project_id = @project_id AND id = @id AND refresh_hash = @refresh_hash
-  AND revoked_at = 0 AND expires_at > @now AND idle_expires_at > @now;
+WHERE family.project_id = @project_id AND family.id = @id AND refresh_hash = @refresh_hash
+  AND family.revoked_at = 0 AND expires_at > @now AND idle_expires_at > @now
+  AND EXISTS (SELECT 1 FROM "grant" g WHERE g.project_id = @project_id AND g.id = family.grant_id AND g.revoked_at = 0);
 
 -- Replay is what decides about a refresh token that could not be rotated.
 -- name: Replay :one

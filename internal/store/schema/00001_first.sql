@@ -469,7 +469,7 @@ CREATE TABLE "grant" (
     organization TEXT NOT NULL,
     client_id    TEXT NOT NULL,
     created_at   BIGINT NOT NULL,
-    last_used_at BIGINT NOT NULL,
+    last_used_at BIGINT NOT NULL, -- when a code was redeemed, or a family was refreshed that is no longer here
     revoked_at   BIGINT NOT NULL,
     PRIMARY KEY (project_id, id),
     UNIQUE (project_id, subject, organization, client_id),
