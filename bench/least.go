@@ -80,11 +80,11 @@ func newLeast(ctx context.Context, folder string) (*least, error) {
 	if err != nil {
 		return nil, err
 	}
-	rotate, err := writer.PrepareContext(ctx, "UPDATE held SET hash = $1 WHERE id = $2")
+	rotate, err := writer.PrepareContext(ctx, "UPDATE held SET hash = $1 WHERE id = $2") //nolint:sqlclosecheck // until the process ends
 	if err != nil {
 		return nil, err
 	}
-	add, err := writer.PrepareContext(ctx, "INSERT INTO added VALUES ($1, $2)")
+	add, err := writer.PrepareContext(ctx, "INSERT INTO added VALUES ($1, $2)") //nolint:sqlclosecheck // until the process ends
 	if err != nil {
 		return nil, err
 	}

@@ -17,7 +17,7 @@ import (
 // tokenRequest is a request to the token endpoint whose client is certain.
 type tokenRequest struct {
 	project   *project.Project
-	client    Client
+	client    Client // for a refresh token as Store.Family tells it
 	attempt   string // code of the authorization attempt that a code is of, "" while that is unknown
 	grant     string // grant_type
 	method    string // how the client authenticated

@@ -4,6 +4,9 @@ import (
 	"bytes"
 	"cmp"
 	"crypto"
+	"crypto/ecdsa"
+	"crypto/rand"
+	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
@@ -79,25 +82,50 @@ func (r *Ring) Sign(alg Algorithm, typ string, claims any) (string, error) {
 	if !ok {
 		return "", fmt.Errorf("%w: %s", ErrNoKey, alg)
 	}
+	header, err := json.Marshal(struct {
+		Algorithm Algorithm `json:"alg"`
+		KeyID     string    `json:"kid"`
+		Type      string    `json:"typ"`
+	}{alg, key.ID, typ})
+	if err != nil {
+		return "", fmt.Errorf("signing: encode header: %w", err)
+	}
 	payload, err := json.Marshal(claims)
 	if err != nil {
 		return "", fmt.Errorf("signing: encode claims: %w", err)
 	}
-	signer, err := jose.NewSigner(
-		jose.SigningKey{
-			Algorithm: jose.SignatureAlgorithm(alg),
-			Key:       jose.JSONWebKey{Key: key.private, KeyID: key.ID},
-		},
-		(&jose.SignerOptions{}).WithType(jose.ContentType(typ)),
-	)
+	token := make([]byte, 0, base64.RawURLEncoding.EncodedLen(len(header)+len(payload)+longestSignature)+4)
+	token = base64.RawURLEncoding.AppendEncode(token, header)
+	token = base64.RawURLEncoding.AppendEncode(append(token, '.'), payload)
+	signature, err := key.sign(token)
 	if err != nil {
 		return "", fmt.Errorf("signing: %w", err)
 	}
-	jws, err := signer.Sign(payload)
-	if err != nil {
-		return "", fmt.Errorf("signing: %w", err)
+	return string(base64.RawURLEncoding.AppendEncode(append(token, '.'), signature)), nil
+}
+
+// longestSignature is that of RS256 with 2048 bits, in bytes.
+const longestSignature = 256
+
+// sign returns the signature of a JWS over its signing input (RFC 7518 §3.3 and
+// §3.4).
+func (k ringKey) sign(input []byte) ([]byte, error) {
+	digest := sha256.Sum256(input)
+	switch private := k.private.(type) {
+	case *ecdsa.PrivateKey:
+		r, s, err := ecdsa.Sign(rand.Reader, private, digest[:])
+		if err != nil {
+			return nil, err
+		}
+		signature := make([]byte, 64)
+		r.FillBytes(signature[:32])
+		s.FillBytes(signature[32:])
+		return signature, nil
+	case *rsa.PrivateKey:
+		return rsa.SignPKCS1v15(rand.Reader, private, crypto.SHA256, digest[:])
+	default:
+		return nil, fmt.Errorf("key %s is a %T", k.ID, private)
 	}
-	return jws.CompactSerialize()
 }
 
 // Verify checks that a compact JWS was signed by a published key of this

@@ -117,7 +117,8 @@ func createFamily(ctx context.Context, q *db.Queries, projectID string, f oauth.
 }
 
 // Family returns a family with its live refresh token, whatever its state, and
-// its client. One whose grant was taken back is revoked.
+// of its client what tells who it is and what it may: not when it was made, nor
+// what only its pages show. A family whose grant was taken back is revoked.
 func (d *DB) Family(ctx context.Context, projectID, id string) (oauth.Family, oauth.Client, error) {
 	row, err := d.read.Family(ctx, projectID, id)
 	if err != nil {
@@ -128,7 +129,7 @@ func (d *DB) Family(ctx context.Context, projectID, id string) (oauth.Family, oa
 		return oauth.Family{}, oauth.Client{}, err
 	}
 	f := oauth.Family{
-		ID: row.ID, ProjectID: row.ProjectID, GrantID: row.GrantID, ClientID: row.ClientID,
+		ID: id, ProjectID: projectID, GrantID: row.GrantID, ClientID: row.ClientID,
 		Subject: row.Subject, Organization: row.Organization, SessionID: row.SessionID,
 		Resource: row.Resource, Scopes: scopes, AuthTime: fromMicros(row.AuthTime),
 		CreatedAt: fromMicros(row.CreatedAt), ExpiresAt: fromMicros(row.ExpiresAt),
@@ -140,8 +141,11 @@ func (d *DB) Family(ctx context.Context, projectID, id string) (oauth.Family, oa
 			CreatedAt: fromMicros(cmp.Or(row.RotatedAt, row.CreatedAt)), ExpiresAt: fromMicros(row.IdleExpiresAt),
 		}
 	}
-	client, err := toClient(row.Client)
-	return f, client, err
+	metadata, err := fromJSON[oauth.Metadata](row.Metadata)
+	return f, oauth.Client{
+		ID: row.ClientID, ProjectID: projectID, URL: row.URL, Type: oauth.ClientType(row.Type), Creation: oauth.Creation(row.Creation),
+		Metadata: metadata, SecretID: row.SecretID, SecretHash: row.SecretHash, Blocked: row.Blocked,
+	}, err
 }
 
 // RotateRefresh replaces a refresh token by its successor (RFC 9700 §4.14.2,
