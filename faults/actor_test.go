@@ -3,12 +3,10 @@ package faults
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"html"
 	"io"
 	"math/rand/v2"
 	"net/http"
@@ -20,18 +18,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/postern-id/postern/internal/rig"
 )
 
-const (
-	callback = "http://127.0.0.1:7777/callback"
-	verifier = "a-verifier-that-is-long-enough-for-the-flow-0123456789"
-	formType = "application/x-www-form-urlencoded"
-)
-
-var challenge = func() string {
-	sum := sha256.Sum256([]byte(verifier))
-	return base64.RawURLEncoding.EncodeToString(sum[:])
-}()
+const formType = "application/x-www-form-urlencoded"
 
 // errDown ends an actor's turn: the server did not answer, or asks to come again.
 var errDown = errors.New("no answer")
@@ -54,19 +45,14 @@ type held struct {
 }
 
 // answer is a page or a JSON body.
-type answer struct {
-	status int
-	at     *url.URL
-	header http.Header
-	body   string
-}
+type answer struct{ rig.Page }
 
 // outcome of an answer: refused by a rule, or done, or perhaps done.
 func (a answer) outcome() outcome {
 	switch {
-	case a.status == 0 || a.status == http.StatusTooManyRequests || a.status >= 500:
+	case a.Status == 0 || a.Status == http.StatusTooManyRequests || a.Status >= 500:
 		return unknown
-	case a.status >= 400:
+	case a.Status >= 400:
 		return refused
 	}
 	return ok
@@ -74,7 +60,7 @@ func (a answer) outcome() outcome {
 
 func (a answer) field(name string) string {
 	var all map[string]any
-	if json.Unmarshal([]byte(a.body), &all) != nil {
+	if json.Unmarshal([]byte(a.Body), &all) != nil {
 		return ""
 	}
 	text, _ := all[name].(string)
@@ -103,12 +89,12 @@ func (w *world) actor(n *node) *actor {
 	defer cancel()
 	code, err := w.mails.Code(ctx, email)
 	if err != nil {
-		w.t.Fatalf("%v\n%s", err, asked.body)
+		w.t.Fatalf("%v\n%s", err, asked.Body)
 	}
 	in, err := a.submit(asked, url.Values{"code": {code}})
 	must(w.t, err)
-	if in.status != http.StatusOK && in.status != http.StatusSeeOther {
-		w.t.Fatalf("sign-in: %d\n%s", in.status, in.body)
+	if in.Status != http.StatusOK && in.Status != http.StatusSeeOther {
+		w.t.Fatalf("sign-in: %d\n%s", in.Status, in.Body)
 	}
 	return a
 }
@@ -171,11 +157,11 @@ func (a *actor) call(method, address, contentType string, body []byte, basic str
 	if err != nil {
 		return answer{}, errDown
 	}
-	got := answer{response.StatusCode, response.Request.URL, response.Header, string(text)}
-	if got.status >= 500 || got.status == http.StatusTooManyRequests {
-		if got.status != http.StatusServiceUnavailable && got.status != http.StatusTooManyRequests || got.header.Get("Retry-After") == "" {
+	got := answer{rig.Page{Status: response.StatusCode, At: response.Request.URL, Header: response.Header, Body: string(text)}}
+	if got.Status >= 500 || got.Status == http.StatusTooManyRequests {
+		if got.Status != http.StatusServiceUnavailable && got.Status != http.StatusTooManyRequests || got.Header.Get("Retry-After") == "" {
 			strange.Add(1)
-			a.w.t.Errorf("%s %s answered %d without Retry-After: %.300s", method, request.URL.Path, got.status, got.body)
+			a.w.t.Errorf("%s %s answered %d without Retry-After: %.300s", method, request.URL.Path, got.Status, got.Body)
 		}
 		return got, errDown
 	}
@@ -192,19 +178,19 @@ func (a *actor) note(e entry, from int64, got answer) {
 func (a *actor) authorize() (*held, error) {
 	from := a.w.journal.tick()
 	got, err := a.page(http.MethodGet, a.w.issuer+"/oauth/authorize?"+url.Values{
-		"response_type": {"code"}, "client_id": {a.w.client.ID}, "redirect_uri": {callback}, "state": {"a-state"},
-		"code_challenge": {challenge}, "code_challenge_method": {"S256"}, "resource": {resourceURI}, "scope": {"notes:read"},
+		"response_type": {"code"}, "client_id": {a.w.client.ID}, "redirect_uri": {rig.Callback}, "state": {"a-state"},
+		"code_challenge": {rig.Challenge()}, "code_challenge_method": {"S256"}, "resource": {resourceURI}, "scope": {"notes:read"},
 	}.Encode(), nil)
 	if err != nil {
 		return nil, err
 	}
 	session := entry{Kind: visited, Object: a.name}
-	to := target(got)
+	to := got.Target()
 	if to == nil || to.Query().Get("code") == "" {
-		got.status = http.StatusForbidden // the session was asked for anew
-		session.Result = fmt.Sprintf("%d %s", got.status, anyTag.ReplaceAllString(got.body, ""))
+		got.Status = http.StatusForbidden // the session was asked for anew
+		session.Result = fmt.Sprintf("%d %s", got.Status, anyTag.ReplaceAllString(got.Body, ""))
 		a.note(session, from, got)
-		return nil, fmt.Errorf("%s got no code: %s %.500s", a.name, got.at, got.body)
+		return nil, fmt.Errorf("%s got no code: %s %.500s", a.name, got.At, got.Body)
 	}
 	h := &held{code: to.Query().Get("code")}
 	a.note(session, from, got)
@@ -216,8 +202,8 @@ func (a *actor) authorize() (*held, error) {
 func (a *actor) redeem(h *held) error {
 	from := a.w.journal.tick()
 	got, err := a.post("/v1/oauth2/token", url.Values{
-		"grant_type": {"authorization_code"}, "code": {h.code}, "redirect_uri": {callback},
-		"client_id": {a.w.client.ID}, "code_verifier": {verifier}, "resource": {resourceURI},
+		"grant_type": {"authorization_code"}, "code": {h.code}, "redirect_uri": {rig.Callback},
+		"client_id": {a.w.client.ID}, "code_verifier": {rig.Verifier}, "resource": {resourceURI},
 	})
 	token := got.field("refresh_token")
 	a.note(entry{Kind: redeemed, Family: h.code, Object: h.code, Result: token}, from, got)
@@ -253,7 +239,7 @@ func (a *actor) look(h *held, token string) error {
 	got, err := a.call(http.MethodPost, a.w.issuer+"/v1/oauth2/introspect", formType,
 		[]byte(url.Values{"token": {token}}.Encode()), a.w.project.ID+":"+a.w.secret, false)
 	e := entry{Kind: looked, Family: h.code, Object: token}
-	if strings.Contains(got.body, `"active":true`) {
+	if strings.Contains(got.Body, `"active":true`) {
 		e.Result = "active"
 	}
 	a.note(e, from, got)
@@ -268,7 +254,7 @@ func (a *actor) takeBack() error {
 	if err != nil {
 		return err
 	}
-	grant := grantField.FindStringSubmatch(apps.body)
+	grant := grantField.FindStringSubmatch(apps.Body)
 	if grant == nil {
 		return nil // nothing is left to take back
 	}
@@ -281,7 +267,7 @@ func (a *actor) takeBack() error {
 // register makes a client, whose id is asked for again after the fault.
 func (a *actor) register() (id string, err error) {
 	a.serial++
-	body := fmt.Sprintf(`{"client_name":"%s app %d","redirect_uris":["%s"],"token_endpoint_auth_method":"none"}`, a.name, a.serial, callback)
+	body := fmt.Sprintf(`{"client_name":"%s app %d","redirect_uris":["%s"],"token_endpoint_auth_method":"none"}`, a.name, a.serial, rig.Callback)
 	from := a.w.journal.tick()
 	got, err := a.call(http.MethodPost, a.w.issuer+"/v1/oauth2/register", "application/json", []byte(body), "", false)
 	id = got.field("client_id")
@@ -300,7 +286,7 @@ func (a *actor) ask(id string) error {
 	})
 	e := entry{Kind: known, Object: id}
 	if got.outcome() == refused && got.field("error") != "invalid_client" {
-		got.status = http.StatusOK
+		got.Status = http.StatusOK
 	}
 	a.note(e, from, got)
 	return err
@@ -314,7 +300,7 @@ func (a *actor) change(n int) error {
 	got, err := a.call(http.MethodPut, a.w.issuer+"/v1/projects/"+a.w.project.ID+"/rbac_policy", "application/json", []byte(body), a.w.key.ID+":"+a.w.keyText, false)
 	a.note(entry{Kind: set, Object: "policy", Result: value}, from, got)
 	if err == nil && got.outcome() != ok {
-		return fmt.Errorf("the policy was refused: %d %s", got.status, got.body)
+		return fmt.Errorf("the policy was refused: %d %s", got.Status, got.Body)
 	}
 	return err
 }
@@ -329,7 +315,7 @@ func (a *actor) readChange() error {
 	from := a.w.journal.tick()
 	got, err := a.policy()
 	e := entry{Kind: read, Object: "policy"}
-	if found := scopeOfPolicy.FindStringSubmatch(got.body); found != nil {
+	if found := scopeOfPolicy.FindStringSubmatch(got.Body); found != nil {
 		e.Result = found[1]
 	}
 	a.note(e, from, got)
@@ -451,62 +437,22 @@ func (w *world) each(do func(a *actor) error) {
 	all.Wait()
 }
 
-var (
-	anyTag    = regexp.MustCompile(`(?s)<style.*?</style>|<[^>]+>`)
-	formTag   = regexp.MustCompile(`(?s)<form([^>]*)>(.*?)</form>`)
-	inputTag  = regexp.MustCompile(`(?s)<input([^>]*)>`)
-	attribute = regexp.MustCompile(`([a-z-]+)(?:="([^"]*)")?`)
-)
+var anyTag = regexp.MustCompile(`(?s)<style.*?</style>|<[^>]+>`)
 
-// submit sends the first form of a page with what it holds, and values over it.
+// submit sends the first form of a page that posts, with values over what it
+// holds.
 func (a *actor) submit(p answer, values url.Values) (answer, error) {
-	for _, found := range formTag.FindAllStringSubmatch(p.body, -1) {
-		tag := attributes(found[1])
-		if !strings.EqualFold(tag["method"], "post") {
+	for _, form := range p.Forms() {
+		if !form.Posts {
 			continue
 		}
-		form := url.Values{}
-		for _, in := range inputTag.FindAllStringSubmatch(found[2], -1) {
-			field := attributes(in[1])
-			_, checked := field["checked"]
-			if field["name"] != "" && (field["type"] == "hidden" || checked) {
-				form.Add(field["name"], field["value"])
-			}
+		to, err := form.Fill(p.Page, values)
+		if err != nil {
+			return answer{}, err
 		}
-		for name, list := range values {
-			form[name] = list
-		}
-		to := p.at
-		if tag["action"] != "" {
-			var err error
-			if to, err = p.at.Parse(tag["action"]); err != nil {
-				return answer{}, err
-			}
-		}
-		return a.page(http.MethodPost, to.String(), form)
+		return a.page(http.MethodPost, to, form.Values)
 	}
-	return answer{}, fmt.Errorf("%s (%d) has no form: %.500s", p.at, p.status, p.body)
-}
-
-func attributes(tag string) map[string]string {
-	all := map[string]string{}
-	for _, m := range attribute.FindAllStringSubmatch(tag, -1) {
-		all[m[1]] = html.UnescapeString(m[2])
-	}
-	return all
-}
-
-// target is where a page sends the answer to the app, nil if nowhere.
-func target(p answer) *url.URL {
-	address := p.header.Get("Location")
-	if _, to, found := strings.Cut(p.header.Get("Refresh"), "url="); found {
-		address = to
-	}
-	to, err := url.Parse(address)
-	if err != nil || address == "" {
-		return nil
-	}
-	return to
+	return answer{}, fmt.Errorf("%s (%d) has no form: %.500s", p.At, p.Status, p.Body)
 }
 
 // sessionOf is the family that an access token names.

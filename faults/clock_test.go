@@ -19,6 +19,7 @@ import (
 	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/project"
+	"github.com/postern-id/postern/internal/rig"
 	"github.com/postern-id/postern/internal/servertest"
 	"github.com/postern-id/postern/internal/signing"
 )
@@ -36,7 +37,7 @@ func newApp(t *testing.T, c servertest.Config) *app {
 	s := servertest.New(t, c)
 	a := &app{Server: s, t: t, browser: s.Browser(t)}
 	s.AddResource(t, resourceURI, project.Scope{Name: "notes:read", Description: "Read your notes", ReadOnly: true})
-	a.client, _ = s.AddClient(t, oauth.NewClient{Name: "Terminal", Type: oauth.FirstPartyPublic, BypassConsent: true, RedirectURIs: []string{callback}})
+	a.client, _ = s.AddClient(t, oauth.NewClient{Name: "Terminal", Type: oauth.FirstPartyPublic, BypassConsent: true, RedirectURIs: []string{rig.Callback}})
 	s.Ready(t)
 	a.browser.SignIn(t, a.browser.Get(t, "/login"), "ada@example.test")
 	return a
@@ -46,8 +47,8 @@ func newApp(t *testing.T, c servertest.Config) *app {
 func (a *app) authorize() string {
 	a.t.Helper()
 	p := a.browser.Authorize(a.t, url.Values{
-		"response_type": {"code"}, "client_id": {a.client.ID}, "redirect_uri": {callback}, "state": {"a-state"},
-		"code_challenge": {challenge}, "code_challenge_method": {"S256"}, "resource": {resourceURI}, "scope": {"notes:read"},
+		"response_type": {"code"}, "client_id": {a.client.ID}, "redirect_uri": {rig.Callback}, "state": {"a-state"},
+		"code_challenge": {rig.Challenge()}, "code_challenge_method": {"S256"}, "resource": {resourceURI}, "scope": {"notes:read"},
 	})
 	if p.Header.Get("Location") == "" && p.Header.Get("Refresh") == "" {
 		return ""
@@ -73,7 +74,7 @@ func (a *app) token(form url.Values) (got tokens) {
 }
 
 func (a *app) redeem(code string) tokens {
-	return a.token(url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {callback}, "code_verifier": {verifier}, "resource": {resourceURI}})
+	return a.token(url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {rig.Callback}, "code_verifier": {rig.Verifier}, "resource": {resourceURI}})
 }
 
 func (a *app) refresh(token string) tokens {

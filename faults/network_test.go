@@ -208,8 +208,8 @@ func TestHugeRequests(t *testing.T) {
 			t.Errorf("a header of 1 MiB: %d", response.StatusCode)
 		}
 	}
-	if got, err := a.page(http.MethodGet, w.issuer+"/oauth/authorize?"+url.Values{"state": {huge[:15<<10]}}.Encode(), nil); err != nil || got.status != http.StatusRequestURITooLong {
-		t.Errorf("an address of 15 KiB: %d, %v", got.status, err)
+	if got, err := a.page(http.MethodGet, w.issuer+"/oauth/authorize?"+url.Values{"state": {huge[:15<<10]}}.Encode(), nil); err != nil || got.Status != http.StatusRequestURITooLong {
+		t.Errorf("an address of 15 KiB: %d, %v", got.Status, err)
 	}
 	after := n.memory()
 	if after > before+(64<<20) {
@@ -239,8 +239,8 @@ func TestMailIsDown(t *testing.T) {
 		asked, err := newcomer.submit(sign, url.Values{"email": {fmt.Sprintf("nobody%d@example.test", i)}})
 		must(t, err)
 		slowest = max(slowest, time.Since(began))
-		if asked.status != http.StatusOK || !strings.Contains(asked.body, "code") {
-			t.Errorf("the page says: %d %.300s", asked.status, anyTag.ReplaceAllString(asked.body, ""))
+		if asked.Status != http.StatusOK || !strings.Contains(asked.Body, "code") {
+			t.Errorf("the page says: %d %.300s", asked.Status, anyTag.ReplaceAllString(asked.Body, ""))
 		}
 		must(t, inside.refresh(h, h.latest))
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postern-id/postern/internal/rig"
 	"github.com/postern-id/postern/internal/testrun/cluster"
 )
 
@@ -110,13 +111,13 @@ func TestPostgresHangs(t *testing.T) {
 		all.Go(func() {
 			patience("refresh", busy*time.Second, http.StatusServiceUnavailable, func() int {
 				got, _ := a.post("/v1/oauth2/token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {"of nobody"}, "client_id": {w.client.ID}})
-				return got.status
+				return got.Status
 			})
 		})
 		all.Go(func() {
 			patience("page", busy*time.Second, http.StatusServiceUnavailable, func() int {
 				got, _ := a.page(http.MethodGet, w.issuer+"/connected-apps", nil)
-				return got.status
+				return got.Status
 			})
 		})
 	}
@@ -217,16 +218,16 @@ func TestLateStandbyTakesOver(t *testing.T) {
 	n.start()
 	for i, h := range all {
 		got, err := a.post("/v1/oauth2/token", url.Values{
-			"grant_type": {"authorization_code"}, "code": {h.code}, "redirect_uri": {callback},
-			"client_id": {w.client.ID}, "code_verifier": {verifier}, "resource": {resourceURI},
+			"grant_type": {"authorization_code"}, "code": {h.code}, "redirect_uri": {rig.Callback},
+			"client_id": {w.client.ID}, "code_verifier": {rig.Verifier}, "resource": {resourceURI},
 		})
-		if must(t, err); got.status != http.StatusBadRequest {
-			t.Errorf("code %d: %d %s", i, got.status, got.body)
+		if must(t, err); got.Status != http.StatusBadRequest {
+			t.Errorf("code %d: %d %s", i, got.Status, got.Body)
 		}
 		for _, token := range []string{h.first, h.latest} {
 			got, err := a.post("/v1/oauth2/token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {token}, "client_id": {w.client.ID}})
-			if must(t, err); got.status != http.StatusBadRequest {
-				t.Errorf("refresh token of %d: %d %s", i, got.status, got.body)
+			if must(t, err); got.Status != http.StatusBadRequest {
+				t.Errorf("refresh token of %d: %d %s", i, got.Status, got.Body)
 			}
 		}
 	}

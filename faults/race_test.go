@@ -99,8 +99,8 @@ func TestRevokedEverywhere(t *testing.T) {
 		must(t, w.copied(a, 0).revoke(h))
 		must(t, w.copied(a, 1).look(h, h.latest))
 		got, err := w.copied(a, 1).post("/v1/oauth2/token", url.Values{"grant_type": {"refresh_token"}, "refresh_token": {h.latest}, "client_id": {w.client.ID}})
-		if must(t, err); got.status != http.StatusBadRequest {
-			t.Fatalf("a token revoked at the other server: %d %s", got.status, got.body)
+		if must(t, err); got.Status != http.StatusBadRequest {
+			t.Fatalf("a token revoked at the other server: %d %s", got.Status, got.Body)
 		}
 	}
 	for _, sentence := range w.journal.check() {

@@ -157,7 +157,7 @@ func (w *world) setUp() {
 	}, false)
 	must(w.t, err)
 	w.client, _, err = oauth.NewSetup(storage.DB, time.Now).CreateClient(ctx, p, oauth.NewClient{
-		Name: "Terminal", Type: oauth.FirstPartyPublic, BypassConsent: true, RedirectURIs: []string{callback},
+		Name: "Terminal", Type: oauth.FirstPartyPublic, BypassConsent: true, RedirectURIs: []string{rig.Callback},
 	})
 	must(w.t, err)
 	k, text, err := project.NewWorkspaceKeys(storage.DB, time.Now).Create(ctx, project.NewKey{Name: "Faults"})

@@ -7,20 +7,24 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
-	"html"
 	"io"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
-	"regexp"
 	"strings"
 )
 
 // Callback is where the apps of actors are answered. Nobody listens there.
 const Callback = "http://127.0.0.1:7777/callback"
 
-// verifier proves that whoever redeems a code is who asked for it (RFC 7636).
-const verifier = "a-verifier-that-is-long-enough-for-the-flow-0123456789"
+// Verifier proves that whoever redeems a code is who asked for it (RFC 7636).
+const Verifier = "a-verifier-that-is-long-enough-for-the-flow-0123456789"
+
+// Challenge is what an authorization request says of Verifier.
+func Challenge() string {
+	sum := sha256.Sum256([]byte(Verifier))
+	return base64.RawURLEncoding.EncodeToString(sum[:])
+}
 
 // Actor is a person with a new browser and an app of theirs. It plays one step
 // after another, over connections of its own. A method that returns no error was
@@ -134,22 +138,24 @@ func (a *Actor) Register(ctx context.Context) error {
 // Authorize walks the pages: the address, the mailed code, consent. A browser that
 // is signed in skips what the pages skip. The answer is the authorization code.
 func (a *Actor) Authorize(ctx context.Context) (string, error) {
-	challenge := sha256.Sum256([]byte(verifier))
 	page, err := a.call(ctx, http.MethodGet, "/oauth/authorize?"+url.Values{
 		"response_type": {"code"}, "client_id": {a.ClientID}, "redirect_uri": {Callback}, "state": {"a-state-of-the-app"},
-		"code_challenge": {base64.RawURLEncoding.EncodeToString(challenge[:])}, "code_challenge_method": {"S256"},
+		"code_challenge": {Challenge()}, "code_challenge_method": {"S256"},
 		"resource": {a.Resource}, "scope": {Scopes},
 	}.Encode(), "", nil, nil)
 	if err != nil {
 		return "", err
 	}
 	for range 4 {
-		answer, ok, err := page.answer()
-		if ok || err != nil {
-			return answer, err
+		if to := page.Target(); to != nil {
+			return answer(to)
+		}
+		forms := page.Forms()
+		if len(forms) == 0 {
+			break
 		}
 		with := url.Values{"action": {"allow"}}
-		switch fields := page.fields(); {
+		switch fields := forms[0].Names; {
 		case fields["email"]:
 			with = url.Values{"email": {a.Email}}
 		case fields["code"]:
@@ -159,22 +165,29 @@ func (a *Actor) Authorize(ctx context.Context) (string, error) {
 			}
 			with = url.Values{"code": {mailed}}
 		}
-		if page, err = a.submit(ctx, page, 0, with); err != nil {
+		if page, err = a.submit(ctx, page, forms[0], with); err != nil {
 			return "", err
 		}
 	}
-	answer, ok, err := page.answer()
-	if err == nil && !ok {
-		err = fmt.Errorf("%s leads nowhere:\n%s", page.at, page.body)
+	if to := page.Target(); to != nil {
+		return answer(to)
 	}
-	return answer, err
+	return "", fmt.Errorf("%s leads nowhere:\n%s", page.At, page.Body)
+}
+
+// answer is the code that the app is told, or the refusal.
+func answer(to *url.URL) (string, error) {
+	if code := to.Query().Get("code"); code != "" {
+		return code, nil
+	}
+	return "", &Refused{Code: to.Query().Get("error"), Text: "the app is told " + to.RawQuery}
 }
 
 // Redeem exchanges an authorization code.
 func (a *Actor) Redeem(ctx context.Context, code string) (t Tokens, err error) {
 	return t, a.form(ctx, &t, "/v1/oauth2/token", url.Values{
 		"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {Callback},
-		"client_id": {a.ClientID}, "code_verifier": {verifier}, "resource": {a.Resource},
+		"client_id": {a.ClientID}, "code_verifier": {Verifier}, "resource": {a.Resource},
 	}, nil)
 }
 
@@ -206,13 +219,13 @@ func (a *Actor) TakeBack(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for i, form := range formTag.FindAllStringSubmatch(page.body, -1) {
-		if strings.Contains(form[2], `name="grant"`) {
-			_, err := a.submit(ctx, page, i, url.Values{"action": {"take_back"}})
+	for _, form := range page.Forms() {
+		if form.Names["grant"] {
+			_, err := a.submit(ctx, page, form, url.Values{"action": {"take_back"}})
 			return err
 		}
 	}
-	return fmt.Errorf("%s lists no connected app:\n%s", page.at, page.body)
+	return fmt.Errorf("%s lists no connected app:\n%s", page.At, page.Body)
 }
 
 const formType = "application/x-www-form-urlencoded"
@@ -227,7 +240,7 @@ func (a *Actor) post(ctx context.Context, v any, path, contentType string, body 
 	if err != nil || v == nil {
 		return err
 	}
-	return json.Unmarshal([]byte(answer.body), v)
+	return json.Unmarshal([]byte(answer.Body), v)
 }
 
 // dress makes a request look as if it came from the actor's address.
@@ -237,20 +250,13 @@ func (a *Actor) dress(r *http.Request) {
 	r.Header.Set("User-Agent", "Mozilla/5.0 (rig)")
 }
 
-// page is an answer.
-type page struct {
-	at     *url.URL
-	header http.Header
-	body   string
-}
-
-func (a *Actor) call(ctx context.Context, method, address, contentType string, body []byte, header http.Header) (page, error) {
+func (a *Actor) call(ctx context.Context, method, address, contentType string, body []byte, header http.Header) (Page, error) {
 	if strings.HasPrefix(address, "/") {
 		address = a.server.Issuer + address
 	}
 	request, err := http.NewRequestWithContext(ctx, method, address, bytes.NewReader(body))
 	if err != nil {
-		return page{}, err
+		return Page{}, err
 	}
 	a.dress(request)
 	if contentType != "" {
@@ -261,12 +267,12 @@ func (a *Actor) call(ctx context.Context, method, address, contentType string, b
 	}
 	response, err := a.http.Do(request)
 	if err != nil {
-		return page{}, err
+		return Page{}, err
 	}
 	defer response.Body.Close()
 	text, err := io.ReadAll(response.Body)
 	if err != nil {
-		return page{}, err
+		return Page{}, err
 	}
 	if response.StatusCode >= http.StatusBadRequest {
 		no := &Refused{Status: response.StatusCode, Text: fmt.Sprintf("%s %s\n%s", method, address, text)}
@@ -276,76 +282,17 @@ func (a *Actor) call(ctx context.Context, method, address, contentType string, b
 		if json.Unmarshal(text, &refusal) == nil {
 			no.Code = refusal.Error
 		}
-		return page{}, no
+		return Page{}, no
 	}
-	return page{response.Request.URL, response.Header, string(text)}, nil
+	return Page{response.StatusCode, response.Request.URL, response.Header, string(text)}, nil
 }
 
-var (
-	formTag   = regexp.MustCompile(`(?s)<form([^>]*)>(.*?)</form>`)
-	inputTag  = regexp.MustCompile(`<input([^>]*)>`)
-	attribute = regexp.MustCompile(`([a-z-]+)(?:="([^"]*)")?`)
-)
-
-// fields are the names that the first form of a page has.
-func (p page) fields() map[string]bool {
-	names := map[string]bool{}
-	if form := formTag.FindStringSubmatch(p.body); form != nil {
-		for _, in := range inputTag.FindAllStringSubmatch(form[2], -1) {
-			names[attributes(in[1])["name"]] = true
-		}
-	}
-	return names
-}
-
-// submit sends the nth form of a page with what it holds, and values over it.
-func (a *Actor) submit(ctx context.Context, p page, n int, values url.Values) (page, error) {
-	forms := formTag.FindAllStringSubmatch(p.body, n+1)
-	if len(forms) <= n {
-		return page{}, fmt.Errorf("%s has no form:\n%s", p.at, p.body)
-	}
-	form := url.Values{}
-	for _, in := range inputTag.FindAllStringSubmatch(forms[n][2], -1) {
-		field := attributes(in[1])
-		_, checked := field["checked"]
-		if field["name"] != "" && (field["type"] == "hidden" || checked) {
-			form.Add(field["name"], field["value"])
-		}
-	}
-	for name, list := range values {
-		form[name] = list
-	}
-	to, err := p.at.Parse(attributes(forms[n][1])["action"])
+// submit sends a form of a page, with values over what it holds.
+func (a *Actor) submit(ctx context.Context, p Page, form Form, values url.Values) (Page, error) {
+	to, err := form.Fill(p, values)
 	if err != nil {
-		return page{}, err
+		return Page{}, err
 	}
-	return a.call(ctx, http.MethodPost, to.String(), formType, []byte(form.Encode()),
+	return a.call(ctx, http.MethodPost, to, formType, []byte(form.Values.Encode()),
 		http.Header{"Origin": {a.server.Issuer}, "Sec-Fetch-Site": {"same-origin"}})
-}
-
-func attributes(tag string) map[string]string {
-	all := map[string]string{}
-	for _, m := range attribute.FindAllStringSubmatch(tag, -1) {
-		all[m[1]] = html.UnescapeString(m[2])
-	}
-	return all
-}
-
-// answer is the code that a page sends to the app, if it sends any answer.
-func (p page) answer() (code string, ok bool, err error) {
-	address := p.header.Get("Location")
-	if _, to, refresh := strings.Cut(p.header.Get("Refresh"), "url="); refresh {
-		address = to
-	}
-	if address == "" {
-		return "", false, nil
-	}
-	u, err := url.Parse(address)
-	if err != nil {
-		return "", true, err
-	}
-	if code = u.Query().Get("code"); code == "" {
-		return "", true, &Refused{Code: u.Query().Get("error"), Text: "the app is told " + u.RawQuery}
-	}
-	return code, true, nil
 }
