@@ -32,8 +32,10 @@ import (
 )
 
 // Subjects is what the protocol asks about people. The same narrowing runs at
-// consent, at refresh and at introspection, so that a person who lost a
-// permission loses it here without a special case.
+// consent and, for members, whenever tokens are given or asked about, so that a
+// person who lost a permission loses it here without a special case. Whether a
+// consumer project's person is there and not locked, the Store tells with the
+// code, the family or the token.
 type Subjects interface {
 	// Narrow returns those of scopes that the subject may grant this client now, in
 	// order; active is false when the subject is gone, locked or outside the
