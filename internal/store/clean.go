@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/postern-id/postern/internal/audit"
@@ -44,11 +46,7 @@ func (d *DB) Clean(ctx context.Context, now time.Time, limit int) (int, error) {
 				return q.CleanBrowsers(ctx, db.CleanBrowsersParams{ProjectID: projectID, Before: micros(now), MaxRows: int32(limit)})
 			},
 			func(q *db.Queries) (int64, error) {
-				before := micros(now.Add(-familyKept))
-				if err := q.KeepLastUse(ctx, db.KeepLastUseParams{ProjectID: projectID, Before: before, MaxRows: int32(limit)}); err != nil {
-					return 0, err
-				}
-				return q.CleanFamilies(ctx, db.CleanFamiliesParams{ProjectID: projectID, Before: before, MaxRows: int32(limit)})
+				return cleanFamilies(ctx, q, db.CleanFamiliesParams{ProjectID: projectID, Before: micros(now.Add(-familyKept)), MaxRows: int32(limit)})
 			},
 			func(q *db.Queries) (int64, error) {
 				return q.CleanRevokedTokens(ctx, db.CleanRevokedTokensParams{ProjectID: projectID, Before: micros(now), MaxRows: int32(limit)})
@@ -89,6 +87,26 @@ func (d *DB) Clean(ctx context.Context, now time.Time, limit int) (int, error) {
 		}
 	}
 	return total, nil
+}
+
+// cleanFamilies deletes families and keeps in their grants when those were used.
+func cleanFamilies(ctx context.Context, q *db.Queries, which db.CleanFamiliesParams) (int64, error) {
+	gone, err := q.CleanFamilies(ctx, which)
+	if err != nil {
+		return 0, err
+	}
+	used := map[string]int64{}
+	for _, f := range gone {
+		if f.RotatedAt > used[f.GrantID] {
+			used[f.GrantID] = f.RotatedAt
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(used)) { // one order for all who lock grants
+		if err := q.KeepLastUse(ctx, db.KeepLastUseParams{UsedAt: used[id], ProjectID: which.ProjectID, ID: id}); err != nil {
+			return 0, err
+		}
+	}
+	return int64(len(gone)), nil
 }
 
 func (d *DB) clean(ctx context.Context, clean func(*db.Queries) (int64, error)) (int, error) {

@@ -147,9 +147,10 @@ func (q *Queries) CleanCounters(ctx context.Context, arg CleanCountersParams) (i
 	return result.RowsAffected()
 }
 
-const cleanFamilies = `-- name: CleanFamilies :execrows
+const cleanFamilies = `-- name: CleanFamilies :many
 DELETE FROM family WHERE family.project_id = $1 AND family.id IN (
     SELECT f.id FROM family f WHERE f.project_id = $1 AND f.expires_at <= $2 ORDER BY f.expires_at LIMIT $3)
+RETURNING grant_id, rotated_at
 `
 
 type CleanFamiliesParams struct {
@@ -158,12 +159,32 @@ type CleanFamiliesParams struct {
 	MaxRows   int32
 }
 
-func (q *Queries) CleanFamilies(ctx context.Context, arg CleanFamiliesParams) (int64, error) {
-	result, err := q.db.ExecContext(ctx, cleanFamilies, arg.ProjectID, arg.Before, arg.MaxRows)
+type CleanFamiliesRow struct {
+	GrantID   string
+	RotatedAt int64
+}
+
+func (q *Queries) CleanFamilies(ctx context.Context, arg CleanFamiliesParams) ([]CleanFamiliesRow, error) {
+	rows, err := q.db.QueryContext(ctx, cleanFamilies, arg.ProjectID, arg.Before, arg.MaxRows)
 	if err != nil {
-		return 0, err
+		return nil, err
 	}
-	return result.RowsAffected()
+	defer rows.Close()
+	var items []CleanFamiliesRow
+	for rows.Next() {
+		var i CleanFamiliesRow
+		if err := rows.Scan(&i.GrantID, &i.RotatedAt); err != nil {
+			return nil, err
+		}
+		items = append(items, i)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const cleanFlows = `-- name: CleanFlows :execrows
@@ -248,25 +269,19 @@ func (q *Queries) CleanSessions(ctx context.Context, arg CleanSessionsParams) (i
 }
 
 const keepLastUse = `-- name: KeepLastUse :exec
-UPDATE "grant" SET last_used_at = (
-    SELECT max(f.rotated_at) FROM family f
-    WHERE f.project_id = $1 AND f.grant_id = "grant".id AND f.created_at >= "grant".created_at)
-WHERE "grant".project_id = $1 AND "grant".id IN (
-    SELECT f.grant_id FROM family f WHERE f.project_id = $1 AND f.expires_at <= $2 ORDER BY f.expires_at LIMIT $3)
-  AND "grant".last_used_at < (
-    SELECT max(f.rotated_at) FROM family f
-    WHERE f.project_id = $1 AND f.grant_id = "grant".id AND f.created_at >= "grant".created_at)
+UPDATE "grant" SET last_used_at = $1
+WHERE project_id = $2 AND id = $3 AND last_used_at < $1 AND created_at <= $1
 `
 
 type KeepLastUseParams struct {
+	UsedAt    int64
 	ProjectID string
-	Before    int64
-	MaxRows   int32
+	ID        string
 }
 
-// KeepLastUse keeps of the families that CleanFamilies deletes when their grant
-// was used last.
+// KeepLastUse keeps of a family that is deleted when its grant was used last,
+// unless the grant was made anew since.
 func (q *Queries) KeepLastUse(ctx context.Context, arg KeepLastUseParams) error {
-	_, err := q.db.ExecContext(ctx, keepLastUse, arg.ProjectID, arg.Before, arg.MaxRows)
+	_, err := q.db.ExecContext(ctx, keepLastUse, arg.UsedAt, arg.ProjectID, arg.ID)
 	return err
 }

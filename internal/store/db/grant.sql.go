@@ -65,7 +65,7 @@ SELECT g.project_id, g.id, g.subject, g.organization, g.client_id, g.created_at,
     CAST(COALESCE((SELECT max(f.idle_expires_at) FROM family f
         WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.revoked_at = 0 AND g.revoked_at = 0), 0) AS bigint) AS idle_expires_at,
     CAST(COALESCE((SELECT max(f.rotated_at) FROM family f
-        WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.created_at >= g.created_at), 0) AS bigint) AS refreshed_at
+        WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.rotated_at >= g.created_at), 0) AS bigint) AS refreshed_at
 FROM "grant" g JOIN client c ON c.project_id = g.project_id AND c.id = g.client_id
 WHERE g.project_id = $1 AND g.subject = $2 AND g.organization = $3
   AND (g.revoked_at = 0 OR g.revoked_at > $4)
@@ -445,7 +445,7 @@ func (q *Queries) LiveGrant(ctx context.Context, arg LiveGrantParams) (Grant, er
 const liveGrantsOfClient = `-- name: LiveGrantsOfClient :many
 SELECT g.project_id, g.id, g.subject, g.organization, g.client_id, g.created_at, g.last_used_at, g.revoked_at,
     CAST(COALESCE((SELECT max(f.rotated_at) FROM family f
-        WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.created_at >= g.created_at), 0) AS bigint) AS refreshed_at
+        WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.rotated_at >= g.created_at), 0) AS bigint) AS refreshed_at
 FROM "grant" g
 WHERE g.project_id = $1 AND g.client_id = $2 AND g.revoked_at = 0 AND g.id < $3
 ORDER BY g.id DESC LIMIT $4

@@ -133,7 +133,7 @@ const organizationGrants = `-- name: OrganizationGrants :many
 
 SELECT g.project_id, g.id, g.subject, g.organization, g.client_id, g.created_at, g.last_used_at, g.revoked_at, c.project_id, c.id, c.url, c.type, c.creation, c.metadata, c.metadata_hash, c.merged, c.secret_id, c.secret_hash, c.secret_last4, c.rat_id, c.rat_hash, c.bypass_consent, c.blocked, c.created_at, c.last_registered_at, c.fetched_at, c.fresh_until, c.copied_at, c.logo, c.name_folded,
     CAST(COALESCE((SELECT max(f.rotated_at) FROM family f
-        WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.created_at >= g.created_at), 0) AS bigint) AS refreshed_at
+        WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.rotated_at >= g.created_at), 0) AS bigint) AS refreshed_at
 FROM "grant" g JOIN client c ON c.project_id = g.project_id AND c.id = g.client_id
 WHERE g.project_id = $1 AND g.organization = $2 AND g.organization <> '' AND g.revoked_at = 0
   AND (g.client_id, g.id) > ($3, $4)

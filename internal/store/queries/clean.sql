@@ -23,21 +23,16 @@ DELETE FROM session WHERE session.project_id = @project_id AND session.id IN (
 DELETE FROM browser WHERE browser.project_id = @project_id AND browser.id IN (
     SELECT b.id FROM browser b WHERE b.project_id = @project_id AND b.idle_expires_at <= @before ORDER BY b.idle_expires_at LIMIT @max_rows);
 
--- KeepLastUse keeps of the families that CleanFamilies deletes when their grant
--- was used last.
--- name: KeepLastUse :exec
-UPDATE "grant" SET last_used_at = (
-    SELECT max(f.rotated_at) FROM family f
-    WHERE f.project_id = @project_id AND f.grant_id = "grant".id AND f.created_at >= "grant".created_at)
-WHERE "grant".project_id = @project_id AND "grant".id IN (
-    SELECT f.grant_id FROM family f WHERE f.project_id = @project_id AND f.expires_at <= @before ORDER BY f.expires_at LIMIT @max_rows)
-  AND "grant".last_used_at < (
-    SELECT max(f.rotated_at) FROM family f
-    WHERE f.project_id = @project_id AND f.grant_id = "grant".id AND f.created_at >= "grant".created_at);
-
--- name: CleanFamilies :execrows
+-- name: CleanFamilies :many
 DELETE FROM family WHERE family.project_id = @project_id AND family.id IN (
-    SELECT f.id FROM family f WHERE f.project_id = @project_id AND f.expires_at <= @before ORDER BY f.expires_at LIMIT @max_rows);
+    SELECT f.id FROM family f WHERE f.project_id = @project_id AND f.expires_at <= @before ORDER BY f.expires_at LIMIT @max_rows)
+RETURNING grant_id, rotated_at;
+
+-- KeepLastUse keeps of a family that is deleted when its grant was used last,
+-- unless the grant was made anew since.
+-- name: KeepLastUse :exec
+UPDATE "grant" SET last_used_at = @used_at
+WHERE project_id = @project_id AND id = @id AND last_used_at < @used_at AND created_at <= @used_at;
 
 -- name: CleanRevokedTokens :execrows
 DELETE FROM revoked_token WHERE revoked_token.project_id = @project_id AND revoked_token.jti IN (

@@ -53,7 +53,7 @@ FROM "grant" WHERE project_id = @project_id AND id = @id;
 -- name: LiveGrantsOfClient :many
 SELECT sqlc.embed(g),
     CAST(COALESCE((SELECT max(f.rotated_at) FROM family f
-        WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.created_at >= g.created_at), 0) AS bigint) AS refreshed_at
+        WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.rotated_at >= g.created_at), 0) AS bigint) AS refreshed_at
 FROM "grant" g
 WHERE g.project_id = @project_id AND g.client_id = @client_id AND g.revoked_at = 0 AND g.id < @before
 ORDER BY g.id DESC LIMIT @max_rows;
@@ -123,7 +123,7 @@ SELECT sqlc.embed(g), sqlc.embed(c),
     CAST(COALESCE((SELECT max(f.idle_expires_at) FROM family f
         WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.revoked_at = 0 AND g.revoked_at = 0), 0) AS bigint) AS idle_expires_at,
     CAST(COALESCE((SELECT max(f.rotated_at) FROM family f
-        WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.created_at >= g.created_at), 0) AS bigint) AS refreshed_at
+        WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.rotated_at >= g.created_at), 0) AS bigint) AS refreshed_at
 FROM "grant" g JOIN client c ON c.project_id = g.project_id AND c.id = g.client_id
 WHERE g.project_id = @project_id AND g.subject = @subject AND g.organization = @organization
   AND (g.revoked_at = 0 OR g.revoked_at > @since)

@@ -5,7 +5,7 @@
 -- name: OrganizationGrants :many
 SELECT sqlc.embed(g), sqlc.embed(c),
     CAST(COALESCE((SELECT max(f.rotated_at) FROM family f
-        WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.created_at >= g.created_at), 0) AS bigint) AS refreshed_at
+        WHERE f.project_id = g.project_id AND f.grant_id = g.id AND f.rotated_at >= g.created_at), 0) AS bigint) AS refreshed_at
 FROM "grant" g JOIN client c ON c.project_id = g.project_id AND c.id = g.client_id
 WHERE g.project_id = @project_id AND g.organization = @organization AND g.organization <> '' AND g.revoked_at = 0
   AND (g.client_id, g.id) > (@after_client, @after)
