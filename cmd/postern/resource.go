@@ -470,8 +470,7 @@ func (d *desk) resource(p *project.Project, r project.Resource) {
 	)
 	if len(r.Scopes) == 0 {
 		d.out.line("")
-		d.out.line("No scopes yet: a client that asks for none gets the project's default scopes (%s).", orNone(p.Settings.DefaultScopes))
-		d.out.line("%s", d.out.green("postern resource add "+r.URI+" --scope 'read:notes=Read your notes'"))
+		d.out.line("No scopes yet.   %s", d.out.green("postern resource add "+r.URI+" --scope 'read:notes=Read your notes'"))
 		return
 	}
 	d.out.line("")

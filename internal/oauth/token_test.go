@@ -157,36 +157,8 @@ func TestTokenWithoutResource(t *testing.T) {
 			t.Errorf("aud is %v", claimsOf(t, i.Access)["aud"])
 		}
 		w.refusedAnswer(t, w.browser.Authorize(t, request(w.public.ID)), callback, "invalid_target")
-		if i := w.tokens(t, w.public, "resource", "", "scope", ""); i.Scope != "openid" {
-			t.Errorf("who asks for nothing gets %q", i.Scope)
-		}
+		w.refusedAnswer(t, w.browser.Authorize(t, request(w.public.ID, "resource", "", "scope", "")), callback, "invalid_scope")
 		refusedToken(t, w.token(t, w.public, refresh(i.Refresh, "resource", todo)), http.StatusBadRequest, "invalid_target")
-	})
-}
-
-// A resource server of which nobody named a scope can be reached all the same: who
-// asks for nothing may know who the person is. A project can have it refused.
-//
-// Proves: RFC6749-3.3-b
-func TestResourceWithoutScopes(t *testing.T) {
-	const bare = "https://bare.example.test/mcp"
-	eachWorld(t, func(t *testing.T, w *world) {
-		if _, _, err := w.Projects.AddResource(t.Context(), w.Project, project.Resource{URI: bare, Name: "Bare"}, nil, false); err != nil {
-			t.Fatal(err)
-		}
-		w.Follow(t)
-		i := w.tokens(t, w.public, "resource", bare, "scope", "")
-		if i.Scope != "openid" || claimsOf(t, i.Access)["aud"] != bare || i.Refresh == "" {
-			t.Errorf("scope %q, claims %v", i.Scope, claimsOf(t, i.Access))
-		}
-		if _, err := w.Projects.Change(t.Context(), w.Project.ID, func(p *project.Project) error {
-			p.Settings.DefaultScopes = nil
-			return nil
-		}); err != nil {
-			t.Fatal(err)
-		}
-		w.Follow(t)
-		w.refusedAnswer(t, w.browser.Authorize(t, request(w.public.ID, "resource", bare, "scope", "")), callback, "invalid_scope")
 	})
 }
 

@@ -88,7 +88,7 @@ type Settings struct {
 	HideBadge             bool      `json:"hide_badge"`                  // leave "Guarded by postern" out of hosted pages
 	PrivacyURL            string    `json:"privacy_url,omitempty"`
 	HelpURL               string    `json:"help_url,omitempty"`
-	DefaultScopes         []string  `json:"default_scopes"` // where neither request nor resource names any; openid in a new project
+	DefaultScopes         []string  `json:"default_scopes"` // where neither request nor resource names any
 	Lifetimes             Lifetimes `json:"lifetimes"`
 }
 
@@ -114,7 +114,7 @@ func Defaults() Settings {
 		DocumentCopies:       true,
 		OrganizationCreation: true,
 		PrivateUseSchemes:    []string{"cursor", "vscode", "vscode-insiders", "windsurf", "zed", "claude"},
-		DefaultScopes:        []string{"openid"},
+		DefaultScopes:        []string{},
 		Lifetimes: Lifetimes{
 			Code: 60, AccessToken: 15 * 60, LoneAccessToken: 60 * 60,
 			RefreshIdle: 14 * 86400, RefreshAbsolute: 90 * 86400, ReplayWindow: 120,

@@ -8,8 +8,9 @@
 // same data, as often as one likes, and Beside adds a second node to a PostgreSQL
 // database. An Actor is a person with a browser and an app, from an address of
 // their own: each of its methods returns only after the server said yes, so that
-// whoever keeps a journal writes down what was acknowledged. Mailbox is the SMTP
-// server that the one-time codes arrive at. Usage is what a process cost.
+// whoever keeps a journal writes down what was acknowledged. Page is an answer as
+// a browser has it, with its forms. Mailbox is the SMTP server that the one-time
+// codes arrive at. Usage is what a process cost.
 //
 // The package decides nothing, and like servertest it counts as tests. It needs
 // Linux for Usage, and for nothing else.

@@ -264,8 +264,8 @@ type FamilyRow struct {
 	Blocked        bool
 }
 
-// Family is read for every refresh. It names the columns that are needed then:
-// each costs as much as a look at another table.
+// Family is read for every refresh. It names the columns that are needed then, for
+// each of them costs time.
 func (q *Queries) Family(ctx context.Context, projectID string, iD string) (FamilyRow, error) {
 	row := q.db.QueryRowContext(ctx, family, projectID, iD)
 	var i FamilyRow

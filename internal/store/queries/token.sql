@@ -44,8 +44,8 @@ UPDATE family SET revoked_at = @now, expires_at = CASE WHEN expires_at > @now TH
 WHERE project_id = @project_id AND grant_id = @grant_id AND revoked_at = 0
 RETURNING id;
 
--- Family is read for every refresh. It names the columns that are needed then:
--- each costs as much as a look at another table.
+-- Family is read for every refresh. It names the columns that are needed then, for
+-- each of them costs time.
 -- name: Family :one
 SELECT f.grant_id, f.subject, f.organization, f.session_id, f.resource, f.scopes, f.auth_time, f.created_at, f.expires_at, f.revoked_at, f.attempt,
     f.series_hash, f.auth_method, f.refresh_hash, f.idle_expires_at, f.rotated_at, g.revoked_at AS grant_revoked_at,
