@@ -129,7 +129,7 @@ func TestPage(t *testing.T) {
 		{"flow", "sqlite", 64, slow},
 	}}
 	r.Missing = []string{"idle: no more files"}
-	r.Growth = []grown{{"sqlite", "introspect", fast, fast}, {"sqlite", "register", fast, slow}}
+	r.Growth = []grown{{"sqlite", "introspect", fast, fast, 1}, {"sqlite", "register", fast, slow, 2}}
 	text := string(r.markdown())
 	_, missed, _ := strings.Cut(text, "## Bars that are missed")
 	for want, in := range map[string]bool{

@@ -68,7 +68,7 @@ func (r *report) grew(g grown) {
 	r.Growth = append(r.Growth, g)
 	r.print(g.Scenario+", few rows", g.Database, 16, g.Few)
 	r.print(g.Scenario+", many", g.Database, 16, g.Many)
-	fmt.Printf("%-22s %-9s %.2f times\n", g.Scenario, g.Database, g.ratio())
+	fmt.Printf("%-22s %-9s %.2f times\n", g.Scenario, g.Database, g.Ratio)
 }
 
 func (r *report) beside(into *[]beside, b beside) {

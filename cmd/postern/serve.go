@@ -3,8 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"io"
-	"log/slog"
 	"net"
 	"os"
 	"strings"
@@ -42,7 +40,8 @@ const settingsHelp = "postern config print shows every setting, docs/guide/confi
 
 // serve runs a server with a configuration that was found safe.
 func (p *program) serve(ctx context.Context, c Config) error {
-	log := newLog(p.err, c.Log)
+	log, flush := newLog(p.err, c.Log)
+	defer flush()
 	data := p.data(c)
 	opened, err := data.Open(ctx, true)
 	if err != nil {
@@ -124,15 +123,4 @@ func takenFault(err error, variable string) error {
 		owner = "another program"
 	}
 	return wrong("end it, or choose another with "+variable, "port %d is taken by %s", taken.Port, owner)
-}
-
-// newLog writes structured lines.
-func newLog(w io.Writer, c Log) *slog.Logger {
-	var level slog.Level
-	_ = level.UnmarshalText([]byte(c.Level)) // Config.check judged it
-	options := &slog.HandlerOptions{Level: level}
-	if c.Format == "text" {
-		return slog.New(slog.NewTextHandler(w, options))
-	}
-	return slog.New(slog.NewJSONHandler(w, options))
 }

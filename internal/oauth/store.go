@@ -147,11 +147,11 @@ type Rotation struct {
 // Live is what a token's family says about it.
 type Live struct {
 	ClientID     string
-	ClientType   ClientType
-	Organization string    // "" of a consumer project
-	Attempt      string    // code of the authorization attempt
-	CreatedAt    time.Time // of the family
-	Alive        bool      // neither family, grant nor this token id is revoked, nor has the client or a consumer project's person gone
+	ClientType   ClientType // of a member's, "" of a consumer project's
+	Organization string     // "" of a consumer project
+	Attempt      string     // code of the authorization attempt
+	CreatedAt    time.Time  // of the family
+	Alive        bool       // neither family nor this token id is revoked, nor the client blocked, nor a consumer project's person locked
 }
 
 // Revocation is one row of the feed that resource servers follow (decision 29).

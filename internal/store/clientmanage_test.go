@@ -206,7 +206,7 @@ func TestClientGrants(t *testing.T) {
 		var made []string
 		for i := range 5 {
 			person := *w
-			person.user.ID = fmt.Sprint("user", i)
+			person.user = w.signIn(fmt.Sprintf("person-%d@example.test", i)).User
 			_, family := person.family(now.Add(time.Duration(i)*time.Second), "read:notes", "write:notes")
 			made = append(made, family.GrantID)
 		}

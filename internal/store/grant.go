@@ -87,7 +87,8 @@ func (d *DB) Decide(ctx context.Context, decision oauth.Decision, e audit.Event)
 // allow returns the id of the decision's grant, which lives to the end of the
 // transaction. Where nobody was asked, nothing that the code asks for may be
 // declined in it; remembered consent rests on a grant that is there. A client
-// that was blocked since it asked gets none.
+// that was blocked since it asked gets none, nor does one get anything of a user
+// who was locked or deleted since.
 func allow(ctx context.Context, q *db.Queries, decision oauth.Decision) (id string, err error) {
 	g, now := decision.Grant, micros(decision.Code.CreatedAt)
 	blocked, err := q.ClientBlocked(ctx, g.ProjectID, g.ClientID)
@@ -96,6 +97,15 @@ func allow(ctx context.Context, q *db.Queries, decision oauth.Decision) (id stri
 	}
 	if blocked {
 		return "", oauth.ErrDead
+	}
+	if g.Organization == "" {
+		n, err := q.LockUser(ctx, g.ProjectID, g.Subject)
+		if err != nil {
+			return "", wrap("lock user", err)
+		}
+		if n == 0 {
+			return "", oauth.ErrDead
+		}
 	}
 	if len(decision.Scopes) > 0 {
 		if err := makeGrant(ctx, q, g, now); err != nil {

@@ -20,7 +20,10 @@ func TestGrantsOfAnOrganization(t *testing.T) {
 		grants := map[string]string{}
 		for _, organization := range []string{"one", "two", ""} {
 			decision := w.decision(now, "read:notes")
-			decision.Grant.ID, decision.Grant.Organization, decision.Grant.Subject = "grant-"+organization, organization, "subject-"+organization
+			decision.Grant.ID, decision.Grant.Organization = "grant-"+organization, organization
+			if organization != "" {
+				decision.Grant.Subject = "member-" + organization
+			}
 			decision.Code.ID = "code-" + organization
 			decision.FlowID = ""
 			must(t, db.Decide(t.Context(), decision, w.event(audit.GrantAllowed)))

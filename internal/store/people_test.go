@@ -223,6 +223,54 @@ func TestDeleteUserWhileSigningIn(t *testing.T) {
 	})
 }
 
+// However consent, the exchange of its code and the end of the user meet, nothing
+// that was given stays.
+func TestUserEndsWhileGiving(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, db *store.DB) {
+		w, ctx := newWorld(t, db, "auth.example.com"), t.Context()
+		for i := range 20 {
+			t.Run("T28 "+[]string{"deleted", "locked"}[i%2], func(t *testing.T) {
+				w.user = w.signIn(fmt.Sprintf("racer-%d@example.test", i)).User
+				first := w.redeem(w.allow(now, "read:notes"), now)
+				second := w.decision(now, "write:notes")
+				at(3, func(n int) {
+					switch {
+					case n == 0:
+						if err := w.redeemCode(first); err != nil && !errors.Is(err, oauth.ErrDead) {
+							t.Errorf("redeem: %v", err)
+						}
+					case n == 1:
+						err := db.Decide(ctx, second, w.event(audit.GrantAllowed))
+						if err == nil {
+							var c oauth.Code
+							if c, err = db.Code(ctx, w.project.ID, second.Code.ID); err == nil {
+								err = w.redeemCode(w.redeem(c, now))
+							}
+						}
+						if err != nil && !errors.Is(err, oauth.ErrDead) && !errors.Is(err, oauth.ErrNotFound) {
+							t.Errorf("decide: %v", err)
+						}
+					case i%2 == 0:
+						must(t, db.DeleteUser(ctx, w.project.ID, w.user.ID, w.event(audit.UserDeleted)))
+					default:
+						_, err := db.SetUserActive(ctx, w.project.ID, w.user.ID, false, w.event(audit.UserDeactivated))
+						must(t, err)
+					}
+				})
+				for what, query := range map[string]string{
+					"grants":   `SELECT count(*) FROM "grant" WHERE subject = $1 AND revoked_at = 0`,
+					"families": "SELECT count(*) FROM family WHERE subject = $1 AND revoked_at = 0",
+				} {
+					if n := rows(t, db, query, w.user.ID); n[0] != "0" {
+						t.Errorf("%s %s of somebody who is shut out", n[0], what)
+					}
+				}
+			})
+		}
+	})
+}
+
 func TestSessionsOfASubject(t *testing.T) {
 	t.Parallel()
 	eachBackend(t, func(t *testing.T, db *store.DB) {

@@ -118,7 +118,7 @@ func createFamily(ctx context.Context, q *db.Queries, projectID string, f oauth.
 
 // Family returns a family with its live refresh token, whatever its state, and
 // of its client what tells who it is and what it may: not when it was made, nor
-// what only its pages show. A family whose grant was taken back is revoked.
+// what only its pages show.
 func (d *DB) Family(ctx context.Context, projectID, id string) (oauth.Family, oauth.Client, error) {
 	row, err := d.read.Family(ctx, projectID, id)
 	if err != nil {
@@ -133,7 +133,7 @@ func (d *DB) Family(ctx context.Context, projectID, id string) (oauth.Family, oa
 		Subject: row.Subject, Organization: row.Organization, SessionID: row.SessionID,
 		Resource: row.Resource, Scopes: scopes, AuthTime: fromMicros(row.AuthTime),
 		CreatedAt: fromMicros(row.CreatedAt), ExpiresAt: fromMicros(row.ExpiresAt),
-		RevokedAt: fromMicros(cmp.Or(row.RevokedAt, row.GrantRevokedAt)), Attempt: row.Attempt, PersonActive: row.PersonActive == 1,
+		RevokedAt: fromMicros(row.RevokedAt), Attempt: row.Attempt, PersonActive: row.PersonActive == 1,
 	}
 	if len(row.RefreshHash) > 0 {
 		f.Refresh = &oauth.RefreshToken{
@@ -183,7 +183,7 @@ func repeat(ctx context.Context, q *db.Queries, r oauth.Rotate, reuse audit.Even
 	if err := found("read family", err, oauth.ErrDead); err != nil {
 		return oauth.Rotation{}, err
 	}
-	alive := f.RevokedAt == 0 && f.ExpiresAt > micros(r.Now) && f.GrantRevokedAt == 0
+	alive := f.RevokedAt == 0 && f.ExpiresAt > micros(r.Now)
 	if !alive || bytes.Equal(f.RefreshHash, r.Hash) { // which has run out
 		return oauth.Rotation{}, oauth.ErrDead
 	}
@@ -235,7 +235,7 @@ func (d *DB) RevokeToken(ctx context.Context, projectID, jti string, until time.
 }
 
 // Live is the one read of introspection. A token of a blocked client is not
-// alive either, nor one of a consumer project's person who is gone or locked.
+// alive either, nor one of a consumer project's person who is locked.
 func (d *DB) Live(ctx context.Context, projectID, familyID, jti string) (oauth.Live, error) {
 	row, err := d.read.Live(ctx, db.LiveParams{ProjectID: projectID, JTI: jti, ID: familyID})
 	if err != nil {

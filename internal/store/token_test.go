@@ -552,30 +552,49 @@ func TestRedeemAgainstRevokeAndAllow(t *testing.T) {
 	})
 }
 
-// What was given to somebody who was locked meanwhile says so, to each who asks.
-func TestPersonActive(t *testing.T) {
+// Locking a user ends what was given. Each who asks is told besides whether the
+// person of it is locked or the client blocked, whatever was ended.
+func TestWhoIsShutOut(t *testing.T) {
 	t.Parallel()
 	eachBackend(t, func(t *testing.T, db *store.DB) {
 		w := newWorld(t, db, "auth.example.com")
-		lock := func(locked bool) {
-			_, err := db.SetUserActive(t.Context(), w.project.ID, w.user.ID, !locked, w.event(audit.UserDeactivated))
-			must(t, err)
-		}
-		lock(true)
 		c := w.allow(now, "read:notes")
 		must(t, w.redeemCode(w.redeem(c, now)))
 		_, family := w.family(now, "read:notes")
-		for _, want := range []bool{false, true} {
+		for _, is := range []struct{ locked, blocked bool }{{}, {locked: true}, {blocked: true}, {true, true}, {}} {
+			must(t, db.Change(t.Context(), `UPDATE "user" SET active = $1 WHERE id = $2`, !is.locked, w.user.ID))
+			must(t, db.Change(t.Context(), "UPDATE client SET blocked = $1 WHERE id = $2", is.blocked, w.client.ID))
 			code, err := db.Code(t.Context(), w.project.ID, c.ID)
 			must(t, err)
-			f, _, err := db.Family(t.Context(), w.project.ID, family.ID)
+			f, client, err := db.Family(t.Context(), w.project.ID, family.ID)
 			must(t, err)
 			live, err := db.Live(t.Context(), w.project.ID, family.ID, "jti")
 			must(t, err)
-			if code.PersonActive != want || f.PersonActive != want || live.Alive != want {
-				t.Errorf("code %t, family %t, live %t, want %t", code.PersonActive, f.PersonActive, live.Alive, want)
+			if code.PersonActive == is.locked || f.PersonActive == is.locked || client.Blocked != is.blocked || live.Alive == (is.locked || is.blocked) {
+				t.Errorf("%+v: code %t, family %t, client %t, live %t", is, code.PersonActive, f.PersonActive, client.Blocked, live.Alive)
 			}
-			lock(false)
+		}
+	})
+}
+
+// Of whom a member's token is for, and by which client, its rights depend.
+func TestLiveOfAMember(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db, "auth.example.com")
+		d := w.decision(now, "read:notes")
+		d.Grant.Subject, d.Grant.Organization, d.Code.Subject, d.Code.Organization = "member", "organization", "member", "organization"
+		must(t, w.Decide(t.Context(), d, w.event(audit.GrantAllowed)))
+		c, err := w.Code(t.Context(), w.project.ID, d.Code.ID)
+		must(t, err)
+		r := w.redeem(c, now)
+		r.Family.Organization = c.Organization
+		must(t, w.redeemCode(r))
+		live, err := w.Live(t.Context(), w.project.ID, r.Family.ID, "jti")
+		must(t, err)
+		want := oauth.Live{ClientID: w.client.ID, ClientType: oauth.ThirdPartyPublic, Organization: "organization", CreatedAt: now, Alive: true}
+		if diff := cmp.Diff(want, live); diff != "" {
+			t.Error(diff)
 		}
 	})
 }
@@ -594,7 +613,7 @@ func TestRevokeToken(t *testing.T) {
 			if l.Alive != want {
 				t.Errorf("token %s alive: %v", jti, l.Alive)
 			}
-			if l.ClientID != family.ClientID || l.ClientType != oauth.ThirdPartyPublic || !l.CreatedAt.Equal(family.CreatedAt) {
+			if l.ClientID != family.ClientID || l.ClientType != "" || !l.CreatedAt.Equal(family.CreatedAt) {
 				t.Errorf("%+v", l)
 			}
 		}

@@ -48,10 +48,11 @@ func (l RequestLine) Wrap(next http.Handler) http.Handler {
 func (l RequestLine) write(current *line, answer *response, r *http.Request, started time.Time) {
 	current.mu.Lock()
 	defer current.mu.Unlock()
-	attrs := []slog.Attr{
+	attrs := make([]slog.Attr, 0, 8+len(current.attrs))
+	attrs = append(attrs,
 		slog.String("trace", current.trace),
 		slog.String("method", cut(r.Method, 16)),
-	}
+	)
 	if current.route != "" {
 		attrs = append(attrs, slog.String("route", current.route))
 	} else {

@@ -12,6 +12,7 @@
 package wire
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
@@ -34,6 +35,10 @@ type Error struct {
 }
 
 func (e *Error) Error() string { return "wire: " + e.Message }
+
+// usual is the length of a body up to which its sender is believed before it
+// came.
+const usual = 4 << 10
 
 // maxPairs is the number of parameters that one request may have.
 const maxPairs = 100
@@ -84,9 +89,11 @@ func body(r *http.Request, max int64, want string) ([]byte, error) {
 	if encoding := r.Header.Get("Content-Encoding"); encoding != "" && encoding != "identity" {
 		return nil, &Error{Status: http.StatusUnsupportedMediaType, Message: "Send the body without Content-Encoding."}
 	}
-	raw, err := io.ReadAll(io.LimitReader(r.Body, max+1))
+	var raw bytes.Buffer
+	raw.Grow(int(min(max, r.ContentLength, usual)) + bytes.MinRead) // one read for what most send; -1 where none is named
+	_, err = raw.ReadFrom(io.LimitReader(r.Body, max+1))
 	var tooLong *http.MaxBytesError
-	if int64(len(raw)) > max || errors.As(err, &tooLong) {
+	if int64(raw.Len()) > max || errors.As(err, &tooLong) {
 		return nil, &Error{
 			Status:  http.StatusRequestEntityTooLarge,
 			Message: fmt.Sprintf("The body is too long: at most %d bytes are read here.", max),
@@ -95,7 +102,7 @@ func body(r *http.Request, max int64, want string) ([]byte, error) {
 	if err != nil {
 		return nil, refuse("", "The body could not be read to its end.")
 	}
-	return raw, nil
+	return raw.Bytes(), nil
 }
 
 func wrongType(want string) *Error {
@@ -106,12 +113,11 @@ func pairs(raw string, repeatable []string) (url.Values, error) {
 	if strings.Count(raw, "&") >= maxPairs {
 		return nil, refuse("", fmt.Sprintf("There are too many parameters: at most %d are read.", maxPairs))
 	}
-	parsed, err := url.ParseQuery(raw)
+	values, err := url.ParseQuery(raw)
 	if err != nil {
 		return nil, refuse("", "The parameters are not form-encoded: check percent signs and semicolons.")
 	}
-	values := url.Values{}
-	for name, all := range parsed {
+	for name, all := range values {
 		if !clean(name) {
 			return nil, refuse("", "The name of a parameter is not clean UTF-8 text.")
 		}
@@ -122,9 +128,11 @@ func pairs(raw string, repeatable []string) (url.Values, error) {
 			if !clean(value) {
 				return nil, refuse(name, "%s is not clean UTF-8 text.")
 			}
-			if value != "" {
-				values.Add(name, value)
-			}
+		}
+		if all = slices.DeleteFunc(all, func(value string) bool { return value == "" }); len(all) == 0 {
+			delete(values, name)
+		} else {
+			values[name] = all
 		}
 	}
 	return values, nil

@@ -143,6 +143,20 @@ func (q *Queries) EndSessions(ctx context.Context, projectID string, subject str
 	return result.RowsAffected()
 }
 
+const lockUser = `-- name: LockUser :execrows
+UPDATE "user" SET active = TRUE WHERE project_id = $1 AND id = $2 AND active
+`
+
+// LockUser changes nothing: it finds a user who is not locked, and keeps them so to
+// the end of the transaction.
+func (q *Queries) LockUser(ctx context.Context, projectID string, iD string) (int64, error) {
+	result, err := q.db.ExecContext(ctx, lockUser, projectID, iD)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
 const sessionsOfSubject = `-- name: SessionsOfSubject :many
 SELECT project_id, id, subject, organization_id, browser_id, kind, secret_id, secret_hash, factors, address, user_agent, created_at, last_seen_at, idle_expires_at, expires_at
 FROM session

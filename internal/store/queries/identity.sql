@@ -39,6 +39,11 @@ ON CONFLICT (project_id, email_folded) DO NOTHING;
 UPDATE "user" SET email_verified = TRUE, last_sign_in_at = @now
 WHERE project_id = @project_id AND id = @id AND active;
 
+-- LockUser changes nothing: it finds a user who is not locked, and keeps them so to
+-- the end of the transaction.
+-- name: LockUser :execrows
+UPDATE "user" SET active = TRUE WHERE project_id = @project_id AND id = @id AND active;
+
 -- name: CreateSession :exec
 INSERT INTO session (project_id, id, subject, organization_id, browser_id, kind, secret_id, secret_hash, factors, address, user_agent, created_at, last_seen_at, idle_expires_at, expires_at)
 VALUES (@project_id, @id, @subject, @organization_id, @browser_id, @kind, @secret_id, @secret_hash, @factors, @address, @user_agent, @created_at, @last_seen_at, @idle_expires_at, @expires_at);

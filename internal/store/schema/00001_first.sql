@@ -212,6 +212,7 @@ CREATE TABLE "user" (
     PRIMARY KEY (project_id, id),
     UNIQUE (project_id, email_folded)
 );
+CREATE INDEX user_locked ON "user" (id) WHERE NOT active; -- as client_barred
 
 -- Organizations and members (B2B projects). settings, trusted_metadata and roles
 -- are JSON; version is what a change must have seen.
@@ -433,6 +434,8 @@ CREATE INDEX client_blocked ON client (project_id, name_folded, id) WHERE blocke
 CREATE INDEX client_registered ON client (project_id, last_registered_at);
 CREATE UNIQUE INDEX client_url ON client (project_id, url) WHERE url <> '';
 CREATE UNIQUE INDEX client_merged ON client (project_id, metadata_hash) WHERE merged;
+-- It is asked for every token, and has only who is barred.
+CREATE INDEX client_barred ON client (id) WHERE blocked;
 
 -- Logos, each a PNG that we drew, under the SHA-256 of its bytes in hex.
 
