@@ -10,19 +10,22 @@ import (
 	"slices"
 	"sync"
 
+	"modernc.org/sqlite"
+
 	"github.com/postern-id/postern/internal/store/db"
 )
 
 // group makes the one writer of a SQLite file serve many callers with one
 // commit. Who comes while nobody writes leads: runs the functions of all who
-// wait by then inside one transaction, each behind a savepoint of its own,
-// commits, and answers them. Who came meanwhile waits, and the first of those
-// leads next.
+// wait by then inside one transaction, commits, and answers them. Who came
+// meanwhile waits, and the first of those leads next.
 //
-// A function that fails or panics is rolled back alone. Once a function has
-// begun it is not cancelled: SQLite answers an interrupted write by rolling
-// back the transaction, and with it the others. Until then its caller may leave,
-// when its context ends.
+// A function that fails or panics is rolled back alone: where one does among
+// others, the batch begins anew with a savepoint before each, and so does the
+// next one, until none fails. So a function may run twice, as on PostgreSQL. Once
+// it has begun it is not cancelled: SQLite answers an interrupted write by
+// rolling back the transaction, and with it the others. Until then its caller may
+// leave, when its context ends.
 type group struct {
 	connect func(context.Context) (*sql.Conn, error)
 
@@ -33,8 +36,10 @@ type group struct {
 	idle    sync.Cond // nobody leads any more; on mu
 
 	// Used by who leads only.
-	conn   *sql.Conn
-	cached *statements
+	conn    *sql.Conn
+	cached  *statements
+	careful bool // something failed in the last batch
+	lost    bool // SQLite rolled the transaction back, asked to or not
 }
 
 const (
@@ -54,7 +59,10 @@ type queueFull struct{}
 func (queueFull) Error() string   { return "store: too many writes are waiting" }
 func (queueFull) Temporary() bool { return true }
 
-var errClosed = errors.New("store: the database is closed")
+var (
+	errClosed = errors.New("store: the database is closed")
+	errLost   = errors.New("the transaction is lost")
+)
 
 // job is one function that waits to be run.
 type job struct {
@@ -156,21 +164,75 @@ func (g *group) transaction(ctx context.Context, batch []*job) error {
 			return err
 		}
 		g.conn, g.cached = conn, newStatements(conn)
+		if err := conn.Raw(func(c any) error {
+			c.(sqlite.HookRegisterer).RegisterRollbackHook(func() { g.lost = true })
+			return nil
+		}); err != nil {
+			return err
+		}
 	}
-	if err := g.exec(ctx, "BEGIN IMMEDIATE"); err != nil {
+	var here []*job
+	for _, j := range batch {
+		if j.err = j.ctx.Err(); j.err == nil {
+			here = append(here, j)
+		}
+	}
+	if len(here) == 0 {
+		return nil
+	}
+	if len(here) == 1 || !g.careful {
+		failed, err := g.together(ctx, here)
+		if err != nil || !failed || len(here) == 1 {
+			return err
+		}
+	}
+	return g.apart(ctx, here)
+}
+
+// begin begins a transaction for the functions of a batch.
+func (g *group) begin(ctx context.Context) (*db.Queries, error) {
+	g.lost = false
+	return db.New(within{ctx, g.cached}), g.exec(ctx, "BEGIN IMMEDIATE")
+}
+
+// together runs a batch as if nothing in it could fail. Where something does,
+// nothing of the batch has happened.
+func (g *group) together(ctx context.Context, batch []*job) (failed bool, err error) {
+	q, err := g.begin(ctx)
+	if err != nil {
+		return false, err
+	}
+	for _, j := range batch {
+		counts := j.run(q)
+		switch {
+		case g.lost: // what came next would be a transaction of its own
+			return true, errors.Join(errLost, j.err)
+		case !counts:
+			return true, g.exec(ctx, "ROLLBACK")
+		}
+	}
+	return false, g.exec(ctx, "COMMIT")
+}
+
+// apart runs a batch with a savepoint before each function.
+func (g *group) apart(ctx context.Context, batch []*job) error {
+	q, err := g.begin(ctx)
+	if err != nil {
 		return err
 	}
-	q := db.New(within{ctx, g.cached})
+	g.careful = false
 	for _, j := range batch {
-		if j.err = j.ctx.Err(); j.err != nil {
-			continue
-		}
 		if err := g.exec(ctx, "SAVEPOINT job"); err != nil {
 			return err
 		}
-		if !j.run(q) {
+		counts := j.run(q)
+		if g.lost {
+			return errors.Join(errLost, j.err)
+		}
+		if !counts {
+			g.careful = true
 			if err := g.exec(ctx, "ROLLBACK TO job"); err != nil {
-				return errors.Join(err, j.err)
+				return err
 			}
 		}
 		if err := g.exec(ctx, "RELEASE job"); err != nil {
@@ -182,6 +244,7 @@ func (g *group) transaction(ctx context.Context, batch []*job) error {
 
 // run calls the function and reports whether what it did counts.
 func (j *job) run(q *db.Queries) (commit bool) {
+	j.panicked = nil
 	defer func() {
 		if p := recover(); p != nil {
 			commit, j.panicked = false, fmt.Sprintf("%v\n%s", p, debug.Stack())

@@ -48,6 +48,37 @@ func TestWriteTogether(t *testing.T) {
 	})
 }
 
+// A function runs once, and beside one that fails at most twice.
+func TestWriteRunsOnce(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db, "auth.example.com")
+		for round, most := range map[string]int64{"calm": 1, "with a failure": 2} {
+			var ran [100]atomic.Int64
+			at(len(ran), func(i int) {
+				err := w.Write(t.Context(), func(q *dbQueries) error {
+					ran[i].Add(1)
+					if i == 50 && most > 1 {
+						return errOwn
+					}
+					return mark(t.Context(), q, w.project.ID, fmt.Sprint(round, i))
+				})
+				if (i == 50 && most > 1) != errors.Is(err, errOwn) {
+					t.Errorf("%s: writer %d: %v", round, i, err)
+				}
+			})
+			for i := range ran {
+				if n := ran[i].Load(); n < 1 || n > most {
+					t.Errorf("%s: function %d ran %d times", round, i, n)
+				}
+			}
+		}
+		if n := len(marks(t, w)); n != 199 {
+			t.Errorf("%d rows", n)
+		}
+	})
+}
+
 var errOwn = errors.New("own")
 
 // writeOne writes a row in one of six ways.
