@@ -297,7 +297,7 @@ func (p *program) clientGrants() *cobra.Command {
 				for _, g := range page {
 					j := describeClientGrant(g)
 					all = append(all, j)
-					rows = append(rows, []string{d.out.bright(j.Subject), orNone(j.Scopes), stamp(g.Grant.CreatedAt), stamp(g.LastUsedAt), j.ID})
+					rows = append(rows, []string{d.out.bright(j.Subject), orNone(j.Scopes), orNone(j.Resources), stamp(g.Grant.CreatedAt), stamp(g.LastUsedAt), j.ID})
 				}
 				if len(page) < everyClient {
 					break
@@ -311,7 +311,7 @@ func (p *program) clientGrants() *cobra.Command {
 				d.out.line("Nobody allows %s anything.", printable(c.Name()))
 				return nil
 			}
-			d.out.table([]string{"PERSON", "MAY", "SINCE", "LAST USED", "GRANT"}, rows)
+			d.out.table([]string{"PERSON", "MAY", "AT", "SINCE", "LAST USED", "GRANT"}, rows)
 			return nil
 		}),
 	}
@@ -323,15 +323,14 @@ type clientGrantJSON struct {
 	Subject      string     `json:"subject"`
 	Organization string     `json:"organization_id,omitempty"`
 	Scopes       []string   `json:"scopes"`
+	Resources    []string   `json:"resources"`
 	CreatedAt    time.Time  `json:"created_at"`
 	LastUsedAt   *time.Time `json:"last_used_at,omitempty"`
 }
 
 func describeClientGrant(g oauth.ClientGrant) clientGrantJSON {
-	j := clientGrantJSON{ID: g.Grant.ID, Subject: g.Grant.Subject, Organization: g.Grant.Organization, Scopes: g.Scopes, CreatedAt: g.Grant.CreatedAt}
-	if j.Scopes == nil {
-		j.Scopes = []string{}
-	}
+	j := clientGrantJSON{ID: g.Grant.ID, Subject: g.Grant.Subject, Organization: g.Grant.Organization, CreatedAt: g.Grant.CreatedAt}
+	j.Scopes, j.Resources = oauth.Allowed(g.Scopes)
 	if !g.LastUsedAt.IsZero() {
 		j.LastUsedAt = &g.LastUsedAt
 	}

@@ -242,7 +242,7 @@ func (p *program) organizationApps() *cobra.Command {
 				for _, app := range page {
 					g := describeGrants([]oauth.ConnectedApp{app})[0]
 					all = append(all, organizationGrantJSON{g, app.Grant.Subject})
-					rows = append(rows, []string{d.out.bright(printable(g.Client)), app.Grant.Subject, orNone(g.Scopes), stamp(g.LastUsedAt), g.ID})
+					rows = append(rows, []string{d.out.bright(printable(g.Client)), app.Grant.Subject, orNone(g.Scopes), orNone(g.Resources), stamp(g.LastUsedAt), g.ID})
 				}
 				if len(page) < everyGrant {
 					break
@@ -256,7 +256,7 @@ func (p *program) organizationApps() *cobra.Command {
 				d.out.line("No member of %s has a connected app.", printable(o.Name))
 				return nil
 			}
-			d.out.table([]string{"CONNECTED APP", "MEMBER", "MAY", "LAST USED", "GRANT"}, rows)
+			d.out.table([]string{"CONNECTED APP", "MEMBER", "MAY", "AT", "LAST USED", "GRANT"}, rows)
 			return nil
 		}),
 	}

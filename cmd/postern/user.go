@@ -116,14 +116,14 @@ func (d *desk) sessions(sessions []identity.Session) {
 func (d *desk) grants(apps []oauth.ConnectedApp) {
 	var rows [][]string
 	for _, g := range describeGrants(apps) {
-		rows = append(rows, []string{d.out.bright(printable(g.Client)), orNone(g.Scopes), stamp(g.LastUsedAt), g.ID})
+		rows = append(rows, []string{d.out.bright(printable(g.Client)), orNone(g.Scopes), orNone(g.Resources), stamp(g.LastUsedAt), g.ID})
 	}
 	d.out.line("")
 	if len(rows) == 0 {
 		d.out.line("No connected app.")
 		return
 	}
-	d.out.table([]string{"CONNECTED APP", "MAY", "LAST USED", "GRANT"}, rows)
+	d.out.table([]string{"CONNECTED APP", "MAY", "AT", "LAST USED", "GRANT"}, rows)
 }
 
 func (p *program) userSignOut() *cobra.Command {
@@ -305,6 +305,7 @@ type grantJSON struct {
 	Client     string    `json:"client_name"`
 	ClientID   string    `json:"client_id"`
 	Scopes     []string  `json:"scopes"`
+	Resources  []string  `json:"resources"`
 	LastUsedAt time.Time `json:"last_used_at"`
 	CreatedAt  time.Time `json:"created_at"`
 }
@@ -316,14 +317,10 @@ func describeGrants(apps []oauth.ConnectedApp) []grantJSON {
 			continue
 		}
 		g := grantJSON{
-			ID: a.Grant.ID, Client: a.Client.Name(), ClientID: a.Client.PublicID(), Scopes: []string{},
+			ID: a.Grant.ID, Client: a.Client.Name(), ClientID: a.Client.PublicID(),
 			LastUsedAt: a.LastUsedAt, CreatedAt: a.Grant.CreatedAt,
 		}
-		for _, s := range a.Scopes {
-			if s.Allowed {
-				g.Scopes = append(g.Scopes, s.Scope)
-			}
-		}
+		g.Scopes, g.Resources = oauth.Allowed(a.Scopes)
 		list = append(list, g)
 	}
 	return list

@@ -46,6 +46,21 @@ test('a box is named by its sentence and described by the line below it', async 
   await expect(write(page)).not.toBeChecked();
 });
 
+// Row: B26
+test('a resource server of which nothing is asked is named, with what the token opens there', async ({ page, app, email }, info) => {
+  const server = (address: string) => page.getByRole('group', { name: address.replace(/^.*:\/\//, '') });
+  await untilAsked(page, app, email, { scope: 'openid' });
+  await expect(server(todo() + '/mcp')).toContainText('Do what needs no permission there');
+  await look(page, 'consent-open-part', info);
+
+  const files = 'https://files.example.test/mcp';
+  await page.goto(app.request({ resource: files, scope: 'openid' }));
+  await expect(server(files)).toContainText('Do everything that you can there');
+  await expect(server(files).getByRole('checkbox')).toHaveCount(0);
+  await expect(page.getByRole('checkbox', { name: 'Know who you are' })).toBeChecked();
+  await look(page, 'consent-whole-server', info);
+});
+
 test('what is unticked is not in the token, and its tool is refused', async ({ page, app, email }) => {
   await untilAsked(page, app, email);
   await write(page).uncheck();

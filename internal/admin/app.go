@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/identity"
@@ -44,6 +45,7 @@ type appView struct {
 	Grants    []holderRow
 	Pager     pager                       // of the grants
 	Scopes    []string                    // that the grants of the page hold
+	Resources []string                    // that their tokens are for
 	Counts    map[audit.State]audit.Count // of attempts
 	Attempts  attemptList
 	Trace     *traceView // the attempt that is open, nil for none
@@ -65,9 +67,12 @@ type appTab struct {
 
 // holderRow is what one person allows.
 type holderRow struct {
-	oauth.ClientGrant
-	Person string // address, "" of somebody who is gone
-	Path   string // of the person's page
+	Grant      oauth.Grant
+	LastUsedAt time.Time
+	Scopes     []string
+	Resources  []string // that its tokens are for
+	Person     string   // address, "" of somebody who is gone
+	Path       string   // of the person's page
 }
 
 // addressRow is one return address and where it leads.
@@ -337,14 +342,11 @@ func (d *Dashboard) appSummary(ctx context.Context, v visit, view *appView, c oa
 		view.Last = tokens.Events[0]
 	}
 	grants, err := d.Clients.Grants(ctx, v.project, c.ID, "", grantsPage)
+	var rows []oauth.GrantScope
 	for _, g := range grants {
-		for _, scope := range g.Scopes {
-			if !slices.Contains(view.Scopes, scope) {
-				view.Scopes = append(view.Scopes, scope)
-			}
-		}
+		rows = append(rows, g.Scopes...)
 	}
-	slices.Sort(view.Scopes)
+	view.Scopes, view.Resources = oauth.Allowed(rows)
 	return err
 }
 
@@ -405,7 +407,8 @@ func (d *Dashboard) appGrants(r *http.Request, v visit, view *appView, c oauth.C
 
 // holderRow names the person of a grant.
 func (d *Dashboard) holderRow(ctx context.Context, v visit, g oauth.ClientGrant) (holderRow, error) {
-	row := holderRow{ClientGrant: g}
+	row := holderRow{Grant: g.Grant, LastUsedAt: g.LastUsedAt}
+	row.Scopes, row.Resources = oauth.Allowed(g.Scopes)
 	var err error
 	if v.project.Vertical == project.B2B {
 		var m identity.Member

@@ -341,8 +341,8 @@ func TestAppGrants(t *testing.T) {
 		d.Clock.Advance(time.Second)
 		d.allowedBy(t, c, "ida@example.test")
 		list := d.b.Get(t, path)
-		shows(t, list, http.StatusOK, "ada@example.test", "ida@example.test", "read:notes", "postern grant revoke GRANT_ID")
-		shows(t, d.b.Get(t, d.page("apps/"+c.ID)), http.StatusOK, "read:notes", "None yet.", "Third party, public")
+		shows(t, list, http.StatusOK, "ada@example.test", "ida@example.test", "read:notes at https://notes.example.test/mcp", "postern grant revoke GRANT_ID")
+		shows(t, d.b.Get(t, d.page("apps/"+c.ID)), http.StatusOK, "read:notes at https://notes.example.test/mcp", "None yet.", "Third party, public")
 
 		shows(t, d.send(t, list, "action", "revoke", "grant", theirs.ID), http.StatusNotFound)
 		if n := d.grants(t, other); n != 1 {

@@ -47,7 +47,7 @@ func TestUserPages(t *testing.T) {
 		shows(t, d.b.Get(t, d.page("users?q=bob")), http.StatusOK, "Nobody matches")
 		path := d.page("users/" + u.ID)
 		one := d.b.Get(t, path)
-		shows(t, one, http.StatusOK, "Terminal", "read:notes", "A code by e-mail", "127.0.0.1", "postern user deactivate ada@example.test", "1 session", "1 connected app")
+		shows(t, one, http.StatusOK, "Terminal", "read:notes at https://notes.example.test/mcp", "A code by e-mail", "127.0.0.1", "postern user deactivate ada@example.test", "1 session", "1 connected app")
 
 		taken := d.send(t, one, "action", "take_back", "grant", grant.ID)
 		shows(t, taken, http.StatusOK, "Access is taken back.", "They allowed no connected app anything.")
@@ -431,13 +431,13 @@ func TestOrganizationAppsPage(t *testing.T) {
 		grant := oauth.Grant{ID: "grant-test-1", ProjectID: d.Project.ID, Subject: ada.ID, Organization: o.ID, ClientID: app.ID, CreatedAt: d.Clock.Now()}
 		decision := oauth.Decision{Asked: true, Grant: grant, Code: oauth.Code{
 			ID: "code", ProjectID: d.Project.ID, Hash: []byte("x"), ClientID: app.ID, Subject: ada.ID, Organization: o.ID, CreatedAt: d.Clock.Now(), ExpiresAt: d.Clock.Now(),
-		}, Scopes: []oauth.GrantScope{{Scope: "read:notes", Allowed: true, DecidedAt: d.Clock.Now()}}}
+		}, Scopes: []oauth.GrantScope{{Resource: "https://notes.example.test/mcp", Scope: "read:notes", Allowed: true, DecidedAt: d.Clock.Now()}}}
 		if err := d.Store.Decide(t.Context(), decision, audit.Event{ProjectID: d.Project.ID, At: d.Clock.Now(), Kind: audit.GrantAllowed}); err != nil {
 			t.Fatal(err)
 		}
 		path := d.page("organizations/" + o.ID + "/apps")
 		page := d.b.Get(t, path)
-		shows(t, page, http.StatusOK, "Terminal", "ada@example.test", "read:notes", "postern organization revoke fennel "+app.ID)
+		shows(t, page, http.StatusOK, "Terminal", "ada@example.test", "read:notes at https://notes.example.test/mcp", "postern organization revoke fennel "+app.ID)
 		shows(t, d.b.Submit(t, page, "confirm", url.Values{"action": {"revoke"}, "confirm": {"x"}}), http.StatusUnprocessableEntity, "as it stands here")
 		shows(t, d.b.Submit(t, page, "confirm", url.Values{"action": {"revoke"}, "confirm": {app.ID}, "csrf": {"x"}}), http.StatusForbidden)
 		if all := d.events(t, d.Project.ID, audit.GrantRevoked); len(all) != 0 {

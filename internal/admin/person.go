@@ -38,8 +38,9 @@ type grantRow struct {
 	Door       door
 	App        string // path of the connected app's page
 	Scopes     []string
-	Person     string // whose it is, where grants of several people are listed
-	Path       string // of their page
+	Resources  []string // that its tokens are for
+	Person     string   // whose it is, where grants of several people are listed
+	Path       string   // of their page
 }
 
 // door is a connected app's arch.
@@ -113,11 +114,7 @@ func (v visit) grantRow(app oauth.ConnectedApp) grantRow {
 		Grant: app.Grant, LastUsedAt: app.LastUsedAt, Door: v.doorOf(app.Client),
 		App: projectPath(v.project, "apps/"+url.PathEscape(app.Client.ID)),
 	}
-	for _, s := range app.Scopes {
-		if s.Allowed {
-			row.Scopes = append(row.Scopes, s.Scope)
-		}
-	}
+	row.Scopes, row.Resources = oauth.Allowed(app.Scopes)
 	return row
 }
 

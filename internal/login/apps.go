@@ -60,15 +60,11 @@ func (l *Pages) appView(p *project.Project, app oauth.ConnectedApp, client clien
 		Grant: app.Grant.ID, Client: client,
 		Allowed: moment{app.Grant.CreatedAt, now}, Used: moment{app.LastUsedAt, now},
 		IdleEnd: moment{app.IdleExpiresAt, now}, End: moment{app.ExpiresAt, now},
+		Permissions: l.allowed(p, app.Scopes),
 	}
 	for _, uri := range app.Client.Metadata.RedirectURIs {
 		d := oauth.DestinationOf(uri)
 		v.Local = v.Local || d.Loopback || d.Private
-	}
-	for _, row := range app.Scopes {
-		if row.Allowed {
-			v.Permissions = append(v.Permissions, permissionOf(l.oauth.Describe(p, row.Scope)))
-		}
 	}
 	return v
 }

@@ -1,6 +1,8 @@
 package login_test
 
 import (
+	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"html"
 	"maps"
@@ -80,6 +82,142 @@ func TestConsentPage(t *testing.T) {
 			wantScopes(t, ticked, "read:notes", "write:notes")
 		})
 	}
+}
+
+// The tokens are for a resource server whatever is asked. The page says for which,
+// and so does every page that tells what was allowed. Row: B26.
+func TestConsentNamesTheServer(t *testing.T) {
+	eachDatabase(t, func(t *testing.T, w *world) {
+		const bare, nobodys = "https://bare.example.test/mcp", "https://nobodys.example.test/mcp"
+		const all, none = "This server names no narrower permissions", "It gets none of this server’s own permissions"
+		add := func(r project.Resource) {
+			t.Helper()
+			if _, _, err := w.Projects.AddResource(t.Context(), w.Project, r, nil, false); err != nil {
+				t.Fatal(err)
+			}
+			w.Follow(t)
+		}
+		add(project.Resource{URI: bare, Name: "Bare"})
+		b := w.signedIn(ada)
+		for _, test := range []struct {
+			name    string
+			before  func()
+			changes []string
+			aud     string   // of the access token
+			page    string   // its groups
+			says    []string // what it says besides
+			allowed string   // on the page after Allow
+			listed  string   // in My connected apps
+			narrow  bool     // it can be let read only
+		}{
+			{
+				name: "no server, when there is no default", changes: []string{"resource", "", "scope", "openid"}, aud: w.Project.ID,
+				page: "About you Know who you are", allowed: "You allowed it to know who you are.", listed: "Know who you are.",
+			},
+			{
+				name: "one that has no permissions", changes: []string{"resource", bare, "scope", "openid"}, aud: bare,
+				page: "Bare bare.example.test/mcp Do everything that you can there " + all + " About you Know who you are", says: []string{"You are allowing 1 of 1"},
+				allowed: "You allowed it to do everything that you can in Bare, know who you are.", listed: "Do everything that you can in Bare. Know who you are.",
+			},
+			{
+				name: "the same beside permissions of another", changes: []string{"resource", bare, "scope", "read:notes write:notes"}, aud: bare,
+				page:    "Bare bare.example.test/mcp Do everything that you can there " + all + " Read your notes Changes data Add and edit notes",
+				allowed: "You allowed it to do everything that you can in Bare, read your notes, add and edit notes.",
+				listed:  "Do everything that you can in Bare. Read your notes. Add and edit notes.",
+			},
+			{
+				name: "one whose permissions nobody asks for", changes: []string{"resource", notes, "scope", "openid email"}, aud: notes,
+				page:    "Notes notes.example.test/mcp Do what needs no permission there " + none + " About you Know who you are",
+				allowed: "You allowed it to do what needs no permission in Notes, know who you are, see your e-mail address.",
+				listed:  "Do what needs no permission in Notes. See your e-mail address. Know who you are.",
+			},
+			{
+				name: "one whose permissions are asked for", changes: []string{"resource", notes, "scope", "openid read:notes write:notes"}, aud: notes,
+				page:    "Notes notes.example.test/mcp Read your notes Changes data Add and edit notes About you Know who you are",
+				allowed: "You allowed it to know who you are, read your notes, add and edit notes.",
+				listed:  "Know who you are. Read your notes. Add and edit notes.", narrow: true,
+			},
+			{
+				name: "the default one", before: func() { add(project.Resource{URI: bare, Name: "Bare", Default: true}) },
+				changes: []string{"resource", "", "scope", "openid"}, aud: bare,
+				page:    "Bare bare.example.test/mcp Do everything that you can there " + all + " About you Know who you are",
+				allowed: "You allowed it to do everything that you can in Bare, know who you are.", listed: "Do everything that you can in Bare. Know who you are.",
+			},
+			{
+				name: "one that nobody registered", before: func() {
+					if _, err := w.Projects.Change(t.Context(), w.Project.ID, func(p *project.Project) error {
+						p.Settings.UnregisteredResources = true
+						return nil
+					}); err != nil {
+						t.Fatal(err)
+					}
+					w.Follow(t)
+				},
+				changes: []string{"resource", nobodys, "scope", "openid"}, aud: nobodys,
+				page:    "Notes nobodys.example.test/mcp Do everything that you can there " + all + " About you Know who you are",
+				allowed: "You allowed it to do everything that you can in nobodys.example.test/mcp, know who you are.",
+				listed:  "Do everything that you can in nobodys.example.test/mcp. Know who you are.",
+			},
+		} {
+			t.Run(test.name, func(t *testing.T) {
+				w := w.on(t)
+				b.w = w
+				if test.before != nil {
+					test.before()
+				}
+				c, _ := w.AddClient(t, oauthClient("Namer"))
+				p := b.authorize(request(c.ID, callback, test.changes...))
+				before, after := "Enter decides nothing", "Take back"
+				if test.narrow {
+					before, after = "Read only Everything", "Make read only"
+				}
+				wantText(t, p, 200, append(test.says, "Namer wants to act for you in Notes", "What it may do "+before+" "+test.page)...)
+				got := b.allow(p)
+				wantText(t, got, 200, test.allowed)
+				held := w.redeem(c.ID, got.answer())
+				if aud := audience(t, held); !slices.Contains(aud, test.aud) {
+					t.Errorf("the token is for %q", aud)
+				}
+				apps := b.get("/connected-apps")
+				wantText(t, apps, 200, "2027 "+test.listed+" "+after)
+				b.change("take_back", apps.grants()[0])
+			})
+		}
+		t.Run("a step-up that asks nothing more of it", func(t *testing.T) {
+			b.w = w.on(t)
+			c, _ := w.AddClient(t, oauthClient("Stepper"))
+			b.connect(c.ID, callback, "scope", "read:notes")
+			p := b.authorize(request(c.ID, callback, "scope", "read:notes openid"))
+			wantText(t, p, 200, "You already allow: read your notes. That stays.", "Notes notes.example.test/mcp Do what you already allow there About you Know who you are")
+			wantText(t, b.allow(p), 200, "You allowed it to know who you are.")
+		})
+	})
+}
+
+// audience is whom an access token is for.
+func audience(t *testing.T, held tokens) []string {
+	t.Helper()
+	parts := strings.Split(held.AccessToken, ".")
+	if len(parts) != 3 {
+		t.Fatalf("no access token: %+v", held)
+	}
+	payload, err := base64.RawURLEncoding.DecodeString(parts[1])
+	if err != nil {
+		t.Fatal(err)
+	}
+	var one struct {
+		Audience string `json:"aud"`
+	}
+	var several struct {
+		Audience []string `json:"aud"`
+	}
+	if json.Unmarshal(payload, &one) == nil {
+		return []string{one.Audience}
+	}
+	if err := json.Unmarshal(payload, &several); err != nil {
+		t.Fatal(err)
+	}
+	return several.Audience
 }
 
 // Row: B12, B13.
@@ -392,6 +530,38 @@ func TestRememberedConsent(t *testing.T) {
 				t.Errorf("%d %s", p.status, p.text())
 			}
 			wantText(t, b.authorize(request(w.first.ID, callback, "prompt", "consent")), 200, "A program of Notes itself")
+		})
+		t.Run("another resource server asks again, and one that opens more than it did", func(t *testing.T) {
+			b.w = w.on(t)
+			c, _ := w.AddClient(t, oauthClient("Elsewhere"))
+			const bare = "https://bare.example.test/mcp"
+			add := func(r project.Resource) {
+				t.Helper()
+				if _, _, err := w.Projects.AddResource(t.Context(), w.Project, r, nil, false); err != nil {
+					t.Fatal(err)
+				}
+				w.Follow(t)
+			}
+			asks := func(resource, says string) {
+				t.Helper()
+				p := b.authorize(request(c.ID, callback, "resource", resource, "scope", "openid"))
+				switch {
+				case says == "" && p.answer() == nil:
+					t.Errorf("asked again for %s: %s", resource, p.text())
+				case says != "":
+					wantText(t, p, 200, says)
+					b.allow(p)
+				}
+			}
+			add(project.Resource{URI: bare, Name: "Bare"})
+			asks(notes, "Do what needs no permission there")
+			asks(notes, "")
+			asks(bare, "Bare bare.example.test/mcp Do everything that you can there")
+			asks(bare, "")
+			add(project.Resource{URI: notes, Name: "Notes"}) // its scopes are gone
+			asks(notes, "Notes notes.example.test/mcp Do everything that you can there")
+			asks(notes, "")
+			add(project.Resource{URI: notes, Name: "Notes", Scopes: []string{"read:notes", "write:notes", "delete:notes"}})
 		})
 		t.Run("a declined permission is asked again, and alone", func(t *testing.T) {
 			b.w = w.on(t)

@@ -82,9 +82,9 @@ func (st step) binding() []string {
 }
 
 // shown is what a consent page is about: this flow and person, the client as it
-// is pinned, and what is asked. A decision about another page is none.
+// is pinned, and what is asked and opened. A decision about another page is none.
 func (st step) shown(consent oauth.Consent) []string {
-	binding := append(st.binding(), "consent", hex.EncodeToString(st.pending.Client.MetadataHash), strconv.FormatBool(consent.Skip))
+	binding := append(st.binding(), "consent", hex.EncodeToString(st.pending.Client.MetadataHash), strconv.FormatBool(consent.Skip), string(consent.Reach))
 	for _, choice := range consent.Choices {
 		binding = append(binding, "asked", choice.Scope.Name)
 	}
@@ -426,12 +426,16 @@ func (l *Pages) allow(w http.ResponseWriter, r *http.Request, st step, consent o
 	if err != nil {
 		return l.decided(w, r, st, err)
 	}
-	v := handOverView{}
+	v, granted := handOverView{}, []string{}
 	for _, choice := range consent.Choices {
 		if p := permissionOf(choice); consent.Skip && choice.Silently() || slices.Contains(ticked, p.Scope) {
-			v.Allowed = append(v.Allowed, p)
+			v.Allowed, granted = append(v.Allowed, p), append(granted, p.Scope)
 		}
 	}
+	for _, kept := range consent.Kept {
+		granted = append(granted, kept.Scope.Name)
+	}
+	v.Allowed = withReach(st.project, st.pending.Resource, granted, v.Allowed)
 	return l.handOver(w, st, answer, v)
 }
 

@@ -67,16 +67,16 @@ func (l *Pages) orgClients(r *http.Request, m manager, found []oauth.ConnectedAp
 		if n := len(clients); n == 0 || clients[n-1].ID != app.Client.ID {
 			clients = append(clients, orgClientView{ID: app.Client.ID, Client: clientViewOf(m.project, app.Client, now)})
 		}
-		row := orgGrantView{ID: app.Grant.ID, Allowed: moment{app.Grant.CreatedAt, now}, Used: moment{app.LastUsedAt, now}}
+		row := orgGrantView{
+			ID: app.Grant.ID, Allowed: moment{app.Grant.CreatedAt, now}, Used: moment{app.LastUsedAt, now},
+			Permissions: l.allowed(m.project, app.Scopes),
+		}
 		member, err := l.people.Member(r.Context(), m.organization, memberID(app.Grant.Subject))
 		switch {
 		case err == nil:
 			row.Email = member.Email
 		case !errors.Is(err, identity.ErrNotFound):
 			return nil, err
-		}
-		for _, s := range app.Scopes {
-			row.Permissions = append(row.Permissions, permissionOf(l.oauth.Describe(m.project, s.Scope)))
 		}
 		last := &clients[len(clients)-1]
 		last.Grants = append(last.Grants, row)

@@ -753,14 +753,15 @@ func TestAppsOfAnOrganization(t *testing.T) {
 			b.Allow(t, o.signIn(t, b, b.Authorize(t, o.request()), email))
 			if email == "eve@example.test" {
 				o.Clock.Advance(time.Minute)
-				b.Allow(t, b.Authorize(t, o.request("client_id", second.ID)))
+				b.Allow(t, b.Authorize(t, o.request("client_id", second.ID, "scope", "openid")))
 			}
 			for _, app := range o.grants(t, m) {
 				grants[email+" "+app.Client.Name()] = app.Grant.ID
 			}
 		}
 		b, page := o.inside(t, fennel, "ada@example.test", orgAppsPage)
-		shows(t, page, http.StatusOK, "Claude", "Notebook", "eve@example.test", "max@example.test", "Read objectives and key results.", "Change key results.")
+		shows(t, page, http.StatusOK, "Claude", "Notebook", "eve@example.test", "max@example.test", "Read objectives and key results.", "Change key results.",
+			"Do what needs no permission in OKR. Know who you are.")
 		if strings.Contains(page.Body, "quinn") || strings.Contains(page.Body, grants["quinn@example.test Claude"]) {
 			t.Error("another organization's member is shown")
 		}

@@ -1,6 +1,8 @@
 package login
 
 import (
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -67,6 +69,54 @@ func (l *Pages) codeUntil(p *project.Project) moment {
 	return moment{l.now().Add(time.Duration(p.Settings.Lifetimes.EmailCode) * time.Second), l.now()}
 }
 
+// opens puts the reach of tokens into words; where is "there", or names the
+// resource server.
+func opens(reach oauth.Reach, where string) permission {
+	switch reach {
+	case oauth.ReachServer:
+		return permission{Sentence: "Do everything that you can " + where, Detail: "This server names no narrower permissions", Writes: true}
+	case oauth.ReachOpen:
+		return permission{Sentence: "Do what needs no permission " + where, Detail: "It gets none of this server’s own permissions"}
+	}
+	return permission{}
+}
+
+// withReach puts before permissions what tokens for the resource with these scopes
+// open besides.
+func withReach(p *project.Project, resource string, scopes []string, permissions []permission) []permission {
+	name := placeOf(resource)
+	if r, ok := p.Resource(resource); ok && r.Name != "" {
+		name = r.Name
+	}
+	if reach := oauth.ReachOf(p, resource, scopes); reach != oauth.ReachScopes {
+		return append([]permission{opens(reach, "in "+name)}, permissions...)
+	}
+	return permissions
+}
+
+// allowed puts what a grant allows into words, by resource.
+func (l *Pages) allowed(p *project.Project, rows []oauth.GrantScope) []permission {
+	scopes := map[string][]string{}
+	for _, row := range rows {
+		if row.Allowed {
+			scopes[row.Resource] = append(scopes[row.Resource], row.Scope)
+		}
+	}
+	var all []permission
+	for _, resource := range slices.Sorted(maps.Keys(scopes)) {
+		var there []permission
+		for _, scope := range scopes[resource] {
+			there = append(there, permissionOf(l.oauth.Describe(p, scope)))
+		}
+		for _, one := range withReach(p, resource, scopes[resource], there) {
+			if !slices.Contains(all, one) { // who a person is can be allowed for two
+				all = append(all, one)
+			}
+		}
+	}
+	return all
+}
+
 // permissionOf puts a choice into the words of the page.
 func permissionOf(c oauth.Choice) permission {
 	p := permission{Scope: c.Scope.Name, Sentence: c.Scope.Description, Detail: c.Scope.Detail, Writes: !c.Scope.ReadOnly, Ticked: c.Ticked}
@@ -115,8 +165,16 @@ func (l *Pages) consentView(st step, consent oauth.Consent) consentView {
 			there.Permissions = append(there.Permissions, st.permissionOf(choice))
 		}
 	}
+	// The tokens are for the resource server whatever is asked: it is always named.
+	there.Opens = opens(consent.Reach, "there")
+	if pending.Resource != "" && len(there.Permissions) == 0 && there.Opens.Sentence == "" {
+		there.Opens = opens(oauth.ReachOpen, "there")
+		if slices.ContainsFunc(consent.Kept, func(c oauth.Choice) bool { return !c.Identity }) {
+			there.Opens = permission{Sentence: "Do what you already allow there"}
+		}
+	}
 	for _, g := range []permissionGroup{there, about} {
-		if len(g.Permissions) > 0 {
+		if len(g.Permissions) > 0 || g.Opens.Sentence != "" {
 			v.Groups = append(v.Groups, g)
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/html"
 	"golang.org/x/net/html/atom"
 
+	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/web"
 )
 
@@ -56,6 +57,10 @@ func samples(client string) []sample {
 	nobody := permission{Scope: "admin:everything", Writes: true, Ticked: true}
 	groups := func(p ...permission) []permissionGroup {
 		return []permissionGroup{{Name: "Todo", Address: "https://todo.example/mcp", Permissions: p}}
+	}
+	onlyWho := func(opens permission) []permissionGroup {
+		who := permission{Scope: "openid", Sentence: "Know who you are", Ticked: true}
+		return []permissionGroup{{Name: "Todo", Address: "https://todo.example/mcp", Opens: opens}, {Name: "About you", Permissions: []permission{who}}}
 	}
 	consent := consentView{
 		Site: site, form: f, Client: unverified, Answer: answerTo("http://localhost:6274/oauth/callback", ""), Email: email,
@@ -155,6 +160,15 @@ func samples(client string) []sample {
 		{"consent-step-up", 200, with(consent, func(v *consentView) {
 			v.Client, v.Answer = verified, answerTo("https://claude.ai/cb", "claude.ai")
 			v.Groups, v.Already = groups(deletes), []permission{reads, adds}
+		})},
+		{"consent-whole-server", 200, with(consent, func(v *consentView) { v.Groups = onlyWho(opens(oauth.ReachServer, "there")) })},
+		{"consent-open-part", 200, with(consent, func(v *consentView) {
+			v.Client, v.Answer = verified, answerTo("https://claude.ai/cb", "claude.ai")
+			v.Groups = onlyWho(opens(oauth.ReachOpen, "there"))
+		})},
+		{"consent-whole-server-and-more", 200, with(consent, func(v *consentView) {
+			v.Groups = groups(reads, adds, closed)
+			v.Groups[0].Opens = opens(oauth.ReachServer, "there")
 		})},
 		{"consent-step-up-nothing", 422, with(consent, func(v *consentView) {
 			v.Groups, v.Already = groups(adds, deletes), []permission{reads}
@@ -650,6 +664,9 @@ func TestPagesSay(t *testing.T) {
 		{"consent-operator", []string{"Added by the people who run Todo", "It ends after 1 hour, or when you take it back"}, []string{"Verified", "Nobody has checked", "Read only"}},
 		{"consent-nothing", []string{"Tick at least one permission, or choose Deny."}, nil},
 		{"consent-step-up", []string{"MCP Inspector asks for one more permission", "You already allow: read your to-dos, add and edit to-dos. That stays.", "You are allowing 1 of 1."}, []string{"Deny"}},
+		{"consent-whole-server", []string{"Todo todo.example/mcp Do everything that you can there This server names no narrower permissions About you Know who you are", "You are allowing 1 of 1."}, []string{"Read only", "Changes data"}},
+		{"consent-open-part", []string{"Todo todo.example/mcp Do what needs no permission there It gets none of this server’s own permissions About you"}, nil},
+		{"consent-whole-server-and-more", []string{"This server names no narrower permissions Read your to-dos", "You are allowing 2 of 3."}, []string{"Read only"}},
 		{"handover", []string{"The door is open for MCP Inspector", "We are handing the answer to localhost:6274, a program on this computer. Close this page once MCP Inspector says it is connected.", "Continue to MCP Inspector", "Nothing happening? Choose Continue once.", "You allowed it to read your to-dos. Change that"}, nil},
 		{"handover-scheme", []string{"Choose Continue. Your browser hands the answer to the program that opens cursor links on this computer."}, []string{"Nothing happening"}},
 		{"handover-denied", []string{"You said no", "MCP Inspector gets nothing.", "Tell MCP Inspector", "Close this page if you did not start this."}, nil},

@@ -283,8 +283,9 @@ func (p permission) Mid() string {
 
 // permissionGroup holds the permissions of one resource server.
 type permissionGroup struct {
-	Name        string // of the resource server, or of the project
-	Address     string // of the resource server, "" without one
+	Name        string     // of the resource server, or of the project
+	Address     string     // of the resource server, "" without one
+	Opens       permission // what comes with any of them and has no box; without Sentence nothing
 	Permissions []permission
 }
 
@@ -305,11 +306,14 @@ func (g permissionGroup) Closed() []permission {
 	return g.where(func(p permission) bool { return p.Refused != "" })
 }
 
-// Place is the address without its scheme, as people read it.
-func (g permissionGroup) Place() string {
-	_, after, found := strings.Cut(g.Address, "://")
+// Place is where the resource server is.
+func (g permissionGroup) Place() string { return placeOf(g.Address) }
+
+// placeOf is an address without its scheme, as people read it.
+func placeOf(address string) string {
+	_, after, found := strings.Cut(address, "://")
 	if !found {
-		return g.Address
+		return address
 	}
 	return after
 }
@@ -362,8 +366,12 @@ func (v consentView) count(keep func(permission) bool) int {
 func (v consentView) Total() int  { return v.count(func(permission) bool { return true }) }
 func (v consentView) Ticked() int { return v.count(func(p permission) bool { return p.Ticked }) }
 
-// Shortcuts reports whether "Read only" and "Everything" differ.
+// Shortcuts reports whether "Read only" and "Everything" differ. Where a resource
+// server opens all the same, nothing is read only.
 func (v consentView) Shortcuts() bool {
+	if slices.ContainsFunc(v.Groups, func(g permissionGroup) bool { return g.Opens.Writes }) {
+		return false
+	}
 	reads := v.count(func(p permission) bool { return p.Refused == "" && !p.Writes })
 	writes := v.count(func(p permission) bool { return p.Refused == "" && p.Writes })
 	return reads > 0 && writes > 0
@@ -437,8 +445,12 @@ func (a appView) Ends() string {
 }
 
 // Changes reports whether one of its permissions changes something while
-// another only reads, so that it can be made read only.
+// another only reads, so that it can be made read only. What a resource server
+// opens without one stays open, and no permission can be taken from it.
 func (a appView) Changes() bool {
+	if slices.ContainsFunc(a.Permissions, func(p permission) bool { return p.Scope == "" && p.Writes }) {
+		return false
+	}
 	reads := slices.ContainsFunc(a.Permissions, func(p permission) bool { return !p.Writes })
 	writes := slices.ContainsFunc(a.Permissions, func(p permission) bool { return p.Writes })
 	return reads && writes

@@ -358,7 +358,6 @@ func offered(t target, scopes []string) []string {
 		return scopes
 	}
 	return slices.DeleteFunc(slices.Clone(scopes), func(name string) bool {
-		return !slices.Contains(t.resource.Scopes, name) &&
-			!slices.ContainsFunc(openIDScopes, func(s project.Scope) bool { return s.Name == name })
+		return !slices.Contains(t.resource.Scopes, name) && !ofOpenID(name)
 	})
 }

@@ -39,8 +39,35 @@ type Consent struct {
 	Choices []Choice // what is asked, in the request's order
 	Kept    []Choice // allowed earlier and staying, on a step-up; not asked again
 	Skip    bool     // nothing to ask: remembered, or the project vouches for the client
+	Reach   Reach    // what the tokens open besides, with all that is asked and kept
 
 	remembered bool // Skip rests on what the person decided earlier
+}
+
+// Reach is what a token opens at its resource server that none of its scopes
+// says. It is there whatever a person unticks, so a page has to tell.
+type Reach string
+
+const (
+	ReachScopes Reach = ""       // nothing: it opens what its scopes say
+	ReachOpen   Reach = "open"   // what the server opens without a scope of its own
+	ReachServer Reach = "server" // all of it: nobody named a scope of the server
+)
+
+// ReachOf is the reach of tokens for a resource with these scopes. Of a resource
+// that is not registered we know no more than the scopes that are asked.
+func ReachOf(p *project.Project, resource string, scopes []string) Reach {
+	r, registered := p.Resource(resource)
+	own := slices.ContainsFunc(scopes, func(name string) bool { return !ofOpenID(name) })
+	switch {
+	case resource == "" || !useful(scopes):
+		return ReachScopes
+	case len(r.Scopes) == 0 && (registered || !own):
+		return ReachServer
+	case !own:
+		return ReachOpen
+	}
+	return ReachScopes
 }
 
 // StepUp reports whether something was allowed earlier and more is asked now.
@@ -50,7 +77,8 @@ func (c Consent) StepUp() bool { return len(c.Kept) > 0 }
 // that was declined is asked again: the request may be the step-up of the tool
 // that needs it. Nothing is added to what the client asks for now.
 func (s *Server) Consent(ctx context.Context, p *project.Project, pending Pending, who Person) (Consent, error) {
-	allowed, declined, err := s.decidedEarlier(ctx, p, pending, who)
+	reach := ReachOf(p, pending.Resource, pending.Scopes)
+	allowed, declined, err := s.decidedEarlier(ctx, p, pending, reach, who)
 	if err != nil {
 		return Consent{}, err
 	}
@@ -83,13 +111,13 @@ func (s *Server) Consent(ctx context.Context, p *project.Project, pending Pendin
 	something := slices.ContainsFunc(all, Choice.Silently)
 	switch {
 	case quiet && something && bypasses(p, pending):
-		return Consent{Choices: all, Skip: true}, nil
+		return Consent{Choices: all, Reach: reach, Skip: true}, nil
 	case quiet && something && len(fresh) == 0 && pending.Client.ProvesItself(pending.RedirectURI):
-		return Consent{Choices: all, Skip: true, remembered: true}, nil
+		return Consent{Choices: all, Reach: reach, Skip: true, remembered: true}, nil
 	case quiet && len(fresh) > 0 && len(fresh) < len(all):
-		return Consent{Choices: fresh, Kept: kept}, nil
+		return Consent{Choices: fresh, Kept: kept, Reach: reach}, nil
 	default:
-		return Consent{Choices: all}, nil
+		return Consent{Choices: all, Reach: reach}, nil
 	}
 }
 
@@ -128,18 +156,18 @@ func newChoice(p *project.Project, name string) Choice {
 	if !known {
 		scope = project.Scope{Name: name}
 	}
-	identity := slices.ContainsFunc(openIDScopes, func(s project.Scope) bool { return s.Name == name })
-	return Choice{Scope: scope, Identity: identity, Described: scope.Description != ""}
+	return Choice{Scope: scope, Identity: ofOpenID(name), Described: scope.Description != ""}
 }
 
 // decidedEarlier are the scopes that a person allowed this client, as it is now,
-// for this resource, and those that they declined, whatever it was then.
-func (s *Server) decidedEarlier(ctx context.Context, p *project.Project, pending Pending, who Person) (allowed, declined []string, err error) {
+// for this resource, as it is now, and those that they declined, whatever both
+// were then.
+func (s *Server) decidedEarlier(ctx context.Context, p *project.Project, pending Pending, reach Reach, who Person) (allowed, declined []string, err error) {
 	_, rows, err := s.store.Grant(ctx, p.ID, who.Subject, who.Organization, pending.Client.ID, pending.Resource)
 	if errors.Is(err, ErrNotFound) {
 		return nil, nil, nil
 	}
-	hash := consentHash(pending)
+	hash := consentHash(pending, reach)
 	for _, row := range rows {
 		switch {
 		case silent(row.Scope):
@@ -152,9 +180,10 @@ func (s *Server) decidedEarlier(ctx context.Context, p *project.Project, pending
 	return allowed, declined, err
 }
 
-// consentHash stands for what the person was shown: the client's metadata and
-// where the answer goes. Either changing asks again; another logo alone does not.
-func consentHash(pending Pending) []byte {
+// consentHash stands for what the person was shown: the client's metadata, where
+// the answer goes, and whether all of the resource server opens. One of them
+// changing asks again; another logo alone does not.
+func consentHash(pending Pending, reach Reach) []byte {
 	uri := pending.RedirectURI
 	if portless, ok := withoutLoopbackPort(uri); ok {
 		uri = "http://" + portless
@@ -164,6 +193,9 @@ func consentHash(pending Pending) []byte {
 	h := sha256.New()
 	h.Write(metadata.Hash())
 	h.Write([]byte(uri))
+	if reach == ReachServer {
+		h.Write([]byte(" " + reach))
+	}
 	return h.Sum(nil)
 }
 
@@ -175,7 +207,7 @@ var ErrNothingTicked = errors.New("oauth: no permission ticked")
 // anew from the same pending request. flowID marks the decision as made: of
 // any number of calls with one flow, one succeeds and the others get ErrUsed.
 func (s *Server) Allow(ctx context.Context, p *project.Project, flowID string, pending Pending, who Person, consent Consent, ticked []string) (Answer, error) {
-	now, hash := s.now(), consentHash(pending)
+	now, hash := s.now(), consentHash(pending, consent.Reach)
 	var granted []string
 	var rows []GrantScope
 	decide := func(name string, allowed bool) {

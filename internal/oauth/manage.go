@@ -55,8 +55,25 @@ type ClientQuery struct {
 // ClientGrant is a grant as the operator of a client sees it.
 type ClientGrant struct {
 	Grant      Grant
-	Scopes     []string  // those that are allowed
-	LastUsedAt time.Time // as in ConnectedApp
+	Scopes     []GrantScope // those that are allowed, without hash and time
+	LastUsedAt time.Time    // as in ConnectedApp
+}
+
+// Allowed are the scopes that a grant allows and the resources that its tokens
+// are for, each once and in order.
+func Allowed(rows []GrantScope) (scopes, resources []string) {
+	scopes, resources = []string{}, []string{}
+	for _, row := range rows {
+		if row.Allowed {
+			scopes = append(scopes, row.Scope)
+			if row.Resource != "" {
+				resources = append(resources, row.Resource)
+			}
+		}
+	}
+	slices.Sort(scopes)
+	slices.Sort(resources)
+	return slices.Compact(scopes), slices.Compact(resources)
 }
 
 // foldedName is how many characters of a name count in a list's order.

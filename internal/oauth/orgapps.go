@@ -13,7 +13,7 @@ const organizationClients = 40
 // OrganizationApps lists what the members of an organization allowed, by
 // connected app, at most limit live grants after the one with the id after
 // ("" from the start). ErrNotFound when after is no grant of the organization.
-// Of the scopes only those that are allowed come back, without a resource.
+// Of the scopes only those that are allowed come back.
 func (s *Server) OrganizationApps(ctx context.Context, p *project.Project, organization, after string, limit int) ([]ConnectedApp, error) {
 	return s.store.OrganizationApps(ctx, p.ID, organization, after, limit)
 }

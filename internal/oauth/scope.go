@@ -56,6 +56,11 @@ func describe(p *project.Project, name string) (project.Scope, bool) {
 	return p.Scope(name)
 }
 
+// ofOpenID are scopes about the person, which belong to no resource server.
+func ofOpenID(scope string) bool {
+	return slices.ContainsFunc(openIDScopes, func(s project.Scope) bool { return s.Name == scope })
+}
+
 // silent are scopes without a box on the consent page: they do nothing by
 // themselves.
 func silent(scope string) bool { return scope == "offline_access" }

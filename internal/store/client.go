@@ -325,9 +325,9 @@ func (d *DB) ClientGrants(ctx context.Context, projectID, clientID, before strin
 	if err != nil {
 		return nil, wrap("list grants", err)
 	}
-	byGrant := map[string][]string{}
+	byGrant := map[string][]oauth.GrantScope{}
 	for _, s := range scopes {
-		byGrant[s.GrantID] = append(byGrant[s.GrantID], s.Scope)
+		byGrant[s.GrantID] = append(byGrant[s.GrantID], oauth.GrantScope{Resource: s.Resource, Scope: s.Scope, Allowed: true})
 	}
 	grants := make([]oauth.ClientGrant, len(rows))
 	for i, row := range rows {

@@ -216,7 +216,8 @@ func TestClientGrants(t *testing.T) {
 				must(t, err)
 				for _, g := range page {
 					ids = append(ids, g.Grant.ID)
-					if diff := cmp.Diff([]string{"read:notes", "write:notes"}, g.Scopes); diff != "" {
+					scopes, resources := oauth.Allowed(g.Scopes)
+					if diff := cmp.Diff([][]string{{"read:notes", "write:notes"}, {notes}}, [][]string{scopes, resources}); diff != "" {
 						t.Error(diff)
 					}
 				}

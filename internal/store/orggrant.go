@@ -36,8 +36,8 @@ func (d *DB) OrganizationApps(ctx context.Context, projectID, organization, afte
 		app := oauth.ConnectedApp{
 			Grant: toGrant(row.Grant), Client: client, LastUsedAt: fromMicros(max(row.Grant.LastUsedAt, row.RefreshedAt)),
 		}
-		for _, scope := range scopes {
-			app.Scopes = append(app.Scopes, oauth.GrantScope{Scope: scope, Allowed: true})
+		for _, s := range scopes {
+			app.Scopes = append(app.Scopes, oauth.GrantScope{Resource: s.Resource, Scope: s.Scope, Allowed: true})
 		}
 		return app, nil
 	})

@@ -10,11 +10,11 @@ import (
 )
 
 const allowedScopesOfClient = `-- name: AllowedScopesOfClient :many
-SELECT DISTINCT s.grant_id, s.scope
+SELECT s.grant_id, s.resource, s.scope
 FROM "grant" g CROSS JOIN grant_scope s
 WHERE g.project_id = $1 AND g.client_id = $2 AND g.revoked_at = 0 AND g.id >= $3 AND g.id <= $4
   AND s.project_id = g.project_id AND s.grant_id = g.id AND s.allowed
-ORDER BY s.grant_id, s.scope
+ORDER BY s.grant_id, s.resource, s.scope
 `
 
 type AllowedScopesOfClientParams struct {
@@ -25,8 +25,9 @@ type AllowedScopesOfClientParams struct {
 }
 
 type AllowedScopesOfClientRow struct {
-	GrantID string
-	Scope   string
+	GrantID  string
+	Resource string
+	Scope    string
 }
 
 // AllowedScopesOfClient are those of the live grants from one id to another.
@@ -44,7 +45,7 @@ func (q *Queries) AllowedScopesOfClient(ctx context.Context, arg AllowedScopesOf
 	var items []AllowedScopesOfClientRow
 	for rows.Next() {
 		var i AllowedScopesOfClientRow
-		if err := rows.Scan(&i.GrantID, &i.Scope); err != nil {
+		if err := rows.Scan(&i.GrantID, &i.Resource, &i.Scope); err != nil {
 			return nil, err
 		}
 		items = append(items, i)

@@ -10,22 +10,27 @@ import (
 )
 
 const allowedScopes = `-- name: AllowedScopes :many
-SELECT DISTINCT scope FROM grant_scope WHERE project_id = $1 AND grant_id = $2 AND allowed ORDER BY scope
+SELECT resource, scope FROM grant_scope WHERE project_id = $1 AND grant_id = $2 AND allowed ORDER BY resource, scope
 `
 
-func (q *Queries) AllowedScopes(ctx context.Context, projectID string, grantID string) ([]string, error) {
+type AllowedScopesRow struct {
+	Resource string
+	Scope    string
+}
+
+func (q *Queries) AllowedScopes(ctx context.Context, projectID string, grantID string) ([]AllowedScopesRow, error) {
 	rows, err := q.db.QueryContext(ctx, allowedScopes, projectID, grantID)
 	if err != nil {
 		return nil, err
 	}
 	defer rows.Close()
-	var items []string
+	var items []AllowedScopesRow
 	for rows.Next() {
-		var scope string
-		if err := rows.Scan(&scope); err != nil {
+		var i AllowedScopesRow
+		if err := rows.Scan(&i.Resource, &i.Scope); err != nil {
 			return nil, err
 		}
-		items = append(items, scope)
+		items = append(items, i)
 	}
 	if err := rows.Close(); err != nil {
 		return nil, err

@@ -60,11 +60,11 @@ ORDER BY g.id DESC LIMIT @max_rows;
 
 -- AllowedScopesOfClient are those of the live grants from one id to another.
 -- name: AllowedScopesOfClient :many
-SELECT DISTINCT s.grant_id, s.scope
+SELECT s.grant_id, s.resource, s.scope
 FROM "grant" g CROSS JOIN grant_scope s
 WHERE g.project_id = @project_id AND g.client_id = @client_id AND g.revoked_at = 0 AND g.id >= @first AND g.id <= @last
   AND s.project_id = g.project_id AND s.grant_id = g.id AND s.allowed
-ORDER BY s.grant_id, s.scope;
+ORDER BY s.grant_id, s.resource, s.scope;
 
 -- SomeLiveGrantsOfClient are counted in Go. The order keeps PostgreSQL to the
 -- index: for any few rows it would rather read the table.

@@ -16,7 +16,7 @@ SELECT project_id, id, subject, organization, client_id, created_at, last_used_a
 FROM "grant" WHERE project_id = @project_id AND id = @id AND organization = @organization;
 
 -- name: AllowedScopes :many
-SELECT DISTINCT scope FROM grant_scope WHERE project_id = @project_id AND grant_id = @grant_id AND allowed ORDER BY scope;
+SELECT resource, scope FROM grant_scope WHERE project_id = @project_id AND grant_id = @grant_id AND allowed ORDER BY resource, scope;
 
 -- OrganizationClients are the connected apps that a member of the organization
 -- ever allowed.
