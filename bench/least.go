@@ -49,7 +49,7 @@ type change struct {
 }
 
 func newLeast(ctx context.Context, folder string) (*least, error) {
-	query := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(10000)"}}
+	query := url.Values{"_pragma": {"journal_mode(WAL)", "synchronous(FULL)", "busy_timeout(10000)", "cache_size(-4000)", "wal_autocheckpoint(4000)"}}
 	db, err := sql.Open("sqlite", "file:"+filepath.Join(folder, "least.db")+"?"+query.Encode())
 	if err != nil {
 		return nil, err

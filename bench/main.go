@@ -45,15 +45,11 @@ type options struct {
 }
 
 func main() {
-	if len(os.Args) == 3 && os.Args[1] == yardstickCommand {
-		if err := serveYardsticks(context.Background(), os.Args[2]); err != nil {
-			fmt.Fprintln(os.Stderr, "bench:", err)
-			os.Exit(1)
-		}
+	if asYardsticks() {
 		return
 	}
 	o := options{databases: []string{"sqlite", "postgres"}, concurrency: []int{1, 16, 64, 256}}
-	flag.Func("only", "parts or scenarios, with commas between them (default: all): yardsticks, start, matrix, pool, isolation, clean, growth, idle, guard; "+
+	flag.Func("only", "parts or scenarios, with commas between them (default: all): yardsticks, floors, start, matrix, pool, isolation, clean, growth, idle, guard; "+
 		"introspect-first, introspect, refresh, refresh-rs256, register, metadata, jwks, flow", func(text string) error {
 		o.only = strings.Split(text, ",")
 		return nil
@@ -93,6 +89,18 @@ func main() {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
+}
+
+// asYardsticks serves the yardsticks where this process was started for that.
+func asYardsticks() bool {
+	if len(os.Args) != 3 || os.Args[1] != yardstickCommand {
+		return false
+	}
+	if err := serveYardsticks(context.Background(), os.Args[2]); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+	return true
 }
 
 func measure(ctx context.Context, o options) (err error) {
@@ -151,7 +159,10 @@ type part struct {
 }
 
 func (o options) parts(ctx context.Context, r *report) []part {
-	all := []part{{"yardsticks", "", func() error { return o.yardsticks(ctx, r) }}}
+	all := []part{
+		{"yardsticks", "", func() error { return o.yardsticks(ctx, r) }},
+		{"floors", "", func() error { return o.floors(ctx, r) }},
+	}
 	for _, database := range o.databases {
 		all = append(all,
 			part{"start", database, func() error { return o.starting(ctx, r, database) }},

@@ -17,6 +17,7 @@ type report struct {
 	SignES256, VerifyES256, SignRS256 time.Duration
 
 	Cells      []cell
+	Beyond     []beyond
 	Growth     []grown
 	Isolation  []beside
 	Cleaning   []beside
@@ -62,6 +63,13 @@ func (r *report) print(name, database string, concurrency int, m result) {
 	if m.Errors > 0 || m.Operations == 0 {
 		r.failed++
 	}
+}
+
+func (r *report) beyond(b beyond) {
+	r.Beyond = append(r.Beyond, b)
+	r.print(b.Scenario, "sqlite", 16, b.Operation)
+	r.print("its floor", "", 16, b.Floor)
+	fmt.Printf("%-22s %-9s %.2f floors, %.1f bare handlers\n", b.Scenario, "sqlite", b.Floors, b.Handlers)
 }
 
 func (r *report) grew(g grown) {

@@ -11,11 +11,14 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"time"
 
@@ -79,92 +82,177 @@ func serveYardsticks(ctx context.Context, folder string) error {
 	return nil
 }
 
-// yardsticks measures the handlers: the bare ones at every concurrency, the least
-// that operations cost at the one of the bars.
-func (o options) yardsticks(ctx context.Context, r *report) (err error) {
+// yardsticks is the process that serves the handlers.
+type yardsticks struct {
+	process *exec.Cmd
+	in      io.Closer
+	address string
+}
+
+func (o options) startYardsticks(ctx context.Context) (*yardsticks, error) {
 	self, err := os.Executable()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	process := exec.CommandContext(ctx, self, yardstickCommand, o.folder) //nolint:gosec // this program
+	folder, err := os.MkdirTemp(o.folder, "yardsticks-")
+	if err != nil {
+		return nil, err
+	}
+	process := exec.CommandContext(ctx, self, yardstickCommand, folder) //nolint:gosec // this program
 	in, err := process.StdinPipe()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	out, err := process.StdoutPipe()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	process.Stderr = os.Stderr
 	if err := process.Start(); err != nil {
-		return err
+		return nil, err
 	}
-	defer func() {
-		in.Close()
-		_ = process.Wait() // its error is of no consequence
-	}()
+	y := &yardsticks{process: process, in: in}
 	line, err := bufio.NewReader(out).ReadString('\n')
 	if err != nil {
-		return err
+		y.close()
+		return nil, err
 	}
-	address := strings.TrimSpace(line)
-	meter := func() (rig.Usage, error) {
-		used, err := rig.CPUTime(process.Process.Pid)
-		return rig.Usage{Server: used}, err
+	y.address = strings.TrimSpace(line)
+	return y, nil
+}
+
+func (y *yardsticks) close() {
+	y.in.Close()
+	_ = y.process.Wait() // its error is of no consequence
+}
+
+func (y *yardsticks) usage() (rig.Usage, error) {
+	used, err := rig.CPUTime(y.process.Process.Pid)
+	return rig.Usage{Server: used}, err
+}
+
+// request is what the worker n asks a handler.
+func (y *yardsticks) request(name string, n int) []byte {
+	switch name {
+	case getYardstick:
+		return request(y.address, rig.Address(1), "/document", "", "")
+	case postYardstick:
+		return request(y.address, rig.Address(1), "/token", form+"Authorization: Basic cmVzb3VyY2Utc2VydmVyOmEtc2VjcmV0\r\n",
+			"grant_type=refresh_token&refresh_token="+strings.Repeat("r", 77)+"&scope=notes%3Aread&client_id=connected-app-test-0123456789")
+	default:
+		return leastRequest(name, y.address, n)
 	}
-	get := request(address, rig.Address(1), "/document", "", "")
-	post := request(address, rig.Address(1), "/token", form+"Authorization: Basic cmVzb3VyY2Utc2VydmVyOmEtc2VjcmV0\r\n",
-		"grant_type=refresh_token&refresh_token="+strings.Repeat("r", 77)+"&scope=notes%3Aread&client_id=connected-app-test-0123456789")
-	fmt.Println()
-	r.head()
-	for _, y := range []struct {
-		name    string
-		request func(worker int) []byte
-		at      []int
-	}{
-		{getYardstick, func(int) []byte { return get }, o.concurrency},
-		{postYardstick, func(int) []byte { return post }, o.concurrency},
-		{leastRefresh, func(n int) []byte { return leastRequest(leastRefresh, address, n) }, []int{16}},
-		{leastIntrospect, func(n int) []byte { return leastRequest(leastIntrospect, address, n) }, []int{16}},
-		{leastRegister, func(n int) []byte { return leastRequest(leastRegister, address, n) }, []int{16}},
-	} {
-		for _, c := range y.at {
-			var passes []result
-			for range o.passes {
-				var conns []*conn
-				workers := each(c, func(n int) worker {
-					mine, request := &conn{address: address}, y.request(n)
-					conns = append(conns, mine)
-					return func(ctx context.Context) error {
-						status, _, err := mine.ask(ctx, request)
-						if err == nil && status != 200 {
-							err = fmt.Errorf("yardstick: %d", status)
-						}
-						return err
-					}
-				})
-				if _, err := run(ctx, workers, warm, meter); err != nil {
-					return err
-				}
-				one, err := run(ctx, workers, o.during, meter)
-				for _, c := range conns {
-					c.close()
-				}
-				if err != nil {
-					return err
-				}
-				passes = append(passes, one)
-			}
-			r.add(cell{y.name, "", c, median(passes)})
+}
+
+// pass measures a handler once, after a warm-up.
+func (y *yardsticks) pass(ctx context.Context, name string, c int, during time.Duration) (result, error) {
+	var conns []*conn
+	defer func() {
+		for _, c := range conns {
+			c.close()
 		}
+	}()
+	workers := each(c, func(n int) worker {
+		mine, request := &conn{address: y.address}, y.request(name, n)
+		conns = append(conns, mine)
+		return func(ctx context.Context) error {
+			status, _, err := mine.ask(ctx, request)
+			if err == nil && status != 200 {
+				err = fmt.Errorf("yardstick: %d", status)
+			}
+			return err
+		}
+	})
+	if _, err := run(ctx, workers, warm, y.usage); err != nil {
+		return result{}, err
 	}
-	return r.signatures()
+	return run(ctx, workers, during, y.usage)
 }
 
 const (
 	getYardstick  = "net/http GET 2 KB"
 	postYardstick = "net/http token POST"
 )
+
+// yardsticks measures the bare handlers at every concurrency.
+func (o options) yardsticks(ctx context.Context, r *report) error {
+	y, err := o.startYardsticks(ctx)
+	if err != nil {
+		return err
+	}
+	defer y.close()
+	fmt.Println()
+	r.head()
+	for _, name := range []string{getYardstick, postYardstick} {
+		for _, c := range o.concurrency {
+			var passes []result
+			for range o.passes {
+				one, err := y.pass(ctx, name, c, o.during)
+				if err != nil {
+					return err
+				}
+				passes = append(passes, one)
+			}
+			r.add(cell{name, "", c, median(passes)})
+		}
+	}
+	return r.signatures()
+}
+
+// beyond is what an operation costs in what it cannot cost less than, and in the
+// bare handler, each measured right beside it.
+type beyond struct {
+	Scenario         string
+	Operation        result
+	Floor            result
+	Floors, Handlers float64
+}
+
+// floors measures operations, the least that they can cost and the bare handler
+// in turn: rounds that are over within two seconds, as in growth, and the median
+// of their ratios.
+func (o options) floors(ctx context.Context, r *report) (err error) {
+	y, err := o.startYardsticks(ctx)
+	if err != nil {
+		return err
+	}
+	defer y.close()
+	w, err := o.newWorld(ctx, "sqlite")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, w.close(ctx)) }()
+	one := o
+	one.passes, one.during = 1, o.during/2
+	for _, b := range bars() {
+		if b.least == "" {
+			continue
+		}
+		var operations, least []result
+		var floors, handlers []float64
+		for range 3 * o.passes {
+			operation, err := one.passesOf(ctx, w, named(b.scenario), 16)
+			if err != nil {
+				return fmt.Errorf("%s: %w", b.scenario, err)
+			}
+			floor, err := y.pass(ctx, b.least, 16, one.during)
+			if err != nil {
+				return err
+			}
+			handler, err := y.pass(ctx, postYardstick, 16, one.during)
+			if err != nil {
+				return err
+			}
+			operations, least = append(operations, operation), append(least, floor)
+			floors = append(floors, float64(operation.cpu())/float64(floor.cpu()))
+			handlers = append(handlers, float64(operation.cpu())/float64(handler.cpu()))
+		}
+		slices.Sort(floors)
+		slices.Sort(handlers)
+		r.beyond(beyond{b.scenario, median(operations), median(least), floors[len(floors)/2], handlers[len(handlers)/2]})
+	}
+	return nil
+}
 
 // signatures measures what one signature costs, and a verification.
 func (r *report) signatures() error {

@@ -6,6 +6,7 @@ import (
 	"database/sql/driver"
 	"errors"
 	"fmt"
+	"runtime"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -121,8 +122,10 @@ func (g *group) leave(j *job) bool {
 	return true
 }
 
-// lead serves the caller, who is the first of the waiting, and those behind.
+// lead serves the caller, who is the first of the waiting, and those behind. Who
+// is about to write, and needs no more than a turn for that, comes along.
 func (g *group) lead() {
+	runtime.Gosched()
 	g.mu.Lock()
 	n := min(len(g.waiting), groupSize)
 	batch := g.waiting[:n:n]

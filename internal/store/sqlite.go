@@ -36,8 +36,9 @@ type sqliteDB struct {
 // What every connection is told. FULL waits for the disk at every commit;
 // grouped commits make that cheap.
 // The cache of 4 MB holds the inner pages of what is looked up in a file of some
-// million rows, so that a look-up reads the last page only.
-const sqlitePragmas = "_pragma=cache_size(-4000)&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)&_txlock=immediate"
+// million rows, so that a look-up reads the last page only. The log grows to 16 MB
+// before its pages are copied into the file, each once however often it changed.
+const sqlitePragmas = "_pragma=cache_size(-4000)&_pragma=wal_autocheckpoint(4000)&_pragma=busy_timeout(10000)&_pragma=journal_mode(WAL)&_pragma=synchronous(FULL)&_pragma=foreign_keys(1)&_txlock=immediate"
 
 func openSQLite(ctx context.Context, c Config) (*sqliteDB, error) {
 	path, err := filepath.Abs(c.Path)
