@@ -48,6 +48,7 @@ func (l RequestLine) Wrap(next http.Handler) http.Handler {
 func (l RequestLine) write(current *line, answer *response, r *http.Request, started time.Time) {
 	current.mu.Lock()
 	defer current.mu.Unlock()
+	ended := l.Now()
 	attrs := make([]slog.Attr, 0, 8+len(current.attrs))
 	attrs = append(attrs,
 		slog.String("trace", current.trace),
@@ -61,7 +62,7 @@ func (l RequestLine) write(current *line, answer *response, r *http.Request, sta
 	attrs = append(attrs,
 		slog.Int("status", answer.status), // 0: the connection ended before an answer
 		slog.Int64("bytes", answer.bytes),
-		slog.Float64("ms", float64(l.Now().Sub(started).Microseconds())/1000),
+		slog.Float64("ms", float64(ended.Sub(started).Microseconds())/1000),
 		slog.String("ip", ClientIP(r).String()),
 		slog.String("agent", secret.Mask(cut(r.UserAgent(), 120))),
 	)
@@ -72,7 +73,12 @@ func (l RequestLine) write(current *line, answer *response, r *http.Request, sta
 	case answer.status >= 500 || answer.status == 0:
 		level = slog.LevelError
 	}
-	l.Log.LogAttrs(r.Context(), level, "request", append(attrs, current.attrs...)...)
+	handler := l.Log.Handler()
+	if handler.Enabled(r.Context(), level) {
+		line := slog.NewRecord(ended, level, "request", 0) // Logger would look up who calls it, for each
+		line.AddAttrs(append(attrs, current.attrs...)...)
+		_ = handler.Handle(r.Context(), line) // a log that cannot be written has nobody to tell
+	}
 }
 
 // Trace returns the trace code of the request, "" outside of one.
