@@ -48,7 +48,7 @@ func newOffice(t *testing.T, db database, introspect bool) *office {
 		env = append(env, "OKR_INTROSPECTION_ID="+registered.ID, "OKR_INTROSPECTION_SECRET="+registered.Secret)
 	}
 	start(t, p.dir, env, "okr").await(t, o.okr+"/healthz")
-	p.awaitMetadata(t, naming(manageObjectives))
+	p.awaitMetadata(t, naming(registered.URI))
 	// A server that is ready already takes a second for the RSA key of a new
 	// project, and the page wants an id_token.
 	p.awaitAt(t, "/.well-known/jwks.json", naming("RS256"))
