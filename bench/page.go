@@ -225,8 +225,8 @@ func (r *report) beyondTable(p *page) {
 	p.line("## What cannot be left out, SQLite, 16 requests at once\n")
 	p.line(`The **floor** of an operation is a handler that does what it cannot do without and nothing else: it parses the request, reads one
 row, signs, and keeps a changed and an added row with one flush for all who wait, on SQLite as the server uses it; it knows no
-projects, checks nothing, and keeps no trail. Operation, floor and the bare POST (H) are measured in turn, %d times within two seconds
-of each other, and the ratios are medians: a machine that is faster one second and slower the next moves them little. The bars
+projects, checks nothing, and keeps no trail. Operation, floor and the bare POST (H) are measured in turn, %d times, a round in some two
+seconds, and the ratios are medians: a machine that is faster one second and slower the next moves them little. The bars
 were set on what such floors were taken to cost: 0.105 ms for a refresh, 0.035 for an introspection, 0.055 for a registration.
 `, 3*r.Passes)
 	p.line("| operation | CPU ms | floor ms | in floors | bar | | in H | bar | |\n|---|--:|--:|--:|--:|---|--:|--:|---|")

@@ -209,7 +209,7 @@ type beyond struct {
 }
 
 // floors measures operations, the least that they can cost and the bare handler
-// in turn: rounds that are over within two seconds, as in growth, and the median
+// in turn: rounds that are over in some two seconds, as in growth, and the median
 // of their ratios.
 func (o options) floors(ctx context.Context, r *report) (err error) {
 	y, err := o.startYardsticks(ctx)

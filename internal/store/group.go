@@ -211,7 +211,10 @@ func (g *group) together(ctx context.Context, batch []*job) (failed bool, err er
 		case g.lost: // what came next would be a transaction of its own
 			return true, errors.Join(errLost, j.err)
 		case !counts:
-			return true, g.exec(ctx, "ROLLBACK")
+			if err := g.exec(ctx, "ROLLBACK"); err != nil {
+				return true, errors.Join(err, j.err)
+			}
+			return true, nil
 		}
 	}
 	return false, g.exec(ctx, "COMMIT")
@@ -235,7 +238,7 @@ func (g *group) apart(ctx context.Context, batch []*job) error {
 		if !counts {
 			g.careful = true
 			if err := g.exec(ctx, "ROLLBACK TO job"); err != nil {
-				return err
+				return errors.Join(err, j.err)
 			}
 		}
 		if err := g.exec(ctx, "RELEASE job"); err != nil {

@@ -75,9 +75,9 @@ func (l RequestLine) write(current *line, answer *response, r *http.Request, sta
 	}
 	handler := l.Log.Handler()
 	if handler.Enabled(r.Context(), level) {
-		line := slog.NewRecord(ended, level, "request", 0) // Logger would look up who calls it, for each
-		line.AddAttrs(append(attrs, current.attrs...)...)
-		_ = handler.Handle(r.Context(), line) // a log that cannot be written has nobody to tell
+		record := slog.NewRecord(ended, level, "request", 0) // Logger would look up who calls it, for each
+		record.AddAttrs(append(attrs, current.attrs...)...)
+		_ = handler.Handle(r.Context(), record) // a log that cannot be written has nobody to tell
 	}
 }
 
