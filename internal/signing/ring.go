@@ -8,9 +8,11 @@ import (
 	"crypto/rand"
 	"crypto/rsa"
 	"crypto/sha256"
+	"encoding/asn1"
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"math/big"
 	"slices"
 	"strings"
 	"sync"
@@ -108,18 +110,23 @@ func (r *Ring) Sign(alg Algorithm, typ string, claims any) (string, error) {
 const longestSignature = 256
 
 // sign returns the signature of a JWS over its signing input (RFC 7518 §3.3 and
-// §3.4).
+// §3.4). With ECDSA it is a function of key and input (RFC 6979, RFC 8725 §3.2):
+// no weakness of a random source gives the key away.
 func (k ringKey) sign(input []byte) ([]byte, error) {
 	digest := sha256.Sum256(input)
 	switch private := k.private.(type) {
 	case *ecdsa.PrivateKey:
-		r, s, err := ecdsa.Sign(rand.Reader, private, digest[:])
+		encoded, err := private.Sign(nil, digest[:], crypto.SHA256)
 		if err != nil {
 			return nil, err
 		}
+		var pair struct{ R, S *big.Int }
+		if _, err := asn1.Unmarshal(encoded, &pair); err != nil {
+			return nil, err
+		}
 		signature := make([]byte, 64)
-		r.FillBytes(signature[:32])
-		s.FillBytes(signature[32:])
+		pair.R.FillBytes(signature[:32])
+		pair.S.FillBytes(signature[32:])
 		return signature, nil
 	case *rsa.PrivateKey:
 		return rsa.SignPKCS1v15(rand.Reader, private, crypto.SHA256, digest[:])
