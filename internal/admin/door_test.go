@@ -261,7 +261,20 @@ func newDevice(s *servertest.Server) *device {
 	return &device{
 		rp:   virtualwebauthn.RelyingParty{ID: "localhost", Name: "Postern", Origin: s.Issuer},
 		auth: virtualwebauthn.NewAuthenticator(),
-		key:  virtualwebauthn.NewCredential(virtualwebauthn.KeyTypeEC2),
+		key:  newPasskey(),
+	}
+}
+
+// newPasskey makes a key whose coordinates are of full length: one in 128 has a
+// shorter one, which the library would write as it is and a real device with zeros
+// before it (RFC 9053 §7.1.1).
+func newPasskey() virtualwebauthn.Credential {
+	for {
+		const whole = 77 // bytes of such a key in CBOR
+		key := virtualwebauthn.NewCredential(virtualwebauthn.KeyTypeEC2)
+		if len(key.Key.AttestationData()) == whole {
+			return key
+		}
 	}
 }
 
@@ -358,7 +371,7 @@ func TestPasskeysThatAreRefused(t *testing.T) {
 		"another relying party":           func(d *device) { d.rp.ID = "example.test" },
 		"nobody was asked":                func(d *device) { d.auth.Options.UserNotVerified = true },
 		"another person's handle":         func(d *device) { d.auth.Options.UserHandle = []byte("administrator-x") },
-		"an unknown passkey":              func(d *device) { d.key = virtualwebauthn.NewCredential(virtualwebauthn.KeyTypeEC2) },
+		"an unknown passkey":              func(d *device) { d.key = newPasskey() },
 		"a copy, whose counter went back": func(d *device) { d.key.Counter = 0; d.signIn(t, s.Browser(t), nil); d.key.Counter = 0 },
 	} {
 		copied, b := *d, s.Browser(t)
@@ -636,7 +649,7 @@ func TestNothingElseIsAFreshSignIn(t *testing.T) {
 		{"W10 a challenge that nobody answered", func(t *testing.T) { b.Post(t, "/dashboard/sign-in/challenge", nil) }},
 		{"W10 a wrong passkey", func(t *testing.T) {
 			copied := *d
-			copied.signIn(t, b, func(d *device) { d.key = virtualwebauthn.NewCredential(virtualwebauthn.KeyTypeEC2) })
+			copied.signIn(t, b, func(d *device) { d.key = newPasskey() })
 		}},
 		{"W10 a passkey without its owner", func(t *testing.T) {
 			copied := *d
