@@ -36,8 +36,8 @@ type eventFlags struct {
 
 func (f *eventFlags) add(c *cobra.Command, limit int) {
 	c.Flags().StringSliceVar(&f.kinds, "kind", nil, "a kind such as token.refused, or signins, access, apps, people, settings; repeat it for more")
-	c.Flags().StringVar(&f.client, "client", "", "about the client with this id")
-	c.Flags().StringVar(&f.subject, "subject", "", "about the user or member with this id")
+	c.Flags().StringVar(&f.client, "client", "", "about the client with this id; its refreshes with --kind token.refreshed")
+	c.Flags().StringVar(&f.subject, "subject", "", "about the user or member with this id; refreshes of their tokens with --kind token.refreshed")
 	c.Flags().BoolVar(&f.refused, "refused", false, "only what was refused")
 	c.Flags().IntVar(&f.limit, "limit", limit, "how many, the newest")
 }
@@ -51,6 +51,9 @@ func (f *eventFlags) query(cmd *cobra.Command) (audit.Query, error) {
 			return q, misused(cmd, "there is no kind of event %s; docs/guide/audit.md lists them", printable(name))
 		}
 		q.Kinds = append(q.Kinds, kinds...)
+	}
+	if slices.Contains(f.kinds, string(audit.TokenRefreshed)) && !q.OfRefreshes() && (f.client != "" || f.subject != "") {
+		return q, misused(cmd, "with --client and --subject, token.refreshed is asked for alone: leave out the other kinds")
 	}
 	if f.limit < 1 || f.limit > 10_000 {
 		return q, misused(cmd, "--limit must be from 1 to 10000")

@@ -25,7 +25,8 @@ type activityView struct {
 	Search string    // where a trace code is looked up, "" for the deployment's own events
 	Export string
 	pager
-	Back time.Time // how far a search without an index looked, zero when it found enough
+	Back      time.Time // how far a search without an index looked, zero when it found enough
+	Refreshes string    // the list of the refreshes that this one leaves out, "" when it leaves out none
 }
 
 // activityFilter is what the address asks for, as it was typed.
@@ -89,7 +90,18 @@ func (d *Dashboard) Activity(w http.ResponseWriter, r *http.Request) error {
 	asked := r.URL.Query()
 	asked.Del("after")
 	view.Export = r.URL.Path + "/export?" + asked.Encode()
+	if leavesOutRefreshes(query) {
+		asked.Set("kind", string(audit.TokenRefreshed))
+		view.Refreshes = r.URL.Path + "?" + asked.Encode()
+	}
 	return d.pages.Render(w, http.StatusOK, "activity", view)
+}
+
+// leavesOutRefreshes reports whether an answer lacks refreshes only because of
+// whom the query is about.
+func leavesOutRefreshes(q audit.Query) bool {
+	asked := len(q.Kinds) == 0 || slices.Contains(q.Kinds, audit.TokenRefreshed)
+	return q.ProjectID != "" && (q.Subject != "" || q.ClientID != "") && asked && !q.OfRefreshes() && !q.RefusedOnly
 }
 
 // activityQuery reads the filters of an address.

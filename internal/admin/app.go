@@ -34,29 +34,29 @@ const grantsPage = 50
 // appView is one connected app. What a tab does not show is not read.
 type appView struct {
 	frame
-	App       appRow
-	Type      clientType
-	ByHand    bool // an operator registered it, and may change what it says
-	Tabs      []appTab
-	Tab       string
-	Count     int         // of grants, as far as it was counted
-	Open      string      // the dangerous action whose form is open
-	Last      audit.Event // its last token, zero without one
-	Grants    []holderRow
-	Pager     pager                       // of the grants
-	Scopes    []string                    // that the grants of the page hold
-	Resources []string                    // that their tokens are for
-	Counts    map[audit.State]audit.Count // of attempts
-	Attempts  attemptList
-	Trace     *traceView // the attempt that is open, nil for none
-	Addresses []addressRow
-	SignedOut []string          // addresses after signing out
-	Add       string            // an address that was typed, or that a trace proposes
-	Name      string            // as it was typed
-	Keys      keyFields         // as they are, or as they were typed
-	Secret    string            // a new one: shown once
-	Commands  map[string]string // by action
-	Dangers   map[string]danger // by action
+	App         appRow
+	Type        clientType
+	ByHand      bool // an operator registered it, and may change what it says
+	Tabs        []appTab
+	Tab         string
+	Count       int       // of grants, as far as it was counted
+	Open        string    // the dangerous action whose form is open
+	LastTokenAt time.Time // of the newest 50 grants, zero without one
+	Grants      []holderRow
+	Pager       pager                       // of the grants
+	Scopes      []string                    // that the grants of the page hold
+	Resources   []string                    // that their tokens are for
+	Counts      map[audit.State]audit.Count // of attempts
+	Attempts    attemptList
+	Trace       *traceView // the attempt that is open, nil for none
+	Addresses   []addressRow
+	SignedOut   []string          // addresses after signing out
+	Add         string            // an address that was typed, or that a trace proposes
+	Name        string            // as it was typed
+	Keys        keyFields         // as they are, or as they were typed
+	Secret      string            // a new one: shown once
+	Commands    map[string]string // by action
+	Dangers     map[string]danger // by action
 }
 
 // appTab is one page of a connected app.
@@ -332,19 +332,22 @@ func longest(p *project.Project) string {
 
 // appSummary finds out what a connected app holds and when it was here.
 func (d *Dashboard) appSummary(ctx context.Context, v visit, view *appView, c oauth.Client) error {
-	tokens, err := d.Events.Events(ctx, audit.Query{
-		ProjectID: v.project.ID, ClientID: c.ID, Kinds: []audit.Kind{audit.TokenIssued, audit.TokenRefreshed}, Limit: 1,
+	issued, err := d.Events.Events(ctx, audit.Query{
+		ProjectID: v.project.ID, ClientID: c.ID, Kinds: []audit.Kind{audit.TokenIssued}, Limit: 1,
 	})
 	if err != nil {
 		return err
 	}
-	if len(tokens.Events) > 0 {
-		view.Last = tokens.Events[0]
+	for _, e := range issued.Events {
+		view.LastTokenAt = e.At // of a grant that was taken back since, too
 	}
 	grants, err := d.Clients.Grants(ctx, v.project, c.ID, "", grantsPage)
 	var rows []oauth.GrantScope
 	for _, g := range grants {
 		rows = append(rows, g.Scopes...)
+		if g.LastUsedAt.After(view.LastTokenAt) {
+			view.LastTokenAt = g.LastUsedAt
+		}
 	}
 	view.Scopes, view.Resources = oauth.Allowed(rows)
 	return err

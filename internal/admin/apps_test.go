@@ -75,17 +75,24 @@ func (d desk) app(t *testing.T, c oauth.Client) oauth.Client {
 // allowedBy lets a person allow a client something, and returns their grant.
 func (d desk) allowedBy(t *testing.T, c oauth.Client, email string) oauth.Grant {
 	t.Helper()
+	grant, _ := d.codeBy(t, c, email)
+	return grant
+}
+
+// codeBy is allowedBy, with the code that the client gets.
+func (d desk) codeBy(t *testing.T, c oauth.Client, email string) (grant oauth.Grant, code string) {
+	t.Helper()
 	b := d.Browser(t)
 	page := b.Authorize(t, url.Values{
 		"response_type": {"code"}, "client_id": {c.PublicID()}, "redirect_uri": {callback}, "scope": {"read:notes"}, "state": {"s"},
 		"code_challenge": {"E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM"}, "code_challenge_method": {"S256"}, "resource": {"https://notes.example.test/mcp"},
 	})
-	b.Allow(t, b.SignIn(t, page, email))
+	code = b.Allow(t, b.SignIn(t, page, email)).Query().Get("code")
 	grants, err := d.Clients.Grants(t.Context(), d.Project, c.ID, "", 1)
 	if err != nil || len(grants) != 1 {
 		t.Fatalf("grants: %v, %v", grants, err)
 	}
-	return grants[0].Grant
+	return grants[0].Grant, code
 }
 
 func (d desk) grants(t *testing.T, c oauth.Client) int {
@@ -324,6 +331,42 @@ func TestChangeApp(t *testing.T) {
 		shows(t, its, http.StatusOK, "It chose its name itself")
 		refused := d.send(t, its, "action", "add", "address", "https://evil.example.test/cb")
 		shows(t, refused, http.StatusUnprocessableEntity, "only one that was registered by hand can be changed.")
+	})
+}
+
+// What an app got last is on its page. Its refreshes would drown what else happened
+// with it, so they have a list of their own.
+func TestWhatAnAppGot(t *testing.T) {
+	each(t, servertest.Config{}, func(t *testing.T, d desk) {
+		d.addNotes(t)
+		c, _ := d.addApp(t, "Robot", oauth.ThirdPartyPublic)
+		grant, code := d.codeBy(t, c, "ada@example.test")
+		used := func() string { return d.Clock.Now().UTC().Format("2 Jan 2006 15:04") }
+		first := d.tokens(t, url.Values{"grant_type": {"authorization_code"}, "code": {code}, "redirect_uri": {callback}, "code_verifier": {verifier}, "client_id": {c.PublicID()}}, "", "")
+		shows(t, d.b.Get(t, d.page("apps/"+c.ID)), http.StatusOK, used())
+		d.Clock.Advance(5 * time.Minute)
+		d.tokens(t, url.Values{"grant_type": {"refresh_token"}, "refresh_token": {first.Refresh}, "client_id": {c.PublicID()}}, "", "")
+		shows(t, d.b.Get(t, d.page("apps/"+c.ID)), http.StatusOK, used())
+
+		for name, list := range map[string]string{"the app's": "activity?client=" + c.ID, "the person's": "activity?person=" + grant.Subject} {
+			page := d.b.Get(t, d.page(list))
+			shows(t, page, http.StatusOK, "Token issued", "Refreshes of tokens are not in this list.")
+			if strings.Contains(page.Text(), "Token refreshed") {
+				t.Errorf("%s list has a refresh", name)
+			}
+			page = d.b.Get(t, d.page(list+"&kind=token.refreshed"))
+			shows(t, page, http.StatusOK, "Token refreshed")
+			if strings.Contains(page.Text(), "Token issued") || strings.Contains(page.Text(), "not in this list") {
+				t.Errorf("%s list of refreshes has more", name)
+			}
+		}
+		for _, list := range []string{"activity", "activity?kind=access"} {
+			page := d.b.Get(t, d.page(list))
+			shows(t, page, http.StatusOK, "Token refreshed", "Token issued")
+			if strings.Contains(page.Text(), "not in this list") {
+				t.Errorf("%s says that it leaves refreshes out", list)
+			}
+		}
 	})
 }
 

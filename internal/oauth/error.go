@@ -145,6 +145,11 @@ func writeJSON(w http.ResponseWriter, status int, v any) {
 	if err != nil { // only our own types come here
 		body, status = []byte(`{"error":"server_error"}`), http.StatusInternalServerError
 	}
+	writeBody(w, status, body)
+}
+
+// writeBody answers with JSON that nobody may keep.
+func writeBody(w http.ResponseWriter, status int, body []byte) {
 	h := w.Header()
 	h.Set("Content-Type", "application/json")
 	h.Set("Cache-Control", "no-store")

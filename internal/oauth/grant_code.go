@@ -16,38 +16,38 @@ import (
 // A second valid use revokes what the first one got (RFC 6749 §4.1.2). A wrong
 // verifier or another client never gets that far, so it cannot end an honest
 // client's tokens (decision 8).
-func (s *Server) exchangeCode(ctx context.Context, r tokenRequest) (tokenResponse, error) {
+func (s *Server) exchangeCode(ctx context.Context, r tokenRequest) (answer []byte, err error) {
 	given, ok := secret.Parse(secret.AuthorizationCode, r.code)
 	if !ok {
-		return tokenResponse{}, s.refuseGrant(ctx, r, "", "malformed code")
+		return nil, s.refuseGrant(ctx, r, "", "malformed code")
 	}
 	code, err := s.store.Code(ctx, r.project.ID, given.ID)
 	if errors.Is(err, ErrNotFound) {
-		return tokenResponse{}, s.refuseGrant(ctx, r, "", "unknown code")
+		return nil, s.refuseGrant(ctx, r, "", "unknown code")
 	}
 	if err != nil {
-		return tokenResponse{}, err
+		return nil, err
 	}
 	if !given.Matches(code.Hash) {
-		return tokenResponse{}, s.refuseGrant(ctx, r, "", "unknown code")
+		return nil, s.refuseGrant(ctx, r, "", "unknown code")
 	}
 	r.attempt = code.Attempt
 	now := s.now()
 	switch {
 	case code.ClientID != r.client.ID:
-		return tokenResponse{}, s.refuseGrant(ctx, r, code.Subject, "code of another client")
+		return nil, s.refuseGrant(ctx, r, code.Subject, "code of another client")
 	case code.RedeemedAt.IsZero() && !now.Before(code.ExpiresAt): // a used one is a replay, however late
-		return tokenResponse{}, s.refuseGrant(ctx, r, code.Subject, "code ran out")
+		return nil, s.refuseGrant(ctx, r, code.Subject, "code ran out")
 	case r.redirect != "" && r.redirect != code.RedirectURI:
-		return tokenResponse{}, s.refuseToken(ctx, r, code.Subject, "other redirect URI", r.redirect, deadGrant())
+		return nil, s.refuseToken(ctx, r, code.Subject, "other redirect URI", r.redirect, deadGrant())
 	case !verifierMatches(r.verifier, code.Challenge):
 		if err := s.store.CountCodeTry(ctx, r.project.ID, code.ID); err != nil {
-			return tokenResponse{}, err
+			return nil, err
 		}
-		return tokenResponse{}, s.refuseGrant(ctx, r, code.Subject, "wrong verifier")
+		return nil, s.refuseGrant(ctx, r, code.Subject, "wrong verifier")
 	}
 	if err := s.checkResource(ctx, r, code.Subject, code.Resource); err != nil {
-		return tokenResponse{}, err
+		return nil, err
 	}
 	life := r.project.Settings.Lifetimes.RefreshAbsolute
 	if !r.client.Refreshes() {
@@ -62,21 +62,20 @@ func (s *Server) exchangeCode(ctx context.Context, r tokenRequest) (tokenRespons
 	}
 	scopes, err := s.narrow(ctx, r, family)
 	if err != nil {
-		return tokenResponse{}, err
+		return nil, err
 	}
-	var answer tokenResponse
 	answer, family.Refresh, err = s.mint(ctx, r, family, scopes, first)
 	if err != nil {
-		return tokenResponse{}, err
+		return nil, err
 	}
 	err = s.store.RedeemCode(ctx, r.project.ID, Redeem{CodeID: code.ID, Now: now, Family: family},
 		s.tokenEvent(ctx, r, audit.TokenIssued, code.Subject, family.ID),
 		s.tokenEvent(ctx, r, audit.CodeReused, code.Subject, code.ID))
 	switch {
 	case errors.Is(err, ErrUsed):
-		return tokenResponse{}, invalidGrant("The code was used before. What was issued for it has been revoked.")
+		return nil, invalidGrant("The code was used before. What was issued for it has been revoked.")
 	case errors.Is(err, ErrDead):
-		return tokenResponse{}, s.refuseGrant(ctx, r, code.Subject, "code is dead")
+		return nil, s.refuseGrant(ctx, r, code.Subject, "code is dead")
 	}
 	return answer, err
 }

@@ -2,7 +2,6 @@ package oauth
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"slices"
 	"time"
@@ -15,36 +14,32 @@ import (
 // §4.14.2). One call rotates; a repeat within the window gets the same answer,
 // which is kept so that only the old token can open it; anything later is theft
 // and ends the family (decision 7).
-func (s *Server) exchangeRefresh(ctx context.Context, r tokenRequest) (tokenResponse, error) {
+func (s *Server) exchangeRefresh(ctx context.Context, r tokenRequest) (answer []byte, err error) {
 	given, family := r.held.token, r.held.family
 	now := s.now()
 	switch {
 	case given.Text == "":
-		return tokenResponse{}, s.refuseGrant(ctx, r, "", "malformed refresh token")
+		return nil, s.refuseGrant(ctx, r, "", "malformed refresh token")
 	case family.Refresh == nil || !given.InSeries(family.Refresh.Series):
-		return tokenResponse{}, s.refuseGrant(ctx, r, "", "unknown refresh token")
+		return nil, s.refuseGrant(ctx, r, "", "unknown refresh token")
 	case family.ClientID != r.client.ID:
-		return tokenResponse{}, s.refuseGrant(ctx, r, family.Subject, "refresh token of another client")
+		return nil, s.refuseGrant(ctx, r, family.Subject, "refresh token of another client")
 	case family.Refresh.AuthMethod != r.method:
-		return tokenResponse{}, s.refuseGrant(ctx, r, family.Subject, "other client authentication")
+		return nil, s.refuseGrant(ctx, r, family.Subject, "other client authentication")
 	}
 	if err := s.checkResource(ctx, r, family.Subject, family.Resource); err != nil {
-		return tokenResponse{}, err
+		return nil, err
 	}
 	scopes, err := s.narrow(ctx, r, family)
 	if err != nil {
-		return tokenResponse{}, err
+		return nil, err
 	}
 	answer, successor, err := s.mint(ctx, r, family, scopes, given.Next())
 	if err != nil {
-		return tokenResponse{}, err
-	}
-	kept, err := json.Marshal(answer)
-	if err != nil {
-		return tokenResponse{}, err
+		return nil, err
 	}
 	if successor == nil {
-		return tokenResponse{}, s.refuseGrant(ctx, r, family.Subject, "client no longer refreshes")
+		return nil, s.refuseGrant(ctx, r, family.Subject, "client no longer refreshes")
 	}
 	place := signing.Place{Table: "family", Row: family.ID, Column: "replay"}
 	done := s.tokenEvent(ctx, r, audit.TokenRefreshed, family.Subject, family.ID)
@@ -54,26 +49,17 @@ func (s *Server) exchangeRefresh(ctx context.Context, r tokenRequest) (tokenResp
 	rotation, err := s.store.RotateRefresh(ctx, Rotate{
 		ProjectID: r.project.ID, FamilyID: family.ID, Hash: given.Hash[:], Now: now,
 		Window:    time.Duration(r.project.Settings.Lifetimes.ReplayWindow) * time.Second,
-		Successor: *successor, Replay: signing.SealUnder(given.Text, kept, place),
+		Successor: *successor, Replay: signing.SealUnder(given.Text, answer, place),
 	}, done, s.tokenEvent(ctx, r, audit.RefreshReused, family.Subject, family.ID))
 	switch {
 	case errors.Is(err, ErrUsed):
-		return tokenResponse{}, invalidGrant("This refresh token was used before. Everything issued from it has been revoked; start a new authorization.")
+		return nil, invalidGrant("This refresh token was used before. Everything issued from it has been revoked; start a new authorization.")
 	case errors.Is(err, ErrDead):
-		return tokenResponse{}, s.refuseGrant(ctx, r, family.Subject, "refresh token is dead")
+		return nil, s.refuseGrant(ctx, r, family.Subject, "refresh token is dead")
 	case err != nil:
-		return tokenResponse{}, err
-	case !rotation.Done:
-		return openAnswer(given.Text, rotation.Replay, place)
+		return nil, err
+	case !rotation.Done: // the kept answer, to the letter
+		return signing.OpenUnder(given.Text, rotation.Replay, place)
 	}
 	return answer, nil
-}
-
-// openAnswer is the kept answer of a rotation: the same one, to the letter.
-func openAnswer(token string, sealed []byte, place signing.Place) (answer tokenResponse, err error) {
-	body, err := signing.OpenUnder(token, sealed, place)
-	if err != nil {
-		return tokenResponse{}, err
-	}
-	return answer, json.Unmarshal(body, &answer)
 }

@@ -181,8 +181,7 @@ func (s *Server) introspectRefresh(ctx context.Context, p *project.Project, who 
 		return introspection{}, err
 	}
 	token := family.Refresh
-	if token == nil || !given.Matches(token.Hash) || !who.sees(family.ClientID) || !s.now().Before(token.ExpiresAt) ||
-		!family.RevokedAt.IsZero() || client.Blocked {
+	if token == nil || !given.Matches(token.Hash) || !who.sees(family.ClientID) || !s.now().Before(token.ExpiresAt) || client.Blocked {
 		return introspection{}, nil
 	}
 	scopes, active, err := s.grantable(ctx, p, family, client)

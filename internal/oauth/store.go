@@ -61,7 +61,6 @@ type Family struct {
 	Attempt      string // code of the authorization attempt
 	CreatedAt    time.Time
 	ExpiresAt    time.Time // absolute end of its refresh tokens; without one, the end of its access token
-	RevokedAt    time.Time // zero while it lives
 
 	PersonActive bool          // of a consumer project: the person is there and not locked
 	Refresh      *RefreshToken // the live one, nil where the client gets none
@@ -103,7 +102,7 @@ type RefreshToken struct {
 	Hash       []byte
 	AuthMethod string // how the client authenticated for the code, and has to for a refresh
 	CreatedAt  time.Time
-	ExpiresAt  time.Time // idle end
+	ExpiresAt  time.Time // idle end; zero once its family was revoked
 }
 
 // Decision is what the consent page ended with. The store makes or revives the

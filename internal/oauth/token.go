@@ -2,6 +2,7 @@ package oauth
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -67,7 +68,7 @@ func (s *Server) Token(w http.ResponseWriter, r *http.Request) error {
 	req, err := parseToken(p, client, method, form)
 	req.held = presented
 	registered := slices.Contains(client.Metadata.GrantTypes, req.grant)
-	var answer tokenResponse
+	var answer []byte
 	switch {
 	case err != nil:
 		return s.refuseForm(ctx, req, "scope of a wrong form", err)
@@ -85,7 +86,7 @@ func (s *Server) Token(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	writeJSON(w, http.StatusOK, answer)
+	writeBody(w, http.StatusOK, answer)
 	return nil
 }
 
@@ -168,17 +169,17 @@ func (s *Server) grantable(ctx context.Context, p *project.Project, f Family, c 
 	return s.narrowed(ctx, p, f.Subject, f.Organization, c, f.Scopes)
 }
 
-// mint makes the whole answer for a family, and what is kept of next, the refresh
-// token, where the client gets one. Nothing is kept yet.
-func (s *Server) mint(ctx context.Context, r tokenRequest, f Family, scopes []string, next secret.Secret) (answer tokenResponse, refresh *RefreshToken, err error) {
+// mint makes the whole answer for a family, as it is sent, and what is kept of
+// next, the refresh token, where the client gets one. Nothing is kept yet.
+func (s *Server) mint(ctx context.Context, r tokenRequest, f Family, scopes []string, next secret.Secret) (body []byte, refresh *RefreshToken, err error) {
 	access, life, err := s.mintAccess(ctx, r.project, f, r.client, scopes)
 	if err != nil {
-		return tokenResponse{}, nil, err
+		return nil, nil, err
 	}
-	answer = tokenResponse{AccessToken: access, TokenType: "Bearer", ExpiresIn: life, Scope: strings.Join(scopes, " ")}
+	answer := tokenResponse{AccessToken: access, TokenType: "Bearer", ExpiresIn: life, Scope: strings.Join(scopes, " ")}
 	if slices.Contains(scopes, "openid") {
 		if answer.IDToken, err = s.mintID(ctx, r.project, f, r.client, scopes, access); err != nil {
-			return tokenResponse{}, nil, err
+			return nil, nil, err
 		}
 	}
 	if r.client.Refreshes() {
@@ -192,7 +193,8 @@ func (s *Server) mint(ctx context.Context, r tokenRequest, f Family, scopes []st
 			Series: next.Series(), Hash: next.Hash[:], AuthMethod: r.method, CreatedAt: now, ExpiresAt: expires,
 		}
 	}
-	return answer, refresh, nil
+	body, err = json.Marshal(answer)
+	return body, refresh, err
 }
 
 // refuseGrant records why a code or refresh token was refused and answers with

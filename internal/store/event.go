@@ -120,6 +120,8 @@ func (d *DB) indexes(ctx context.Context, q audit.Query, before, oldest string) 
 	id := q.ProjectID
 	some := q.Actor != "" || q.Object != ""
 	switch {
+	case q.OfRefreshes(): // all of them are by kind, whomever they are about
+		return d.ofKinds(ctx, q, before, oldest)
 	case q.Subject != "":
 		return []index{{
 			asks: some || q.RefusedOnly || q.ClientID != "" || len(q.Kinds) > 0,
@@ -160,22 +162,7 @@ func (d *DB) indexes(ctx context.Context, q audit.Query, before, oldest string) 
 			},
 		}}
 	case len(q.Kinds) > 0:
-		var all []index
-		for _, kind := range slices.Compact(slices.Sorted(slices.Values(q.Kinds))) {
-			all = append(all, index{
-				asks: some,
-				lookBack: func(n int32) (string, error) {
-					return d.read.LookBackByKind(ctx, db.LookBackByKindParams{ProjectID: id, Kind: string(kind), Before: before, Oldest: oldest, Looked: n})
-				},
-				events: func(n, limit int32) ([]db.Event, error) {
-					return d.read.EventsByKind(ctx, db.EventsByKindParams{
-						ProjectID: id, Kind: string(kind), Before: before, Oldest: oldest, Looked: n, MaxRows: limit,
-						Actor: q.Actor, Object: q.Object,
-					})
-				},
-			})
-		}
-		return all
+		return d.ofKinds(ctx, q, before, oldest)
 	}
 	return []index{{
 		asks: some,
@@ -188,6 +175,25 @@ func (d *DB) indexes(ctx context.Context, q audit.Query, before, oldest string) 
 			})
 		},
 	}}
+}
+
+// ofKinds are the indexes of the kinds of a query, one for each.
+func (d *DB) ofKinds(ctx context.Context, q audit.Query, before, oldest string) (all []index) {
+	for _, kind := range slices.Compact(slices.Sorted(slices.Values(q.Kinds))) {
+		all = append(all, index{
+			asks: q.Actor != "" || q.Object != "" || q.Subject != "" || q.ClientID != "" || q.RefusedOnly,
+			lookBack: func(n int32) (string, error) {
+				return d.read.LookBackByKind(ctx, db.LookBackByKindParams{ProjectID: q.ProjectID, Kind: string(kind), Before: before, Oldest: oldest, Looked: n})
+			},
+			events: func(n, limit int32) ([]db.Event, error) {
+				return d.read.EventsByKind(ctx, db.EventsByKindParams{
+					ProjectID: q.ProjectID, Kind: string(kind), Before: before, Oldest: oldest, Looked: n, MaxRows: limit,
+					Subject: q.Subject, ClientID: q.ClientID, Actor: q.Actor, Object: q.Object, RefusedOnly: q.RefusedOnly,
+				})
+			},
+		})
+	}
+	return all
 }
 
 // kinds are the kinds of a query as the statements compare them: each between

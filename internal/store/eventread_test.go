@@ -27,8 +27,9 @@ func TestEvents(t *testing.T) {
 			e := audit.Event{
 				ProjectID: w.project.ID, At: now.Add(time.Duration(i) * time.Minute), Kind: kinds[random.IntN(len(kinds))],
 				Actor: pick("", "operator", "client"), Subject: pick("", "ada", "bea"), ClientID: pick("", "client", "another"),
-				Object: pick("", "grant"), Refused: random.IntN(3) == 0, Address: "192.0.2.1", TraceID: "K7Q-2MX-9RD",
+				Object: pick("", "grant"), Address: "192.0.2.1", TraceID: "K7Q-2MX-9RD",
 			}
+			e.Refused = e.Kind != audit.TokenRefreshed && random.IntN(3) == 0
 			if i%50 == 0 {
 				e.ProjectID = other.project.ID
 			}
@@ -91,13 +92,13 @@ func TestEventsLookBackSoFar(t *testing.T) {
 		rare := audit.Event{ProjectID: w.project.ID, At: first, Kind: audit.TokenIssued, Actor: "rare", Subject: "ada", ClientID: "client"}
 		must(t, db.Record(t.Context(), rare))
 		fill(t, db, w.project.ID, first.Add(time.Second), audit.MaxLooked+10, func(i int) audit.Event {
-			return audit.Event{Kind: audit.TokenRefreshed, Actor: "client", Subject: "ada", ClientID: "client"}
+			return audit.Event{Kind: audit.TokenRevoked, Actor: "client", Subject: "ada", ClientID: "client"}
 		})
 		for name, q := range map[string]audit.Query{
 			"of a project": {},
 			"of a person":  {Subject: "ada"},
 			"of a client":  {ClientID: "client"},
-			"of kinds":     {Kinds: []audit.Kind{audit.TokenRefreshed, audit.TokenIssued}},
+			"of kinds":     {Kinds: []audit.Kind{audit.TokenRevoked, audit.TokenIssued}},
 		} {
 			q.ProjectID, q.Actor, q.Limit = w.project.ID, "rare", 5
 			page, err := db.Events(t.Context(), q)
@@ -115,6 +116,51 @@ func TestEventsLookBackSoFar(t *testing.T) {
 			if len(page.Events) != 1 || page.Next != "" || !page.LookedBackTo.IsZero() {
 				t.Errorf("%s: then %+v", name, page)
 			}
+		}
+	})
+}
+
+// Of a person and of a client refreshes are found where they are all that is
+// asked for, and only so far back among everybody's.
+func TestRefreshesStandApart(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db, "auth.example.com")
+		for i, kind := range []audit.Kind{audit.TokenIssued, audit.TokenRefreshed, audit.TokenRefreshed, audit.TokenRevoked} {
+			must(t, db.Record(t.Context(), audit.Event{ProjectID: w.project.ID, At: now.Add(time.Duration(i) * time.Minute), Kind: kind, Subject: "ada", ClientID: "client", Object: "family"}))
+		}
+		refreshed := []audit.Kind{audit.TokenRefreshed}
+		for name, is := range map[string]struct {
+			query audit.Query
+			want  string
+		}{
+			"of a person":                       {audit.Query{Subject: "ada"}, "revoked issued"},
+			"of a client":                       {audit.Query{ClientID: "client"}, "revoked issued"},
+			"of a client, one kind of more":     {audit.Query{ClientID: "client", Kinds: []audit.Kind{audit.TokenIssued, audit.TokenRefreshed}}, "issued"},
+			"of a person, refreshes":            {audit.Query{Subject: "ada", Kinds: refreshed}, "refreshed refreshed"},
+			"of a client, refreshes":            {audit.Query{ClientID: "client", Kinds: refreshed}, "refreshed refreshed"},
+			"of somebody else, refreshes":       {audit.Query{Subject: "bea", Kinds: refreshed}, ""},
+			"of a client, refused refreshes":    {audit.Query{ClientID: "client", Kinds: refreshed, RefusedOnly: true}, ""},
+			"of a project, whoever they are of": {audit.Query{Object: "family"}, "revoked refreshed refreshed issued"},
+		} {
+			is.query.ProjectID, is.query.Limit = w.project.ID, 10
+			page, err := db.Events(t.Context(), is.query)
+			must(t, err)
+			var got []string
+			for _, e := range page.Events {
+				got = append(got, strings.TrimPrefix(string(e.Kind), "token."))
+			}
+			if strings.Join(got, " ") != is.want {
+				t.Errorf("%s: %v, want %s", name, got, is.want)
+			}
+		}
+		fill(t, db, w.project.ID, now.Add(time.Hour), audit.MaxLooked+10, func(int) audit.Event {
+			return audit.Event{Kind: audit.TokenRefreshed, Subject: "bea", ClientID: "another"}
+		})
+		page, err := db.Events(t.Context(), audit.Query{ProjectID: w.project.ID, ClientID: "client", Kinds: refreshed, Limit: 10})
+		must(t, err)
+		if len(page.Events) != 0 || page.LookedBackTo.IsZero() || page.Next == "" {
+			t.Errorf("behind many others: %+v", page)
 		}
 	})
 }

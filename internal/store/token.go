@@ -2,7 +2,6 @@ package store
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"time"
 
@@ -116,9 +115,9 @@ func createFamily(ctx context.Context, q *db.Queries, projectID string, f oauth.
 	return wrap("create family", q.CreateFamily(ctx, row))
 }
 
-// Family returns a family with its live refresh token, whatever its state, and
-// of its client what tells who it is and what it may: not when it was made, nor
-// what only its pages show.
+// Family returns a family with its live refresh token, whatever its state: not
+// its nonce, when it began and in which attempt. Of its client it returns what
+// tells who it is and what it may.
 func (d *DB) Family(ctx context.Context, projectID, id string) (oauth.Family, oauth.Client, error) {
 	row, err := d.read.Family(ctx, projectID, id)
 	if err != nil {
@@ -132,13 +131,12 @@ func (d *DB) Family(ctx context.Context, projectID, id string) (oauth.Family, oa
 		ID: id, ProjectID: projectID, GrantID: row.GrantID, ClientID: row.ClientID,
 		Subject: row.Subject, Organization: row.Organization, SessionID: row.SessionID,
 		Resource: row.Resource, Scopes: scopes, AuthTime: fromMicros(row.AuthTime),
-		CreatedAt: fromMicros(row.CreatedAt), ExpiresAt: fromMicros(row.ExpiresAt),
-		RevokedAt: fromMicros(row.RevokedAt), Attempt: row.Attempt, PersonActive: row.PersonActive == 1,
+		ExpiresAt: fromMicros(row.ExpiresAt), PersonActive: row.PersonActive == 1,
 	}
 	if len(row.RefreshHash) > 0 {
 		f.Refresh = &oauth.RefreshToken{
 			Series: row.SeriesHash, Hash: row.RefreshHash, AuthMethod: row.AuthMethod,
-			CreatedAt: fromMicros(cmp.Or(row.RotatedAt, row.CreatedAt)), ExpiresAt: fromMicros(row.IdleExpiresAt),
+			CreatedAt: fromMicros(row.IssuedAt), ExpiresAt: fromMicros(row.IdleExpiresAt),
 		}
 	}
 	metadata, err := fromJSON[oauth.Metadata](row.Metadata)

@@ -172,7 +172,7 @@ const eventsByClient = `-- name: EventsByClient :many
 SELECT e.project_id, e.id, e.occurred_at, e.kind, e.actor, e.subject, e.client_id, e.object, e.address, e.refused, e.reason, e.trace_id, e.attempt
 FROM (SELECT project_id, id, occurred_at, kind, actor, subject, client_id, object, address, refused, reason, trace_id, attempt
       FROM event
-      WHERE project_id = $1 AND client_id <> '' AND (client_id, id) < ($2, $3) AND (client_id, id) >= ($2, $4)
+      WHERE project_id = $1 AND client_id <> '' AND kind <> 'token.refreshed' AND (client_id, id) < ($2, $3) AND (client_id, id) >= ($2, $4)
       ORDER BY client_id DESC, id DESC LIMIT $5) AS e
 WHERE (CAST($6 AS text) = '' OR replace($6, ' ' || e.kind || ' ', '') <> $6)
   AND (CAST($7 AS text) = '' OR e.actor = $7)
@@ -245,20 +245,26 @@ FROM (SELECT project_id, id, occurred_at, kind, actor, subject, client_id, objec
       FROM event
       WHERE project_id = $1 AND (kind, id) < ($2, $3) AND (kind, id) >= ($2, $4)
       ORDER BY kind DESC, id DESC LIMIT $5) AS e
-WHERE (CAST($6 AS text) = '' OR e.actor = $6)
-  AND (CAST($7 AS text) = '' OR e.object = $7)
-ORDER BY e.id DESC LIMIT $8
+WHERE (CAST($6 AS text) = '' OR e.subject = $6)
+  AND (CAST($7 AS text) = '' OR e.client_id = $7)
+  AND (CAST($8 AS text) = '' OR e.actor = $8)
+  AND (CAST($9 AS text) = '' OR e.object = $9)
+  AND (NOT CAST($10 AS boolean) OR e.refused)
+ORDER BY e.id DESC LIMIT $11
 `
 
 type EventsByKindParams struct {
-	ProjectID string
-	Kind      string
-	Before    string
-	Oldest    string
-	Looked    int32
-	Actor     string
-	Object    string
-	MaxRows   int32
+	ProjectID   string
+	Kind        string
+	Before      string
+	Oldest      string
+	Looked      int32
+	Subject     string
+	ClientID    string
+	Actor       string
+	Object      string
+	RefusedOnly bool
+	MaxRows     int32
 }
 
 func (q *Queries) EventsByKind(ctx context.Context, arg EventsByKindParams) ([]Event, error) {
@@ -268,8 +274,11 @@ func (q *Queries) EventsByKind(ctx context.Context, arg EventsByKindParams) ([]E
 		arg.Before,
 		arg.Oldest,
 		arg.Looked,
+		arg.Subject,
+		arg.ClientID,
 		arg.Actor,
 		arg.Object,
+		arg.RefusedOnly,
 		arg.MaxRows,
 	)
 	if err != nil {
@@ -455,7 +464,7 @@ const eventsBySubject = `-- name: EventsBySubject :many
 SELECT e.project_id, e.id, e.occurred_at, e.kind, e.actor, e.subject, e.client_id, e.object, e.address, e.refused, e.reason, e.trace_id, e.attempt
 FROM (SELECT project_id, id, occurred_at, kind, actor, subject, client_id, object, address, refused, reason, trace_id, attempt
       FROM event
-      WHERE project_id = $1 AND subject <> '' AND (subject, id) < ($2, $3) AND (subject, id) >= ($2, $4)
+      WHERE project_id = $1 AND subject <> '' AND kind <> 'token.refreshed' AND (subject, id) < ($2, $3) AND (subject, id) >= ($2, $4)
       ORDER BY subject DESC, id DESC LIMIT $5) AS e
 WHERE (CAST($6 AS text) = '' OR replace($6, ' ' || e.kind || ' ', '') <> $6)
   AND (CAST($7 AS text) = '' OR e.client_id = $7)
@@ -531,7 +540,7 @@ func (q *Queries) EventsBySubject(ctx context.Context, arg EventsBySubjectParams
 const lookBackByClient = `-- name: LookBackByClient :one
 SELECT id
 FROM event
-WHERE project_id = $1 AND client_id <> '' AND (client_id, id) < ($2, $3) AND (client_id, id) >= ($2, $4)
+WHERE project_id = $1 AND client_id <> '' AND kind <> 'token.refreshed' AND (client_id, id) < ($2, $3) AND (client_id, id) >= ($2, $4)
 ORDER BY client_id DESC, id DESC LIMIT 1 OFFSET $5
 `
 
@@ -641,7 +650,7 @@ func (q *Queries) LookBackByRefused(ctx context.Context, arg LookBackByRefusedPa
 const lookBackBySubject = `-- name: LookBackBySubject :one
 SELECT id
 FROM event
-WHERE project_id = $1 AND subject <> '' AND (subject, id) < ($2, $3) AND (subject, id) >= ($2, $4)
+WHERE project_id = $1 AND subject <> '' AND kind <> 'token.refreshed' AND (subject, id) < ($2, $3) AND (subject, id) >= ($2, $4)
 ORDER BY subject DESC, id DESC LIMIT 1 OFFSET $5
 `
 

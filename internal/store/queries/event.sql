@@ -36,15 +36,18 @@ FROM (SELECT project_id, id, occurred_at, kind, actor, subject, client_id, objec
       FROM event
       WHERE project_id = @project_id AND (kind, id) < (@kind, @before) AND (kind, id) >= (@kind, @oldest)
       ORDER BY kind DESC, id DESC LIMIT @looked) AS e
-WHERE (CAST(@actor AS text) = '' OR e.actor = @actor)
+WHERE (CAST(@subject AS text) = '' OR e.subject = @subject)
+  AND (CAST(@client_id AS text) = '' OR e.client_id = @client_id)
+  AND (CAST(@actor AS text) = '' OR e.actor = @actor)
   AND (CAST(@object AS text) = '' OR e.object = @object)
+  AND (NOT CAST(@refused_only AS boolean) OR e.refused)
 ORDER BY e.id DESC LIMIT @max_rows;
 
 -- name: EventsByClient :many
 SELECT e.project_id, e.id, e.occurred_at, e.kind, e.actor, e.subject, e.client_id, e.object, e.address, e.refused, e.reason, e.trace_id, e.attempt
 FROM (SELECT project_id, id, occurred_at, kind, actor, subject, client_id, object, address, refused, reason, trace_id, attempt
       FROM event
-      WHERE project_id = @project_id AND client_id <> '' AND (client_id, id) < (@client_id, @before) AND (client_id, id) >= (@client_id, @oldest)
+      WHERE project_id = @project_id AND client_id <> '' AND kind <> 'token.refreshed' AND (client_id, id) < (@client_id, @before) AND (client_id, id) >= (@client_id, @oldest)
       ORDER BY client_id DESC, id DESC LIMIT @looked) AS e
 WHERE (CAST(@kinds AS text) = '' OR replace(@kinds, ' ' || e.kind || ' ', '') <> @kinds)
   AND (CAST(@actor AS text) = '' OR e.actor = @actor)
@@ -55,7 +58,7 @@ ORDER BY e.id DESC LIMIT @max_rows;
 SELECT e.project_id, e.id, e.occurred_at, e.kind, e.actor, e.subject, e.client_id, e.object, e.address, e.refused, e.reason, e.trace_id, e.attempt
 FROM (SELECT project_id, id, occurred_at, kind, actor, subject, client_id, object, address, refused, reason, trace_id, attempt
       FROM event
-      WHERE project_id = @project_id AND subject <> '' AND (subject, id) < (@subject, @before) AND (subject, id) >= (@subject, @oldest)
+      WHERE project_id = @project_id AND subject <> '' AND kind <> 'token.refreshed' AND (subject, id) < (@subject, @before) AND (subject, id) >= (@subject, @oldest)
       ORDER BY subject DESC, id DESC LIMIT @looked) AS e
 WHERE (CAST(@kinds AS text) = '' OR replace(@kinds, ' ' || e.kind || ' ', '') <> @kinds)
   AND (CAST(@client_id AS text) = '' OR e.client_id = @client_id)
@@ -87,13 +90,13 @@ ORDER BY kind DESC, id DESC LIMIT 1 OFFSET @looked;
 -- name: LookBackByClient :one
 SELECT id
 FROM event
-WHERE project_id = @project_id AND client_id <> '' AND (client_id, id) < (@client_id, @before) AND (client_id, id) >= (@client_id, @oldest)
+WHERE project_id = @project_id AND client_id <> '' AND kind <> 'token.refreshed' AND (client_id, id) < (@client_id, @before) AND (client_id, id) >= (@client_id, @oldest)
 ORDER BY client_id DESC, id DESC LIMIT 1 OFFSET @looked;
 
 -- name: LookBackBySubject :one
 SELECT id
 FROM event
-WHERE project_id = @project_id AND subject <> '' AND (subject, id) < (@subject, @before) AND (subject, id) >= (@subject, @oldest)
+WHERE project_id = @project_id AND subject <> '' AND kind <> 'token.refreshed' AND (subject, id) < (@subject, @before) AND (subject, id) >= (@subject, @oldest)
 ORDER BY subject DESC, id DESC LIMIT 1 OFFSET @looked;
 
 -- name: EventsAfter :many

@@ -51,11 +51,13 @@ RETURNING id;
 -- and client_barred: adding '' keeps SQLite from the key of everybody, which is a
 -- page or two of a large file that nobody needed yet.
 
--- Family is read for every refresh. It names the columns that are needed then, for
--- each of them costs time.
+-- Family is read for every refresh. It names what is needed then, and joins what can
+-- be one column, for each of them costs time.
 -- name: Family :one
-SELECT f.grant_id, f.subject, f.organization, f.session_id, f.resource, f.scopes, f.auth_time, f.created_at, f.expires_at, f.revoked_at, f.attempt,
-    f.series_hash, f.auth_method, f.refresh_hash, f.idle_expires_at, f.rotated_at,
+SELECT f.grant_id, f.subject, f.organization, f.session_id, f.resource, f.scopes, f.auth_time, f.expires_at,
+    f.series_hash, f.auth_method, f.refresh_hash,
+    CAST(CASE WHEN f.rotated_at = 0 THEN f.created_at ELSE f.rotated_at END AS bigint) AS issued_at,
+    CAST(CASE WHEN f.revoked_at = 0 THEN f.idle_expires_at ELSE 0 END AS bigint) AS idle_expires_at,
     CAST(CASE WHEN EXISTS (SELECT 1 FROM "user" u WHERE u.project_id || '' = f.project_id AND u.id = f.subject AND NOT u.active) THEN 0 ELSE 1 END AS bigint) AS person_active,
     f.client_id, c.url, c.type, c.creation, c.metadata, c.secret_id, c.secret_hash, c.blocked
 FROM family f
