@@ -135,7 +135,7 @@ row; what others keep for each token is not the same work.`)
 func (r *report) introduce(p *page) {
 	p.line("# Performance\n")
 	p.line("<!-- Made by make bench. Do not edit: run it. -->\n")
-	p.line("Measured on %s at `%s`, on %s. %d passes of %s each after a warm-up; each figure is the median.", r.Date, r.Revision, r.Machine, r.Passes, r.During)
+	p.line("Measured on %s at `%s`, on %s. %d passes of %s each after a warm-up, minutes apart under load; each figure is the median.", r.Date, r.Revision, r.Machine, r.Passes, r.During)
 	p.line(`` + "`make bench`" + ` makes this page again, on any Linux with Go, and with PostgreSQL for its half.
 
 **How to read it.** The server runs as a process of its own, as it is released, with its request log on: SQLite with write-ahead
