@@ -419,6 +419,8 @@ func (f filled) makes(t *testing.T, what string, p servertest.Page) {
 // Rows: K06, D11, D17. A whole life with known secrets: none of them is in the log, in
 // the trail, in an attempt, on a page or as it is in any row, also where it was
 // sent to the wrong place. And each event says who, what, from where and why.
+//
+// Proves: RFC6749-10.3-b
 func TestNoSecretIsKeptOrLogged(t *testing.T) {
 	servertest.Each(t, func(t *testing.T, c servertest.Config) {
 		s := servertest.New(t, c)
