@@ -196,8 +196,8 @@ func (s *Server) live(ctx context.Context, p *project.Project, c accessClaims) (
 		return Live{}, nil, false, nil
 	}
 	scopes := strings.Fields(c.Scope)
-	if err != nil || !l.Alive || l.Organization == "" {
-		return l, scopes, l.Alive, err
+	if err != nil || l.Organization == "" {
+		return l, scopes, err == nil, err
 	}
 	scopes, active, err := s.subjects.Narrow(ctx, p, c.Subject, l.Organization, l.ClientID, l.ClientType.FirstParty(), scopes)
 	if err != nil || !active {

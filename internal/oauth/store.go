@@ -143,14 +143,12 @@ type Rotation struct {
 	Replay []byte // an earlier call did, within the window: the sealed answer it kept
 }
 
-// Live is what a token's family says about it.
+// Live is what the family of a token that is alive says about it.
 type Live struct {
 	ClientID     string
 	ClientType   ClientType // of a member's, "" of a consumer project's
 	Organization string     // "" of a consumer project
 	Attempt      string     // code of the authorization attempt
-	CreatedAt    time.Time  // of the family
-	Alive        bool       // neither family nor this token id is revoked, nor the client blocked, nor a consumer project's person locked
 }
 
 // Revocation is one row of the feed that resource servers follow (decision 29).
@@ -255,8 +253,9 @@ type Store interface {
 	// back. ErrDead when it has run out or its family or grant is gone.
 	RotateRefresh(ctx context.Context, r Rotate, done, reuse audit.Event) (Rotation, error)
 
-	// Live is the one read of introspection: the family, its grant, and whether
-	// jti was revoked alone. ErrNotFound when there is no such family.
+	// Live is the one read of introspection. ErrNotFound when there is no such
+	// family, when it or this jti alone was revoked, its client blocked, or its
+	// consumer project's person locked.
 	Live(ctx context.Context, projectID, familyID, jti string) (Live, error)
 	// RevokeToken ends one access token by its jti until its expiry.
 	RevokeToken(ctx context.Context, projectID, jti string, until time.Time, e audit.Event) error

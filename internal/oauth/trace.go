@@ -105,7 +105,7 @@ func (s *Server) discoveredAt(p *project.Project, clientID, address string) time
 // came of, until KeepCalls keeps it: an answer about a token waits for no disk.
 func (s *Server) sawCall(p *project.Project, familyID string, l Live) {
 	now := s.now()
-	if l.Attempt == "" || now.Sub(l.CreatedAt) > audit.AttemptKept || !s.traces.called.first(p.ID+" "+familyID, struct{}{}) {
+	if l.Attempt == "" || now.Sub(secret.TimeOf(familyID)) > audit.AttemptKept || !s.traces.called.first(p.ID+" "+familyID, struct{}{}) {
 		return
 	}
 	s.traces.mu.Lock()

@@ -232,15 +232,15 @@ func (d *DB) RevokeToken(ctx context.Context, projectID, jti string, until time.
 	})
 }
 
-// Live is the one read of introspection. A token of a blocked client is not
-// alive either, nor one of a consumer project's person who is locked.
+// Live is the one read of introspection: what the family of a token that is alive
+// says of it. A token of a blocked client is not alive either, nor one of a consumer
+// project's person who is locked.
 func (d *DB) Live(ctx context.Context, projectID, familyID, jti string) (oauth.Live, error) {
 	row, err := d.read.Live(ctx, db.LiveParams{ProjectID: projectID, JTI: jti, ID: familyID})
 	if err != nil {
 		return oauth.Live{}, found("read family", err, oauth.ErrNotFound)
 	}
 	return oauth.Live{
-		ClientID: row.ClientID, Organization: row.Organization, Attempt: row.Attempt,
-		CreatedAt: fromMicros(row.CreatedAt), ClientType: oauth.ClientType(row.ClientType), Alive: row.Alive == 1,
+		ClientID: row.ClientID, Organization: row.Organization, Attempt: row.Attempt, ClientType: oauth.ClientType(row.ClientType),
 	}, nil
 }

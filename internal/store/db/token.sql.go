@@ -301,44 +301,39 @@ func (q *Queries) Family(ctx context.Context, projectID string, iD string) (Fami
 }
 
 const live = `-- name: Live :one
-SELECT f.client_id, f.organization, f.attempt, f.created_at,
-    CAST(CASE WHEN f.organization = '' THEN '' ELSE (SELECT c.type FROM client c WHERE c.project_id = f.project_id AND c.id = f.client_id) END AS text) AS client_type,
-    CAST(CASE WHEN f.revoked_at = 0
-        AND NOT EXISTS (SELECT 1 FROM revoked_token r WHERE r.project_id = $1 AND r.jti = $2)
-        AND NOT EXISTS (SELECT 1 FROM client b WHERE b.project_id || '' = f.project_id AND b.id = f.client_id AND b.blocked)
-        AND NOT EXISTS (SELECT 1 FROM "user" u WHERE u.project_id || '' = f.project_id AND u.id = f.subject AND NOT u.active)
-        THEN 1 ELSE 0 END AS bigint) AS alive
+SELECT f.client_id, f.organization, f.attempt,
+    CAST(CASE WHEN f.organization = '' THEN '' ELSE (SELECT c.type FROM client c WHERE c.project_id = f.project_id AND c.id = f.client_id) END AS text) AS client_type
 FROM family f
-WHERE f.project_id = $1 AND f.id = $3
+WHERE f.project_id = $1 AND f.id = $2 AND f.revoked_at = 0
+  AND NOT EXISTS (SELECT 1 FROM revoked_token r WHERE r.project_id = $1 AND r.jti = $3)
+  AND NOT EXISTS (SELECT 1 FROM client b WHERE b.project_id || '' = f.project_id AND b.id = f.client_id AND b.blocked)
+  AND NOT EXISTS (SELECT 1 FROM "user" u WHERE u.project_id || '' = f.project_id AND u.id = f.subject AND NOT u.active)
 `
 
 type LiveParams struct {
 	ProjectID string
-	JTI       string
 	ID        string
+	JTI       string
 }
 
 type LiveRow struct {
 	ClientID     string
 	Organization string
 	Attempt      string
-	CreatedAt    int64
 	ClientType   string
-	Alive        int64
 }
 
-// Live is the one read of introspection; the type is of a member's client. Whether a member may still do anything
-// is more than a column: that is asked elsewhere.
+// Live is the one read of introspection, without a row where the token is not
+// alive; the type is of a member's client. Whether a member may still do anything is
+// more than a column: that is asked elsewhere.
 func (q *Queries) Live(ctx context.Context, arg LiveParams) (LiveRow, error) {
-	row := q.db.QueryRowContext(ctx, live, arg.ProjectID, arg.JTI, arg.ID)
+	row := q.db.QueryRowContext(ctx, live, arg.ProjectID, arg.ID, arg.JTI)
 	var i LiveRow
 	err := row.Scan(
 		&i.ClientID,
 		&i.Organization,
 		&i.Attempt,
-		&i.CreatedAt,
 		&i.ClientType,
-		&i.Alive,
 	)
 	return i, err
 }

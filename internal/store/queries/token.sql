@@ -76,18 +76,17 @@ WHERE family.project_id = @project_id AND family.id = @id AND refresh_hash = @re
 SELECT refresh_hash, previous_hash, expires_at, revoked_at, rotated_at, replay
 FROM family WHERE project_id = @project_id AND id = @id;
 
--- Live is the one read of introspection; the type is of a member's client. Whether a member may still do anything
--- is more than a column: that is asked elsewhere.
+-- Live is the one read of introspection, without a row where the token is not
+-- alive; the type is of a member's client. Whether a member may still do anything is
+-- more than a column: that is asked elsewhere.
 -- name: Live :one
-SELECT f.client_id, f.organization, f.attempt, f.created_at,
-    CAST(CASE WHEN f.organization = '' THEN '' ELSE (SELECT c.type FROM client c WHERE c.project_id = f.project_id AND c.id = f.client_id) END AS text) AS client_type,
-    CAST(CASE WHEN f.revoked_at = 0
-        AND NOT EXISTS (SELECT 1 FROM revoked_token r WHERE r.project_id = @project_id AND r.jti = @jti)
-        AND NOT EXISTS (SELECT 1 FROM client b WHERE b.project_id || '' = f.project_id AND b.id = f.client_id AND b.blocked)
-        AND NOT EXISTS (SELECT 1 FROM "user" u WHERE u.project_id || '' = f.project_id AND u.id = f.subject AND NOT u.active)
-        THEN 1 ELSE 0 END AS bigint) AS alive
+SELECT f.client_id, f.organization, f.attempt,
+    CAST(CASE WHEN f.organization = '' THEN '' ELSE (SELECT c.type FROM client c WHERE c.project_id = f.project_id AND c.id = f.client_id) END AS text) AS client_type
 FROM family f
-WHERE f.project_id = @project_id AND f.id = @id;
+WHERE f.project_id = @project_id AND f.id = @id AND f.revoked_at = 0
+  AND NOT EXISTS (SELECT 1 FROM revoked_token r WHERE r.project_id = @project_id AND r.jti = @jti)
+  AND NOT EXISTS (SELECT 1 FROM client b WHERE b.project_id || '' = f.project_id AND b.id = f.client_id AND b.blocked)
+  AND NOT EXISTS (SELECT 1 FROM "user" u WHERE u.project_id || '' = f.project_id AND u.id = f.subject AND NOT u.active);
 
 -- name: RevokeToken :execrows
 INSERT INTO revoked_token (project_id, jti, until) VALUES (@project_id, @jti, @until)
