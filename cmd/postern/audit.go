@@ -52,7 +52,7 @@ func (f *eventFlags) query(cmd *cobra.Command) (audit.Query, error) {
 		}
 		q.Kinds = append(q.Kinds, kinds...)
 	}
-	if slices.Contains(f.kinds, string(audit.TokenRefreshed)) && !q.OfRefreshes() && (f.client != "" || f.subject != "") {
+	if slices.Contains(f.kinds, string(audit.TokenRefreshed)) && q.LeavesOutRefreshes() {
 		return q, misused(cmd, "with --client and --subject, token.refreshed is asked for alone: leave out the other kinds")
 	}
 	if f.limit < 1 || f.limit > 10_000 {

@@ -90,18 +90,18 @@ func (d *Dashboard) Activity(w http.ResponseWriter, r *http.Request) error {
 	asked := r.URL.Query()
 	asked.Del("after")
 	view.Export = r.URL.Path + "/export?" + asked.Encode()
-	if leavesOutRefreshes(query) {
+	if lacksRefreshes(query) {
 		asked.Set("kind", string(audit.TokenRefreshed))
 		view.Refreshes = r.URL.Path + "?" + asked.Encode()
 	}
 	return d.pages.Render(w, http.StatusOK, "activity", view)
 }
 
-// leavesOutRefreshes reports whether an answer lacks refreshes only because of
-// whom the query is about.
-func leavesOutRefreshes(q audit.Query) bool {
+// lacksRefreshes reports whether the answer to a query would have refreshes, were it
+// not about somebody.
+func lacksRefreshes(q audit.Query) bool {
 	asked := len(q.Kinds) == 0 || slices.Contains(q.Kinds, audit.TokenRefreshed)
-	return q.ProjectID != "" && (q.Subject != "" || q.ClientID != "") && asked && !q.OfRefreshes() && !q.RefusedOnly
+	return q.ProjectID != "" && asked && !q.RefusedOnly && q.LeavesOutRefreshes()
 }
 
 // activityQuery reads the filters of an address.

@@ -41,7 +41,7 @@ type appView struct {
 	Tab         string
 	Count       int       // of grants, as far as it was counted
 	Open        string    // the dangerous action whose form is open
-	LastTokenAt time.Time // of the newest 50 grants, zero without one
+	LastTokenAt time.Time // of its newest first token and of its newest 50 grants, zero without one
 	Grants      []holderRow
 	Pager       pager                       // of the grants
 	Scopes      []string                    // that the grants of the page hold

@@ -19,8 +19,8 @@ const MaxLooked = 2_000
 // Page.LookedBackTo where it stopped.
 //
 // Refreshes, which are most of what happens, are not among those of each subject
-// and client (decision 0031). A query for one of these is answered without them,
-// unless they are all it asks for: then it goes through everybody's.
+// and client (docs/decisions/0031). A query for one of these is answered without
+// them, unless they are all it asks for: then it goes through everybody's.
 type Query struct {
 	ProjectID   string // "" is the deployment's own events, of no project
 	Kinds       []Kind // one of these
@@ -40,6 +40,12 @@ func (q Query) OfRefreshes() bool {
 	return len(q.Kinds) > 0 && !slices.ContainsFunc(q.Kinds, func(k Kind) bool { return k != TokenRefreshed })
 }
 
+// LeavesOutRefreshes reports whether the query is answered without refreshes because
+// of whom it is about.
+func (q Query) LeavesOutRefreshes() bool {
+	return (q.Subject != "" || q.ClientID != "") && !q.OfRefreshes()
+}
+
 // Matches reports whether an event is one that the query asks for, whatever its
 // cursor.
 func (q Query) Matches(e Event) bool {
@@ -47,7 +53,7 @@ func (q Query) Matches(e Event) bool {
 	return e.ProjectID == q.ProjectID && is(q.Subject, e.Subject) && is(q.ClientID, e.ClientID) &&
 		is(q.Actor, e.Actor) && is(q.Object, e.Object) && (!q.RefusedOnly || e.Refused) &&
 		(len(q.Kinds) == 0 || slices.Contains(q.Kinds, e.Kind)) &&
-		(e.Kind != TokenRefreshed || q.OfRefreshes() || q.Subject == "" && q.ClientID == "") &&
+		(e.Kind != TokenRefreshed || !q.LeavesOutRefreshes()) &&
 		(q.Since.IsZero() || !e.At.Before(q.Since)) && (q.Until.IsZero() || e.At.Before(q.Until))
 }
 

@@ -242,9 +242,10 @@ type Store interface {
 	// live families: the oldest beyond end in the same transaction.
 	RedeemCode(ctx context.Context, projectID string, r Redeem, done, reuse audit.Event) error
 
-	// Family returns a family, whatever its state, or ErrNotFound; one whose grant
-	// was taken back is revoked. Of its client it returns who it is and what it may
-	// do: ID, ProjectID, URL, Type, Creation, Metadata, its secret and Blocked.
+	// Family returns a family without Nonce, CreatedAt and Attempt, whatever its
+	// state, or ErrNotFound; one whose grant was taken back is revoked. Of its client
+	// it returns who it is and what it may do: ID, ProjectID, URL, Type, Creation,
+	// Metadata, its secret and Blocked.
 	Family(ctx context.Context, projectID, id string) (Family, Client, error)
 	// RotateRefresh rotates by one conditional statement (not rotated, in time,
 	// family and grant alive). When another call rotated it: within the window and
