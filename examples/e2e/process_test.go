@@ -142,6 +142,10 @@ func roundTrip(client *http.Client, r *http.Request) (int, string, error) {
 	return resp.StatusCode, body.String(), err
 }
 
+// given are the ports that freePort returned: until somebody listens there, the
+// system may name one again.
+var given sync.Map
+
 // freePort is a port that is free on both loopback addresses.
 func freePort(t *testing.T) string {
 	t.Helper()
@@ -156,7 +160,10 @@ func freePort(t *testing.T) string {
 		if err == nil {
 			six.Close()
 		}
-		if !errors.Is(err, syscall.EADDRINUSE) { // a computer without IPv6 does as well
+		if errors.Is(err, syscall.EADDRINUSE) { // a computer without IPv6 does as well
+			continue
+		}
+		if _, again := given.LoadOrStore(port, true); !again {
 			return port
 		}
 	}

@@ -159,7 +159,7 @@ func (s *Server) register(ctx context.Context, p *project.Project, m Metadata, l
 	e := s.event(ctx, p, audit.ClientRegistered)
 	e.Actor, e.ClientID, e.Object = client.ID, client.ID, client.ID
 	if m.TokenEndpointAuthMethod == authNone {
-		client, err = s.store.MergeClient(ctx, client, limits, e)
+		client.ID, client.CreatedAt, err = s.store.MergeClient(ctx, client, limits, e)
 	} else {
 		client.Type = ThirdParty
 		if m.TokenEndpointAuthMethod != authKey {

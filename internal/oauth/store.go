@@ -190,10 +190,10 @@ type Store interface {
 	// CreateClient keeps a pre-registered client, or a self-registered one that
 	// is never merged.
 	CreateClient(ctx context.Context, c Client, limits []Counter, e audit.Event) error
-	// MergeClient keeps a self-registered public client, or returns the one with
-	// the same MetadataHash after moving its LastRegisteredAt (decision 9).
-	// ErrLimited when a counter is full; then nothing changed.
-	MergeClient(ctx context.Context, c Client, limits []Counter, e audit.Event) (Client, error)
+	// MergeClient keeps a self-registered public client, or moves LastRegisteredAt
+	// of the one with the same MetadataHash (decision 9). It returns ID and CreatedAt
+	// of the one that is kept. ErrLimited when a counter is full; then nothing changed.
+	MergeClient(ctx context.Context, c Client, limits []Counter, e audit.Event) (id string, created time.Time, err error)
 	// SaveDocumentClient keeps what a metadata document said, under its URL: the
 	// id of an existing row stays, all else is replaced, the logo too, a PNG or nil
 	// for none. It returns the row.

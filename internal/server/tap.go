@@ -50,10 +50,10 @@ func (t *tap) CreateClient(ctx context.Context, c oauth.Client, limits []oauth.C
 	return t.tell(t.DB.CreateClient(ctx, c, limits, e), e)
 }
 
-func (t *tap) MergeClient(ctx context.Context, c oauth.Client, limits []oauth.Counter, e audit.Event) (oauth.Client, error) {
-	row, err := t.DB.MergeClient(ctx, c, limits, e)
-	e.ClientID = row.ID
-	return row, t.tell(err, e)
+func (t *tap) MergeClient(ctx context.Context, c oauth.Client, limits []oauth.Counter, e audit.Event) (id string, created time.Time, err error) {
+	id, created, err = t.DB.MergeClient(ctx, c, limits, e)
+	e.ClientID = id
+	return id, created, t.tell(err, e)
 }
 
 func (t *tap) ReplaceOwnClient(ctx context.Context, c, before oauth.Client, limits []oauth.Counter, e audit.Event) error {

@@ -8,6 +8,7 @@ import (
 	_ "embed"
 	"encoding/base64"
 	"fmt"
+	"runtime"
 	"sort"
 	"strings"
 	"unicode/utf8"
@@ -28,12 +29,12 @@ const (
 	hashHead   = "$argon2id$v=19$m=19456,t=2,p=1$"
 )
 
-// How many passwords are checked at once and how many wait: memory is bounded by
-// the first (76 MiB), patience by the second.
-const (
-	hashAtOnce  = 4
-	hashWaiting = 32
-)
+// hashAtOnce is how many passwords are checked at once: on half of the cores, so
+// that everybody else has the other half, and in 76 MiB at most.
+func hashAtOnce() int { return min(4, max(1, runtime.GOMAXPROCS(0)/2)) }
+
+// hashWaiting is how many wait for their turn, the last of them about a second.
+const hashWaiting = 32
 
 // The lengths of a password. But for the commonest ones there are no other rules:
 // a second factor always goes with it (NIST SP 800-63B-4 §3.1.1).
@@ -84,7 +85,8 @@ type hasher struct {
 }
 
 func newHasher() hasher {
-	return hasher{running: make(chan struct{}, hashAtOnce), waiting: make(chan struct{}, hashAtOnce+hashWaiting)}
+	n := hashAtOnce()
+	return hasher{running: make(chan struct{}, n), waiting: make(chan struct{}, n+hashWaiting)}
 }
 
 // hash returns the hash of a new password, or ErrBusy.

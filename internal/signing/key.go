@@ -143,15 +143,24 @@ func parsePublic(k Key) (crypto.PublicKey, error) {
 	return jwk.Key, nil
 }
 
-// parsePrivate opens the sealed private part.
-func parsePrivate(sealer *Sealer, k Key) (crypto.PrivateKey, error) {
+// parsePrivate opens the sealed private part, and checks that the public part is
+// of the same key.
+func parsePrivate(sealer *Sealer, k Key) (crypto.Signer, error) {
+	public, err := parsePublic(k)
+	if err != nil {
+		return nil, err
+	}
 	plain, err := sealer.Open(k.Private, PrivatePlace(k.ID))
 	if err != nil {
 		return nil, err
 	}
-	private, err := x509.ParsePKCS8PrivateKey(plain)
+	parsed, err := x509.ParsePKCS8PrivateKey(plain)
 	if err != nil {
 		return nil, fmt.Errorf("signing: private part of key %s cannot be read", k.ID)
+	}
+	private, ok := parsed.(crypto.Signer)
+	if of, comparable := public.(interface{ Equal(crypto.PublicKey) bool }); !ok || !comparable || !of.Equal(private.Public()) {
+		return nil, fmt.Errorf("signing: private part of key %s is not that of its public part", k.ID)
 	}
 	return private, nil
 }

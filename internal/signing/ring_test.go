@@ -300,6 +300,8 @@ func TestVerifyRefuses(t *testing.T) {
 	tests := map[string]string{
 		"empty":                     "",
 		"dots only":                 "..",
+		"header alone":              parts[0],
+		"header and payload":        parts[0] + "." + parts[1],
 		"no signature":              parts[0] + "." + parts[1] + ".",
 		"no payload":                parts[0] + ".." + parts[2],
 		"alg none":                  with(`{"alg":"none","kid":"` + token.KeyID + `","typ":"at+jwt"}`),
@@ -321,8 +323,13 @@ func TestVerifyRefuses(t *testing.T) {
 		"too long":                  parts[0] + "." + strings.Repeat("A", 9000) + "." + parts[2],
 		"JSON serialization":        `{"protected":"` + parts[0] + `","payload":"` + parts[1] + `","signature":"` + parts[2] + `"}`,
 		"signature of another":      strings.Join(parts[:2], ".") + "." + strings.Split(rs, ".")[2],
+		"mirrored signature":        mirrored(t, es),
 		"zero signature":            strings.Join(parts[:2], ".") + "." + base64.RawURLEncoding.EncodeToString(make([]byte, 64)),
 		"other claims":              parts[0] + "." + header(`{"iss":"https://other.example"}`) + "." + parts[2],
+		"other order of members":    with(`{"kid":"` + token.KeyID + `","alg":"ES256","typ":"at+jwt"}`),
+		"longer signature":          es + "AAAA",
+		"number in front":           strings.Join(parts[:2], ".") + ".AAAA" + parts[2],
+		"new line in the payload":   parts[0] + "." + parts[1][:4] + "\r\n" + parts[1][4:] + "." + parts[2],
 		"cut":                       es[:len(es)-1],
 		"extended":                  es + "A",
 		"blank behind":              es + " ",
@@ -426,6 +433,16 @@ func TestEnsureMakesOneKeyForAllServers(t *testing.T) {
 		if _, err := ring.Verify(text, "JWT"); err != nil {
 			t.Errorf("node %d refuses a token of another: %v", i, err)
 		}
+	}
+}
+
+func TestAKeyIsOne(t *testing.T) {
+	b, foreign := newBench(t, signing.ES256), newBench(t, signing.ES256)
+	b.ring(t)
+	own, other := b.store.keys[0], foreign.store.keys[0]
+	b.store.keys[0].Public = bytes.ReplaceAll(other.Public, []byte(other.ID), []byte(own.ID))
+	if err := b.Reload(t.Context(), project); err == nil {
+		t.Error("a key with the public part of another is loaded")
 	}
 }
 
@@ -865,6 +882,20 @@ func bringsItsOwnKey(t *testing.T, header, payload string) string {
 	r.FillBytes(signature[:32])
 	s.FillBytes(signature[32:])
 	return input + "." + encode(signature)
+}
+
+// mirrored returns a token with the other ECDSA signature that its key's public
+// part takes: the second half is the group's order less what it was.
+func mirrored(t *testing.T, text string) string {
+	t.Helper()
+	cut := strings.LastIndex(text, ".") + 1
+	signature, err := base64.RawURLEncoding.DecodeString(text[cut:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := new(big.Int).SetBytes(signature[32:])
+	s.Sub(elliptic.P256().Params().N, s).FillBytes(signature[32:])
+	return text[:cut] + base64.RawURLEncoding.EncodeToString(signature)
 }
 
 func hs256(input string, key []byte) string {

@@ -103,11 +103,11 @@ func (d *DB) CreateClient(ctx context.Context, c oauth.Client, limits []oauth.Co
 }
 
 // MergeClient keeps a self-registered public client, or moves the registration
-// time of the one with the same metadata and returns that. The event tells of a
-// new client only.
-func (d *DB) MergeClient(ctx context.Context, c oauth.Client, limits []oauth.Counter, e audit.Event) (oauth.Client, error) {
-	var row db.Client
-	err := d.write(ctx, func(q *db.Queries) (err error) {
+// time of the one with the same metadata and returns its id and the day it was
+// made. The event tells of a new client only.
+func (d *DB) MergeClient(ctx context.Context, c oauth.Client, limits []oauth.Counter, e audit.Event) (id string, created time.Time, err error) {
+	var row db.MergeClientRow
+	err = d.write(ctx, func(q *db.Queries) (err error) {
 		if err := countAll(ctx, q, c.ProjectID, limits, e.At); err != nil {
 			return err
 		}
@@ -124,10 +124,7 @@ func (d *DB) MergeClient(ctx context.Context, c oauth.Client, limits []oauth.Cou
 		}
 		return record(ctx, q, e)
 	})
-	if err != nil {
-		return oauth.Client{}, err
-	}
-	return toClient(row)
+	return row.ID, fromMicros(row.CreatedAt), err
 }
 
 // SaveDocumentClient keeps what a metadata document said, under its URL, and its

@@ -97,18 +97,25 @@ func TestClient(t *testing.T) {
 		t.Run("registered again with the same metadata is the same", func(t *testing.T) {
 			c := w.newClient("merged")
 			c.Creation = oauth.Dynamic
-			first, err := db.MergeClient(t.Context(), c, nil, w.event(audit.ClientRegistered))
-			must(t, err)
+			merge := func(c oauth.Client) oauth.Client {
+				id, created, err := db.MergeClient(t.Context(), c, nil, w.event(audit.ClientRegistered))
+				must(t, err)
+				kept, err := db.Client(t.Context(), w.project.ID, id)
+				must(t, err)
+				if !created.Equal(kept.CreatedAt) {
+					t.Errorf("made at %v, says it was %v", kept.CreatedAt, created)
+				}
+				return kept
+			}
+			first := merge(c)
 			if diff := cmp.Diff(c, first); diff != "" {
 				t.Error(diff)
 			}
 			again := w.newClient("merged")
 			again.Creation, again.CreatedAt, again.LastRegisteredAt = oauth.Dynamic, now.Add(day), now.Add(day)
-			second, err := db.MergeClient(t.Context(), again, nil, w.event(audit.ClientRegistered))
-			must(t, err)
 			want := first
 			want.LastRegisteredAt = now.Add(day)
-			if diff := cmp.Diff(want, second); diff != "" {
+			if diff := cmp.Diff(want, merge(again)); diff != "" {
 				t.Error(diff)
 			}
 			if n := count(events(t, db, w.project.ID), "client.registered"); n != 1 {
@@ -124,13 +131,13 @@ func TestClient(t *testing.T) {
 				{Kind: "register_address", Key: "192.0.2.1", Limit: 2, Window: time.Hour},
 			}
 			must(t, db.CreateClient(t.Context(), w.newClient("limited 1"), limits, w.event(audit.ClientRegistered)))
-			_, err := db.MergeClient(t.Context(), w.newClient("limited 2"), limits, w.event(audit.ClientRegistered))
+			_, _, err := db.MergeClient(t.Context(), w.newClient("limited 2"), limits, w.event(audit.ClientRegistered))
 			must(t, err)
 			third := w.newClient("limited 3")
 			if err := db.CreateClient(t.Context(), third, limits, w.event(audit.ClientRegistered)); !errors.Is(err, oauth.ErrLimited) {
 				t.Errorf("third registration: %v", err)
 			}
-			if _, err := db.MergeClient(t.Context(), third, limits, w.event(audit.ClientRegistered)); !errors.Is(err, oauth.ErrLimited) {
+			if _, _, err := db.MergeClient(t.Context(), third, limits, w.event(audit.ClientRegistered)); !errors.Is(err, oauth.ErrLimited) {
 				t.Errorf("third registration, merged: %v", err)
 			}
 			if _, err := db.Client(t.Context(), w.project.ID, third.ID); !errors.Is(err, oauth.ErrNotFound) {
@@ -185,13 +192,13 @@ func TestOneMergedClient(t *testing.T) {
 		at(100, func(int) {
 			c := w.newClient("merged")
 			c.Creation = oauth.Dynamic
-			got, err := db.MergeClient(t.Context(), c, nil, w.event(audit.ClientRegistered))
+			id, _, err := db.MergeClient(t.Context(), c, nil, w.event(audit.ClientRegistered))
 			if err != nil {
 				t.Error(err)
 			}
 			mu.Lock()
 			defer mu.Unlock()
-			ids[got.ID]++
+			ids[id]++
 		})
 		if len(ids) != 1 {
 			t.Errorf("%d rows", len(ids))

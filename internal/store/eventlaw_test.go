@@ -71,7 +71,7 @@ func TestNothingChangesWithoutItsEvent(t *testing.T) {
 			},
 			"create a client": func() error { return db.CreateClient(ctx, w.newClient("another"), nil, w.event(audit.ClientCreated)) },
 			"merge a client": func() error {
-				_, err := db.MergeClient(ctx, w.newClient("self"), nil, w.event(audit.ClientRegistered))
+				_, _, err := db.MergeClient(ctx, w.newClient("self"), nil, w.event(audit.ClientRegistered))
 				return err
 			},
 			"give a client a secret": func() error {
@@ -133,7 +133,7 @@ func TestNothingChangesWithoutItsEvent(t *testing.T) {
 		}
 		stranger := w.newClient("stranger")
 		stranger.Creation = oauth.Dynamic
-		_, err := db.MergeClient(ctx, stranger, nil, w.event(audit.ClientRegistered)) // for expiry
+		_, _, err := db.MergeClient(ctx, stranger, nil, w.event(audit.ClientRegistered)) // for expiry
 		must(t, err)
 		look := func() []string {
 			return append(append(everything(t, db, id), rows(t, db, "SELECT project_id FROM project")...), rows(t, db, "SELECT id FROM workspace_key")...)

@@ -86,6 +86,7 @@ func checkValue(dec *json.Decoder, t reflect.Type, depth int) error {
 
 func checkMembers(dec *json.Decoder, t reflect.Type, depth int) error {
 	seen := map[string]bool{}
+	known, other := memberTypes(t)
 	for dec.More() {
 		token, err := dec.Token()
 		name, ok := token.(string)
@@ -99,9 +100,14 @@ func checkMembers(dec *json.Decoder, t reflect.Type, depth int) error {
 			return refuse(name, "%s was given more than once; send it once.")
 		}
 		seen[name] = true
-		member, exact := memberType(t, name)
+		member, exact := known[name]
 		if !exact {
-			return refuse(name, "%s is not written as expected: names are compared by case.")
+			for field := range known {
+				if strings.EqualFold(field, name) {
+					return refuse(name, "%s is not written as expected: names are compared by case.")
+				}
+			}
+			member = other
 		}
 		if err := checkValue(dec, member, depth+1); err != nil {
 			return err
@@ -110,20 +116,19 @@ func checkMembers(dec *json.Decoder, t reflect.Type, depth int) error {
 	return nil
 }
 
-// memberType returns the type that encoding/json would decode a member of t
-// into, nil where it would drop it. exact is false where it would take the name
-// for that of a field which is written differently.
-func memberType(t reflect.Type, name string) (member reflect.Type, exact bool) {
-	if t == nil {
-		return nil, true
+// memberTypes returns the types that encoding/json would decode the members of an
+// object into: of a struct those that it has fields for, by name, of a map all
+// others. It is nil for what would be dropped.
+func memberTypes(t reflect.Type) (known map[string]reflect.Type, other reflect.Type) {
+	switch {
+	case t == nil:
+		return nil, nil
+	case t.Kind() == reflect.Map:
+		return nil, t.Elem()
+	case t.Kind() != reflect.Struct:
+		return nil, nil
 	}
-	if t.Kind() == reflect.Map {
-		return t.Elem(), true
-	}
-	if t.Kind() != reflect.Struct {
-		return nil, true
-	}
-	folded := false
+	known = map[string]reflect.Type{}
 	for _, field := range reflect.VisibleFields(t) {
 		tag, _, _ := strings.Cut(field.Tag.Get("json"), ",")
 		if !field.IsExported() || field.Anonymous && tag == "" || tag == "-" {
@@ -132,10 +137,7 @@ func memberType(t reflect.Type, name string) (member reflect.Type, exact bool) {
 		if tag == "" {
 			tag = field.Name
 		}
-		if tag == name {
-			return field.Type, true
-		}
-		folded = folded || strings.EqualFold(tag, name)
+		known[tag] = field.Type
 	}
-	return nil, !folded
+	return known, nil
 }

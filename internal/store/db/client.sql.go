@@ -564,7 +564,7 @@ const mergeClient = `-- name: MergeClient :one
 INSERT INTO client (project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, rat_id, rat_hash, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded)
 VALUES ($1, $2, '', $3, $4, $5, $6, TRUE, '', NULL, '', '', NULL, FALSE, FALSE, $7, $8, 0, 0, 0, '', $9)
 ON CONFLICT (project_id, metadata_hash) WHERE merged DO UPDATE SET last_registered_at = excluded.last_registered_at
-RETURNING project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, rat_id, rat_hash, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded
+RETURNING id, created_at
 `
 
 type MergeClientParams struct {
@@ -579,7 +579,12 @@ type MergeClientParams struct {
 	NameFolded       string
 }
 
-func (q *Queries) MergeClient(ctx context.Context, arg MergeClientParams) (Client, error) {
+type MergeClientRow struct {
+	ID        string
+	CreatedAt int64
+}
+
+func (q *Queries) MergeClient(ctx context.Context, arg MergeClientParams) (MergeClientRow, error) {
 	row := q.db.QueryRowContext(ctx, mergeClient,
 		arg.ProjectID,
 		arg.ID,
@@ -591,31 +596,8 @@ func (q *Queries) MergeClient(ctx context.Context, arg MergeClientParams) (Clien
 		arg.LastRegisteredAt,
 		arg.NameFolded,
 	)
-	var i Client
-	err := row.Scan(
-		&i.ProjectID,
-		&i.ID,
-		&i.URL,
-		&i.Type,
-		&i.Creation,
-		&i.Metadata,
-		&i.MetadataHash,
-		&i.Merged,
-		&i.SecretID,
-		&i.SecretHash,
-		&i.SecretLast4,
-		&i.RatID,
-		&i.RatHash,
-		&i.BypassConsent,
-		&i.Blocked,
-		&i.CreatedAt,
-		&i.LastRegisteredAt,
-		&i.FetchedAt,
-		&i.FreshUntil,
-		&i.CopiedAt,
-		&i.Logo,
-		&i.NameFolded,
-	)
+	var i MergeClientRow
+	err := row.Scan(&i.ID, &i.CreatedAt)
 	return i, err
 }
 

@@ -56,7 +56,7 @@ VALUES (@project_id, @id, @url, @type, @creation, @metadata, @metadata_hash, FAL
 INSERT INTO client (project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, rat_id, rat_hash, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded)
 VALUES (@project_id, @id, '', @type, @creation, @metadata, @metadata_hash, TRUE, '', NULL, '', '', NULL, FALSE, FALSE, @created_at, @last_registered_at, 0, 0, 0, '', @name_folded)
 ON CONFLICT (project_id, metadata_hash) WHERE merged DO UPDATE SET last_registered_at = excluded.last_registered_at
-RETURNING project_id, id, url, type, creation, metadata, metadata_hash, merged, secret_id, secret_hash, secret_last4, rat_id, rat_hash, bypass_consent, blocked, created_at, last_registered_at, fetched_at, fresh_until, copied_at, logo, name_folded;
+RETURNING id, created_at;
 
 -- SaveDocumentClient replaces what the document said; what an operator decided
 -- (blocked, bypass_consent) and when we first saw it stay.
