@@ -24,6 +24,7 @@ import (
 	"hash/crc32"
 	"log/slog"
 	"math/big"
+	"math/bits"
 	"regexp"
 	"strings"
 	"time"
@@ -189,15 +190,38 @@ func encode(raw []byte) string {
 	return strings.Repeat("0", textSize-len(text)) + text
 }
 
+// decode reads ten digits at a time, which fit into a word: every request brings a
+// secret, and math/big takes each digit by itself.
 func decode(digits string) ([]byte, bool) {
-	for _, c := range []byte(digits) {
-		if !('0' <= c && c <= '9' || 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z') {
-			return nil, false // big.Int would also take a sign or an underscore
+	const ten = 839299365868340224 // 62^10
+	var number [7]uint64           // the least significant word first
+	for ; digits != ""; digits = digits[10:] {
+		carry := uint64(0)
+		for _, c := range []byte(digits[:10]) {
+			switch {
+			case '0' <= c && c <= '9':
+				c -= '0'
+			case 'a' <= c && c <= 'z':
+				c -= 'a' - 10
+			case 'A' <= c && c <= 'Z':
+				c -= 'A' - 36
+			default:
+				return nil, false
+			}
+			carry = carry*base + uint64(c)
+		}
+		for i, word := range number {
+			high, low := bits.Mul64(word, ten)
+			sum, over := bits.Add64(low, carry, 0)
+			number[i], carry = sum, high+over
 		}
 	}
-	n, ok := new(big.Int).SetString(digits, base)
-	if !ok || n.BitLen() > rawSize*8 {
-		return nil, false
+	if number[6]>>32 != 0 {
+		return nil, false // more than rawSize bytes
 	}
-	return n.FillBytes(make([]byte, rawSize)), true
+	raw := binary.BigEndian.AppendUint32(make([]byte, 0, rawSize), uint32(number[6]))
+	for i := 5; i >= 0; i-- {
+		raw = binary.BigEndian.AppendUint64(raw, number[i])
+	}
+	return raw, true
 }

@@ -21,7 +21,7 @@ const (
 
 	MaxURL         = 8 << 10
 	MaxCookies     = 64
-	HandlerTimeout = 15 * time.Second // until the context of a handler ends
+	HandlerTimeout = 15 * time.Second // from when a handler first waits until its context ends
 	MaxBody        = 2 << 20          // of any request: a policy is the longest
 
 	BodyPage = 64 << 10 // the forms of our pages
@@ -64,14 +64,61 @@ func Bounds(write ErrorWriter) Middleware {
 					Next:     "Delete the cookies of this site and try again.",
 				}}
 			}
-			ctx, cancel := context.WithTimeout(r.Context(), HandlerTimeout)
-			defer cancel()
+			ctx := &bounded{Context: r.Context()}
+			defer ctx.stop()
 			r = r.WithContext(ctx)
 			r.Body = http.MaxBytesReader(w, r.Body, MaxBody)
 			next.ServeHTTP(w, r)
 			return nil
 		}, write)
 	}
+}
+
+// bounded is a request's context that ends HandlerTimeout after somebody first
+// waited for that: most handlers are done without, and need no timer.
+type bounded struct {
+	context.Context // the request's
+
+	mu     sync.Mutex
+	timed  context.Context // nil until then
+	cancel context.CancelFunc
+}
+
+func (b *bounded) waited() context.Context {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.timed == nil {
+		b.timed, b.cancel = context.WithTimeout(b.Context, HandlerTimeout)
+	}
+	return b.timed
+}
+
+func (b *bounded) stop() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.cancel != nil {
+		b.cancel()
+	}
+}
+
+// Deadline implements context.Context.
+func (b *bounded) Deadline() (time.Time, bool) { return b.waited().Deadline() }
+
+// Done implements context.Context.
+func (b *bounded) Done() <-chan struct{} { return b.waited().Done() }
+
+// Err implements context.Context.
+func (b *bounded) Err() error { return b.waited().Err() }
+
+// Value implements context.Context: package context asks so whose Done it got.
+func (b *bounded) Value(key any) any {
+	b.mu.Lock()
+	timed := b.timed
+	b.mu.Unlock()
+	if timed == nil {
+		return b.Context.Value(key)
+	}
+	return timed.Value(key)
 }
 
 // Limit is a flow that one key may cause: Count at once, refilled evenly over
