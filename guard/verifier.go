@@ -231,24 +231,29 @@ func parseClaims(raw []byte, organizationClaim string) (*claims, error) {
 	return c, nil
 }
 
-// oneOrMore reads a string or an array of strings.
+// oneOrMore reads a string or an array of strings, in valid JSON.
 func oneOrMore(value []byte) ([]string, error) {
-	if value[0] == '"' {
+	if value[0] != '[' {
 		var one string
 		err := unquoteInto(&one, value)
 		return []string{one}, err
 	}
-	var raw []json.RawMessage
-	if err := json.Unmarshal(value, &raw); err != nil {
-		return nil, err
-	}
-	all := make([]string, len(raw))
-	for i := range raw {
-		if err := unquoteInto(&all[i], raw[i]); err != nil {
+	var all []string
+	for i := 1; ; {
+		switch i = skipSpace(value, i); value[i] {
+		case ']':
+			return all, nil
+		case ',':
+			i++
+			continue
+		}
+		end := skipValue(value, i)
+		var one string
+		if err := unquoteInto(&one, value[i:end]); err != nil {
 			return nil, err
 		}
+		all, i = append(all, one), end
 	}
-	return all, nil
 }
 
 // numericDate reads seconds since 1970 (RFC 7519 §2), up to the year 9999.
