@@ -86,7 +86,7 @@ func TestErrorsAreCounted(t *testing.T) {
 		t.Errorf("the median forgot the error: %+v", m)
 	}
 	r := &report{}
-	r.add(cell{"refresh", "sqlite", 16, m})
+	r.add(cell{Scenario: "refresh", Database: "sqlite", Concurrency: 16, Result: m})
 	if r.failed != 1 {
 		t.Error("a measurement with errors is none")
 	}
@@ -95,7 +95,7 @@ func TestErrorsAreCounted(t *testing.T) {
 // Every scenario runs without an error, on an empty database and on a filled one,
 // and so does what is measured beside them.
 func TestScenarios(t *testing.T) {
-	o := options{concurrency: []int{2}, passes: 1, during: 30 * time.Millisecond, rows: 3000, folder: t.TempDir()}
+	o := options{concurrency: []int{16}, passes: 1, during: 30 * time.Millisecond, rows: 3000, folder: t.TempDir()}
 	var err error
 	o.binary, err = rig.Build(t.Context(), "..", o.folder)
 	must(t, err)
@@ -117,6 +117,9 @@ func TestScenarios(t *testing.T) {
 			if r.failed != 0 {
 				t.Errorf("%d measurements had errors", r.failed)
 			}
+			if refresh, ok := r.cell("refresh", database, 16); !ok || refresh.Yardsticks <= 1 {
+				t.Errorf("a refresh costs %.1f yardsticks", refresh.Yardsticks)
+			}
 			if len(r.Cells) != len(scenarios()) || len(r.Isolation) != 2 || len(r.Growth) != 4 {
 				t.Errorf("measured %+v", r)
 			}
@@ -130,12 +133,12 @@ func TestPage(t *testing.T) {
 	slow := fast
 	slow.Server, slow.P99, slow.Errors = time.Second, time.Second, 3
 	r := &report{Machine: "a machine", Cells: []cell{
-		{getYardstick, "", 16, fast},
-		{postYardstick, "", 16, fast},
-		{"refresh", "sqlite", 16, fast},
-		{"refresh", "sqlite", 64, fast},
-		{"flow", "sqlite", 16, slow},
-		{"flow", "sqlite", 64, slow},
+		{getYardstick, "", 16, fast, 0},
+		{postYardstick, "", 16, fast, 0},
+		{"refresh", "sqlite", 16, fast, 3.5},
+		{"refresh", "sqlite", 64, fast, 0},
+		{"flow", "sqlite", 16, slow, 40},
+		{"flow", "sqlite", 64, slow, 0},
 	}}
 	r.Beyond = []beyond{{"refresh", fast, result{Operations: 1000, Wall: time.Second, Server: 5 * time.Microsecond}, 2, 1}}
 	r.Missing = []string{"idle: no more files"}
@@ -150,8 +153,11 @@ func TestPage(t *testing.T) {
 			t.Errorf("%q among the missed: %v\n%s", want, !in, missed)
 		}
 	}
-	if !strings.Contains(text, "| refresh with rotation, ES256 | 0.0100 | 0.180 | held | 0.005 |") {
+	if !strings.Contains(text, "| refresh with rotation, ES256 | 0.0100 | 0.180 | held | 0.005 | 3.5 | 7.8 |") {
 		t.Error("the page does not compare with the measured floor")
+	}
+	if !strings.Contains(text, "| 1000.0000 | 1.000 | **missed**; held in yardsticks | 0.090 | 40.0 | 43.5 |") {
+		t.Error("the page does not tell a slow machine from a slow server")
 	}
 	if !strings.Contains(text, "**6 failed**") || !strings.Contains(text, "idle: no more files") {
 		t.Error("the page hides errors")

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -65,7 +66,7 @@ func (o options) starting(ctx context.Context, r *report, database string) error
 	return nil
 }
 
-func middle(of []time.Duration) time.Duration {
+func middle[T cmp.Ordered](of []T) T {
 	sorted := slices.Sorted(slices.Values(of))
 	return sorted[len(sorted)/2]
 }
@@ -126,7 +127,7 @@ func (o options) idling(ctx context.Context, r *report) (err error) {
 	}
 	fmt.Printf("\n%d idle connections: %.0f MiB\n", idleConnections, mib(r.IdleMemory))
 	r.head()
-	r.add(cell{idleName, "sqlite", 16, one})
+	r.add(cell{Scenario: idleName, Database: "sqlite", Concurrency: 16, Result: one})
 	return nil
 }
 

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 )
 
 // grown compares a scenario on a database with few rows and on one with many.
@@ -56,8 +55,7 @@ func (o options) growth(ctx context.Context, r *report, database string) (err er
 				ratios = append(ratios, float64(got[1].cpu())/float64(got[0].cpu()))
 			}
 		}
-		slices.Sort(ratios)
-		r.grew(grown{database, name, median(passes[0]), median(passes[1]), ratios[len(ratios)/2]})
+		r.grew(grown{database, name, median(passes[0]), median(passes[1]), middle(ratios)})
 	}
 	return nil
 }

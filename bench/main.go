@@ -236,6 +236,11 @@ func (o options) matrix(ctx context.Context, r *report, database string) (err er
 		return err
 	}
 	defer func() { err = errors.Join(err, w.close(ctx)) }()
+	y, err := o.startYardsticks(ctx)
+	if err != nil {
+		return err
+	}
+	defer y.close()
 	var rows []cell
 	for _, s := range scenarios() {
 		for _, c := range o.concurrency {
@@ -245,10 +250,10 @@ func (o options) matrix(ctx context.Context, r *report, database string) (err er
 		}
 	}
 	// One pass of everything after another: a machine that is slow for a minute
-	// has no row for itself.
+	// has no row for itself. Nor is its yardstick that of another minute.
 	one := o
 	one.passes = 1
-	passes := make([][]result, len(rows))
+	passes, ratios := make([][]result, len(rows)), make([][]float64, len(rows))
 	for range o.passes {
 		for i, row := range rows {
 			m, err := one.passesOf(ctx, w, named(row.Scenario), row.Concurrency)
@@ -256,12 +261,23 @@ func (o options) matrix(ctx context.Context, r *report, database string) (err er
 				return fmt.Errorf("%s at %d: %w", row.Scenario, row.Concurrency, err)
 			}
 			passes[i] = append(passes[i], m)
+			if row.Concurrency != 16 {
+				continue
+			}
+			bare, err := y.pass(ctx, yardstickOf(row.Scenario), 16, o.during/2)
+			if err != nil {
+				return err
+			}
+			ratios[i] = append(ratios[i], float64(m.cpu())/float64(bare.Server))
 		}
 	}
 	fmt.Println()
 	r.head()
 	for i, row := range rows {
 		row.Result = median(passes[i])
+		if len(ratios[i]) > 0 {
+			row.Yardsticks = middle(ratios[i])
+		}
 		r.add(row)
 	}
 	now, most, err := w.server.Memory()
@@ -289,7 +305,7 @@ func (o options) poolOfOne(ctx context.Context, r *report, database string) (err
 		if err != nil {
 			return fmt.Errorf("%s: %w", s.name, err)
 		}
-		r.add(cell{s.name + poolMark, database, 64, m})
+		r.add(cell{Scenario: s.name + poolMark, Database: database, Concurrency: 64, Result: m})
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -38,6 +39,7 @@ type cell struct {
 	Database    string // "" for a yardstick
 	Concurrency int
 	Result      result
+	Yardsticks  float64 // what it costs in bare requests, each measured right behind a pass; 0 where none was
 }
 
 // starts is what does not depend on load.
@@ -93,12 +95,18 @@ func (r *report) cleaned(database string, rows float64) {
 
 // find is a measurement, and whether there is one.
 func (r *report) find(scenario, database string, concurrency int) (result, bool) {
-	for _, c := range r.Cells {
-		if c.Scenario == scenario && c.Database == database && c.Concurrency == concurrency {
-			return c.Result, true
-		}
+	c, ok := r.cell(scenario, database, concurrency)
+	return c.Result, ok
+}
+
+func (r *report) cell(scenario, database string, concurrency int) (cell, bool) {
+	i := slices.IndexFunc(r.Cells, func(c cell) bool {
+		return c.Scenario == scenario && c.Database == database && c.Concurrency == concurrency
+	})
+	if i < 0 {
+		return cell{}, false
 	}
-	return result{}, false
+	return r.Cells[i], true
 }
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os/exec"
-	"slices"
 	"strconv"
 	"strings"
 )
@@ -56,8 +55,7 @@ func (o options) guard(ctx context.Context, r *report) error {
 	}
 	fmt.Println()
 	for _, name := range order {
-		slices.Sort(times[name])
-		one := sdk{name, times[name][len(times[name])/2], allocs[name]}
+		one := sdk{name, middle(times[name]), allocs[name]}
 		r.SDK = append(r.SDK, one)
 		fmt.Printf("guard %-44s %9.3f µs %5d allocations\n", one.Name, one.Micros, one.Allocs)
 	}

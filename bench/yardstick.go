@@ -18,7 +18,6 @@ import (
 	"net/http"
 	"os"
 	"os/exec"
-	"slices"
 	"strings"
 	"time"
 
@@ -193,7 +192,7 @@ func (o options) yardsticks(ctx context.Context, r *report) error {
 				}
 				passes = append(passes, one)
 			}
-			r.add(cell{name, "", c, median(passes)})
+			r.add(cell{Scenario: name, Concurrency: c, Result: median(passes)})
 		}
 	}
 	return r.signatures()
@@ -247,9 +246,7 @@ func (o options) floors(ctx context.Context, r *report) (err error) {
 			floors = append(floors, float64(operation.cpu())/float64(floor.cpu()))
 			handlers = append(handlers, float64(operation.cpu())/float64(handler.cpu()))
 		}
-		slices.Sort(floors)
-		slices.Sort(handlers)
-		r.beyond(beyond{b.scenario, median(operations), median(least), floors[len(floors)/2], handlers[len(handlers)/2]})
+		r.beyond(beyond{b.scenario, median(operations), median(least), middle(floors), middle(handlers)})
 	}
 	return nil
 }
