@@ -79,7 +79,7 @@ func TestIdleConnections(t *testing.T) {
 	n.start()
 	n.ready()
 	n.metadata(50)
-	before, quiet := n.memory(), quantile(n.metadata(300), 0.99)
+	before, quiet := n.memory(), fine(n.metadata(300), 0.99)
 	var open []net.Conn
 	defer func() {
 		for _, conn := range open {

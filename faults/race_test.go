@@ -3,13 +3,16 @@ package faults
 import (
 	"net/http"
 	"net/url"
+	"os"
+	"os/exec"
+	"regexp"
 	"sync"
 	"testing"
 )
 
 // Codes and refresh tokens are presented many times at once, on PostgreSQL to two
 // servers: a code gets tokens once, and a refresh token one successor, which all
-// are told (F-13). The store's own test races for ten more kinds of things.
+// are told (F-13).
 func TestRaced(t *testing.T) {
 	t.Run("sqlite", func(t *testing.T) {
 		w := newWorld(t, nil)
@@ -57,6 +60,26 @@ func raced(t *testing.T, w *world) {
 	}
 	result(t, "F-13", "%d codes and %d refresh tokens, each presented %d times at once to %d servers: each code used once, each token one successor",
 		things, things, presentations, len(w.nodes))
+}
+
+// Every kind of thing that is good for one use is raced for in the store's own
+// test, which this runs: 10,000 things on each database in the long form (F-13).
+func TestUsedOnce(t *testing.T) {
+	said := regexp.MustCompile(`\d+ things, \d+ uses of each at once.*`)
+	for database, subtest := range map[string]string{"sqlite": "SQLite", "postgres": "PostgreSQL"} {
+		t.Run(database, func(t *testing.T) {
+			race := exec.CommandContext(t.Context(), "go", "test", "../internal/store", "-count=1", "-timeout=2h", "-v", "-run=^TestEachThingIsUsedOnce$/^"+subtest+"$")
+			if database == "postgres" {
+				race.Env = append(os.Environ(), "POSTERN_TEST_POSTGRES="+postgres(t).URL)
+			}
+			out, err := race.CombinedOutput()
+			if sentence := said.Find(out); err != nil || sentence == nil {
+				t.Errorf("%v\n%s", err, out)
+			} else {
+				result(t, "F-13", "%s", sentence)
+			}
+		})
+	}
 }
 
 // copied is an app with the same tokens at another server.

@@ -40,6 +40,8 @@ type assembly struct {
 	db        *store.DB
 	directory *project.Directory
 	keys      *signing.Keys
+	loading   sync.Mutex
+	loaded    map[string]int64 // by project, the change that its keys were loaded at; on loading
 	oauth     *oauth.Server
 	login     *login.Pages
 	api       *api.API
@@ -96,7 +98,7 @@ const (
 const limitedPeers = 50_000
 
 func assemble(ctx context.Context, c Config) (*assembly, error) {
-	a := &assembly{log: c.Log, now: c.Now, version: c.Version, dev: c.Dev, db: c.Storage.DB, started: c.Now()}
+	a := &assembly{log: c.Log, now: c.Now, version: c.Version, dev: c.Dev, db: c.Storage.DB, started: c.Now(), loaded: map[string]int64{}}
 	a.id = secret.NewUUID(a.started)
 	_, a.console = c.Mail.(ConsoleMail)
 	var err error

@@ -121,3 +121,50 @@ func TestCompromisedKey(t *testing.T) {
 		}
 	})
 }
+
+// A key that is taken out while a server cannot read the keys counts nowhere as
+// soon as it can: what was missed is made up without another change.
+//
+// Row: K01.
+func TestCompromisedKeyIsMadeUp(t *testing.T) {
+	servertest.Each(t, func(t *testing.T, c servertest.Config) {
+		w := newTraffic(t, c)
+		w.Ready(t)
+		w.Follow(t)
+		u, err := url.Parse(w.Issuer)
+		if err != nil {
+			t.Fatal(err)
+		}
+		published := func(kid string) bool {
+			return strings.Contains(ask(t, w.Server, "GET", w.Address+oauth.PathJWKS, nil, "Host", u.Host).body, kid)
+		}
+		w.redeemNewest()
+		bad := kidOf(t, w.tokens[0].Access)
+		beside := w.SQL(t)
+		all := func(statements ...string) {
+			t.Helper()
+			tx, err := beside.BeginTx(t.Context(), nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer tx.Rollback()
+			for _, statement := range statements {
+				if _, err := tx.ExecContext(t.Context(), statement); err != nil {
+					t.Fatalf("%s: %v", statement, err)
+				}
+			}
+			if err := tx.Commit(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		all("DELETE FROM signing_key WHERE id = '"+bad+"'",
+			"UPDATE project_counter SET change = change + 1 WHERE project_id = '"+w.Project.ID+"'",
+			"ALTER TABLE signing_key RENAME TO elsewhere")
+		w.Follow(t)
+		if !published(bad) {
+			t.Fatal("the server read the keys: nothing was missed")
+		}
+		all("ALTER TABLE elsewhere RENAME TO signing_key")
+		soon(t, 3*time.Second, "taken out of the key set", func() bool { return !published(bad) })
+	})
+}

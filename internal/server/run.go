@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -197,14 +198,32 @@ func (s *Server) awaitSchema(ctx context.Context) error {
 	}
 }
 
-// makeKeys makes what keys the projects lack: ES256 at once, RS256 after it,
-// which takes its time. Metadata does not wait for them; /readyz does.
-func (a *assembly) makeKeys(ctx context.Context, projects []*project.Project) {
+// loadKeys loads the keys of projects that changed, which others may have rotated
+// or taken out, and makes those that they lack: ES256 at once, RS256 after it,
+// which takes its time. Metadata does not wait for them; /readyz does. A project
+// stays due until that succeeds.
+func (a *assembly) loadKeys(ctx context.Context) {
+	a.loading.Lock()
+	defer a.loading.Unlock()
+	due := a.directory.All()
+	due = slices.DeleteFunc(due, func(p *project.Project) bool {
+		change, ok := a.loaded[p.ID]
+		return ok && change == p.Change
+	})
+	failed := map[string]bool{}
 	for _, alg := range []signing.Algorithm{signing.ES256, signing.RS256} {
-		for _, p := range projects {
-			if err := a.keys.Ensure(ctx, p.ID, alg); err != nil && ctx.Err() == nil {
-				a.log.Error("a key could not be made", "project", p.ID, "algorithm", alg, "error", err)
+		for _, p := range due {
+			if err := a.keys.Ensure(ctx, p.ID, alg); err != nil {
+				failed[p.ID] = true
+				if ctx.Err() == nil {
+					a.log.Error("keys could not be loaded or made", "project", p.ID, "algorithm", alg, "error", err)
+				}
 			}
+		}
+	}
+	for _, p := range due {
+		if !failed[p.ID] {
+			a.loaded[p.ID] = p.Change
 		}
 	}
 }
@@ -215,7 +234,7 @@ func (a *assembly) makeKeys(ctx context.Context, projects []*project.Project) {
 func (a *assembly) keepUp(ctx context.Context, interval time.Duration, hurry <-chan struct{}) {
 	a.renew(ctx)
 	defer a.leave(ctx)
-	a.makeKeys(ctx, a.directory.All())
+	a.loadKeys(ctx)
 	t := time.NewTicker(interval)
 	defer t.Stop()
 	for {
@@ -320,18 +339,14 @@ func (a *assembly) follow(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var projects []*project.Project
 	for _, id := range changed {
-		p, ok := a.directory.ByID(id)
-		if !ok {
-			continue
+		if p, ok := a.directory.ByID(id); ok {
+			for _, problem := range Unfit(p.Name, p.Issuer, a.console) {
+				a.log.Error("a project is not safe to serve", "project", id, "error", problem)
+			}
 		}
-		for _, problem := range Unfit(p.Name, p.Issuer, a.console) {
-			a.log.Error("a project is not safe to serve", "project", id, "error", problem)
-		}
-		projects = append(projects, p)
 	}
-	a.makeKeys(ctx, projects) // which also loads keys that others rotated
+	a.loadKeys(ctx)
 	return nil
 }
 

@@ -359,11 +359,14 @@ func (s *Server) code(t testing.TB, to string, after int64) string {
 	return ""
 }
 
-// SQL opens the PostgreSQL database beside the server, for what an
-// administrator does there.
+// SQL opens the database beside the server, for what an administrator does there.
 func (s *Server) SQL(t testing.TB) *sql.DB {
 	t.Helper()
-	beside, err := sql.Open("pgx", s.data.Database)
+	driver, source := "pgx", s.data.Database
+	if source == "" {
+		driver, source = "sqlite", "file:"+s.data.Path()+"?_pragma=busy_timeout(5000)"
+	}
+	beside, err := sql.Open(driver, source)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,8 +26,11 @@ func (d *DB) KeepAdministratorLink(ctx context.Context, l identity.Administrator
 		if l.Email == "" {
 			// A claim that comes in after this is no harm: the link is then refused
 			// when it is used.
-			if n, err := q.Claimed(ctx); err != nil || n > 0 {
-				return errors.Join(wrap("read claim", err), identity.ErrConflict)
+			switch n, err := q.Claimed(ctx); {
+			case err != nil:
+				return wrap("read claim", err)
+			case n > 0:
+				return identity.ErrConflict
 			}
 		} else if l.AdministratorID == "" {
 			_, err := q.AdministratorByAddress(ctx, identity.Fold(l.Email))
@@ -235,9 +238,11 @@ func (d *DB) RemoveAdministrator(ctx context.Context, a identity.Administrator, 
 			return wrap("lock deployment", err)
 		}
 		if !last {
-			others, err := q.OtherAdministrators(ctx, a.ID)
-			if err != nil || others == 0 {
-				return errors.Join(wrap("count administrators", err), identity.ErrLastAdministrator)
+			switch others, err := q.OtherAdministrators(ctx, a.ID); {
+			case err != nil:
+				return wrap("count administrators", err)
+			case others == 0:
+				return identity.ErrLastAdministrator
 			}
 		}
 		n, err := q.RemoveAdministrator(ctx, db.RemoveAdministratorParams{RemovedAt: micros(e.At), NoSecret: []byte{}, ID: a.ID})
@@ -274,16 +279,22 @@ func (d *DB) AddAdministratorProof(ctx context.Context, administratorID string, 
 func (d *DB) RemoveAdministratorProof(ctx context.Context, administratorID, passkeyID string, e audit.Event) error {
 	return d.write(ctx, func(q *db.Queries) error {
 		n, err := q.LockAdministrator(ctx, administratorID)
-		if err != nil || n == 0 {
-			return errors.Join(wrap("lock administrator", err), identity.ErrNotFound)
+		switch {
+		case err != nil:
+			return wrap("lock administrator", err)
+		case n == 0:
+			return identity.ErrNotFound
 		}
 		if passkeyID != "" {
 			n, err = q.RemoveAdministratorPasskey(ctx, passkeyID, administratorID)
 		} else {
 			n, err = q.SetAdministratorPassword(ctx, db.SetAdministratorPasswordParams{TotpSecret: []byte{}, ID: administratorID})
 		}
-		if err != nil || n == 0 {
-			return errors.Join(wrap("remove way to sign in", err), identity.ErrNotFound)
+		switch {
+		case err != nil:
+			return wrap("remove way to sign in", err)
+		case n == 0:
+			return identity.ErrNotFound
 		}
 		left, err := q.AdministratorWays(ctx, administratorID)
 		if err != nil {
@@ -328,8 +339,11 @@ func (d *DB) AdministratorPasskeys(ctx context.Context, administratorID string) 
 func (d *DB) CountAdministratorTry(ctx context.Context, limits []identity.TryLimit, now time.Time) error {
 	return d.write(ctx, func(q *db.Queries) error {
 		for _, l := range limits {
-			if ok, err := count(ctx, q, "", tryCounter(l), now); err != nil || !ok {
-				return errors.Join(err, identity.ErrLimited)
+			switch ok, err := count(ctx, q, "", tryCounter(l), now); {
+			case err != nil:
+				return err
+			case !ok:
+				return identity.ErrLimited
 			}
 		}
 		return nil

@@ -24,8 +24,11 @@ func (d *DB) Count(ctx context.Context, projectID string, c oauth.Counter, now t
 // that is full.
 func countAll(ctx context.Context, q *db.Queries, projectID string, counters []oauth.Counter, now time.Time) error {
 	for _, c := range counters {
-		if ok, err := count(ctx, q, projectID, c, now); err != nil || !ok {
-			return errors.Join(err, oauth.ErrLimited)
+		switch ok, err := count(ctx, q, projectID, c, now); {
+		case err != nil:
+			return err
+		case !ok:
+			return oauth.ErrLimited
 		}
 	}
 	return nil

@@ -6,6 +6,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/identity"
 	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/store"
 )
@@ -53,6 +55,29 @@ func TestCounter(t *testing.T) {
 		}
 		if none := (oauth.Counter{Kind: "k", Key: "k", Window: time.Minute}); add(none, now) {
 			t.Error("a limit of nothing has room")
+		}
+	})
+}
+
+// A database that cannot count has not counted too many: whoever is told so would
+// wait, and a refusal that was not kept would be answered as one too many to keep.
+func TestCountThatFails(t *testing.T) {
+	t.Parallel()
+	eachConfig(t, func(t *testing.T, c store.Config) {
+		db := open(t, c)
+		w := newWorld(t, db, "auth.example.com")
+		_, err := outside(t, c).Exec("ALTER TABLE counter RENAME TO elsewhere")
+		must(t, err)
+		many := oauth.Counter{Kind: "refused", Key: "client", Limit: 100, Window: time.Minute}
+		for name, err := range map[string]error{
+			"a try":                  db.Count(t.Context(), w.project.ID, many, now),
+			"a refusal":              db.RecordRefusal(t.Context(), w.event(audit.ClientRefused), []oauth.Counter{many}),
+			"an invitation":          db.CountInvitation(t.Context(), w.project.ID, "organization", "ada@example.test", now),
+			"an administrator's try": db.CountAdministratorTry(t.Context(), []identity.TryLimit{{Kind: "try", Key: "ada", Count: 100, Window: time.Minute}}, now),
+		} {
+			if err == nil || errors.Is(err, oauth.ErrLimited) || errors.Is(err, identity.ErrLimited) {
+				t.Errorf("%s: %v", name, err)
+			}
 		}
 	})
 }

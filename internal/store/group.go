@@ -60,10 +60,17 @@ type queueFull struct{}
 func (queueFull) Error() string   { return "store: too many writes are waiting" }
 func (queueFull) Temporary() bool { return true }
 
-var (
-	errClosed = errors.New("store: the database is closed")
-	errLost   = errors.New("the transaction is lost")
-)
+var errClosed = errors.New("store: the database is closed")
+
+// lostBatch is what everybody in a batch gets whose transaction ended before its
+// time: nothing of it has happened. Why is for the log alone, since the error of
+// one of them would tell the others something else.
+type lostBatch struct{ why error }
+
+func (e lostBatch) Error() string { return fmt.Sprintf("the transaction is lost: %v", e.why) }
+
+// Temporary is how whoever answers requests knows that trying again helps.
+func (lostBatch) Temporary() bool { return true }
 
 // job is one function that waits to be run.
 type job struct {
@@ -209,10 +216,10 @@ func (g *group) together(ctx context.Context, batch []*job) (failed bool, err er
 		counts := j.run(q)
 		switch {
 		case g.lost: // what came next would be a transaction of its own
-			return true, errors.Join(errLost, j.err)
+			return true, lostBatch{j.err}
 		case !counts:
 			if err := g.exec(ctx, "ROLLBACK"); err != nil {
-				return true, errors.Join(err, j.err)
+				return true, lostBatch{errors.Join(err, j.err)}
 			}
 			return true, nil
 		}
@@ -233,12 +240,12 @@ func (g *group) apart(ctx context.Context, batch []*job) error {
 		}
 		counts := j.run(q)
 		if g.lost {
-			return errors.Join(errLost, j.err)
+			return lostBatch{j.err}
 		}
 		if !counts {
 			g.careful = true
 			if err := g.exec(ctx, "ROLLBACK TO job"); err != nil {
-				return errors.Join(err, j.err)
+				return lostBatch{errors.Join(err, j.err)}
 			}
 		}
 		if err := g.exec(ctx, "RELEASE job"); err != nil {

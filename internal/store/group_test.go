@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/oauth"
 	"github.com/postern-id/postern/internal/store"
 	"github.com/postern-id/postern/internal/store/db"
 )
@@ -146,8 +147,8 @@ func TestWriteBreakingARule(t *testing.T) {
 
 type dbQueries = db.Queries
 
-// Where the writer's transaction is lost, nobody in it is told of success, and
-// the next one works.
+// Where the writer's transaction is lost, nobody in it is told of success or gets
+// the error of another, and the next one works.
 func TestWriteLosesItsTransaction(t *testing.T) {
 	t.Parallel()
 	eachBackend(t, func(t *testing.T, db *store.DB) {
@@ -162,12 +163,17 @@ func TestWriteLosesItsTransaction(t *testing.T) {
 					return err
 				}
 				if i%10 == 0 {
-					return w.Rollback(t.Context())
+					must(t, w.Rollback(t.Context()))
+					return oauth.ErrLimited
 				}
 				return nil
 			})
-			if err == nil {
+			var temporary interface{ Temporary() bool }
+			switch {
+			case err == nil:
 				succeeded.Add(1)
+			case errors.Is(err, oauth.ErrLimited) || !errors.As(err, &temporary) || !temporary.Temporary():
+				t.Errorf("writer %d of a lost batch: %v", i, err)
 			}
 		})
 		if n := len(marks(t, w)); int64(n) != succeeded.Load() {

@@ -175,17 +175,7 @@ func TestRaceFindsReadThenWrite(t *testing.T) {
 	eachConfig(t, func(t *testing.T, c store.Config) {
 		db := open(t, c)
 		w := newWorld(t, db, "auth.example.com")
-		driver, source := "pgx", c.URL
-		if c.URL == "" {
-			driver, source = "sqlite", "file:"+c.Path+"?_pragma=busy_timeout(10000)"
-		}
-		nodes := make([]*sql.DB, 2)
-		for i := range nodes {
-			var err error
-			nodes[i], err = sql.Open(driver, source)
-			must(t, err)
-			defer nodes[i].Close()
-		}
+		nodes := []*sql.DB{outside(t, c), outside(t, c)}
 		twice := 0
 		for range 50 {
 			id := w.allow(now, "read:notes").ID
@@ -204,6 +194,19 @@ func TestRaceFindsReadThenWrite(t *testing.T) {
 		}
 		t.Logf("%d of 50 codes were used more than once by a store that reads and then writes", twice)
 	})
+}
+
+// outside opens the database without the store.
+func outside(t *testing.T, c store.Config) *sql.DB {
+	t.Helper()
+	driver, source := "pgx", c.URL
+	if c.URL == "" {
+		driver, source = "sqlite", "file:"+c.Path+"?_pragma=busy_timeout(10000)"
+	}
+	on, err := sql.Open(driver, source)
+	must(t, err)
+	t.Cleanup(func() { must(t, on.Close()) })
+	return on
 }
 
 // careless uses a code the wrong way.
