@@ -155,12 +155,17 @@ func (d *readings) begin(projectID, host, address string) bool {
 	return true
 }
 
+// documentTime bounds what others may wait for: reading a document, and the
+// database before and after it.
+const documentTime = 15 * time.Second
+
 // renewDocument reads a document and keeps what it says, or what a stored copy
 // of it says; with again also one that is fresh. Any number of callers at once
 // cause one reading; it does not end because one of them went away.
 func (s *Server) renewDocument(ctx context.Context, p *project.Project, id, host string, again bool) (Client, error) {
 	result, err, _ := s.documents.reading.Do(p.ID+" "+id, func() (any, error) {
-		ctx := context.WithoutCancel(ctx)
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), documentTime)
+		defer cancel()
 		// Another reading may have ended since this one was found due.
 		known, fresh, err := s.knownDocument(ctx, p, id)
 		if err != nil || fresh && !again {

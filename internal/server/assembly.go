@@ -41,7 +41,7 @@ type assembly struct {
 	directory *project.Directory
 	keys      *signing.Keys
 	loading   sync.Mutex
-	loaded    map[string]int64 // by project, the change that its keys were loaded at; on loading
+	loads     map[string]load // by project; on loading
 	oauth     *oauth.Server
 	login     *login.Pages
 	api       *api.API
@@ -98,7 +98,7 @@ const (
 const limitedPeers = 50_000
 
 func assemble(ctx context.Context, c Config) (*assembly, error) {
-	a := &assembly{log: c.Log, now: c.Now, version: c.Version, dev: c.Dev, db: c.Storage.DB, started: c.Now(), loaded: map[string]int64{}}
+	a := &assembly{log: c.Log, now: c.Now, version: c.Version, dev: c.Dev, db: c.Storage.DB, started: c.Now(), loads: map[string]load{}}
 	a.id = secret.NewUUID(a.started)
 	_, a.console = c.Mail.(ConsoleMail)
 	var err error

@@ -198,22 +198,39 @@ func (s *Server) awaitSchema(ctx context.Context) error {
 	}
 }
 
+// load is how far the keys of a project are loaded.
+type load struct {
+	change int64 // of the project, when they were asked for last
+	pause  int   // how many polls to let pass after that; 0: they are loaded
+	left   int   // of the pause
+}
+
 // loadKeys loads the keys of projects that changed, which others may have rotated
 // or taken out, and makes those that they lack: ES256 at once, RS256 after it,
 // which takes its time. Metadata does not wait for them; /readyz does. A project
-// stays due until that succeeds.
+// stays due until that succeeds, each time after a longer pause.
 func (a *assembly) loadKeys(ctx context.Context) {
 	a.loading.Lock()
 	defer a.loading.Unlock()
-	due := a.directory.All()
-	due = slices.DeleteFunc(due, func(p *project.Project) bool {
-		change, ok := a.loaded[p.ID]
-		return ok && change == p.Change
+	due := slices.DeleteFunc(a.directory.All(), func(p *project.Project) bool {
+		l, known := a.loads[p.ID]
+		if !known || l.change != p.Change {
+			return false
+		}
+		if l.left > 0 {
+			l.left--
+			a.loads[p.ID] = l
+			return true
+		}
+		return l.pause == 0
 	})
 	failed := map[string]bool{}
 	for _, alg := range []signing.Algorithm{signing.ES256, signing.RS256} {
 		for _, p := range due {
-			if err := a.keys.Ensure(ctx, p.ID, alg); err != nil {
+			one, cancel := bounded(ctx)
+			err := a.keys.Ensure(one, p.ID, alg)
+			cancel()
+			if err != nil {
 				failed[p.ID] = true
 				if ctx.Err() == nil {
 					a.log.Error("keys could not be loaded or made", "project", p.ID, "algorithm", alg, "error", err)
@@ -222,11 +239,17 @@ func (a *assembly) loadKeys(ctx context.Context) {
 		}
 	}
 	for _, p := range due {
-		if !failed[p.ID] {
-			a.loaded[p.ID] = p.Change
+		l := load{change: p.Change}
+		if failed[p.ID] {
+			l.pause = min(2*a.loads[p.ID].pause+1, maxPause)
+			l.left = l.pause
 		}
+		a.loads[p.ID] = l
 	}
 }
+
+// maxPause is the longest pause, about a minute.
+const maxPause = 60
 
 // keepUp follows what is changed beside this server, keeps what this one put off
 // and its place among the others: at each interval, and as soon as hurry tells of
@@ -256,6 +279,13 @@ func (a *assembly) keepUp(ctx context.Context, interval time.Duration, hurry <-c
 	}
 }
 
+// bounded gives a piece of background work a deadline, and with it each of its
+// statements: on a connection that died without a word it would wait for as long
+// as the operating system keeps trying, a quarter of an hour.
+func bounded(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(ctx, 30*time.Second)
+}
+
 // breath is the least time between two polls.
 const breath = 100 * time.Millisecond
 
@@ -266,7 +296,9 @@ func (a *assembly) renew(ctx context.Context) {
 	if since := now.Sub(a.renewed); since >= 0 && since < store.NodeLease/3 {
 		return
 	}
-	live, err := a.db.RenewNode(ctx, a.id, a.started)
+	one, cancel := bounded(ctx)
+	defer cancel()
+	live, err := a.db.RenewNode(one, a.id, a.started)
 	if err != nil {
 		if ctx.Err() == nil {
 			a.log.Error("this server's lease could not be renewed", "error", err)
@@ -281,7 +313,9 @@ func (a *assembly) renew(ctx context.Context) {
 
 // keepCalls keeps the first calls that were seen, for the traces.
 func (a *assembly) keepCalls(ctx context.Context) {
-	if err := a.oauth.KeepCalls(ctx); err != nil && ctx.Err() == nil {
+	one, cancel := bounded(ctx)
+	defer cancel()
+	if err := a.oauth.KeepCalls(one); err != nil && ctx.Err() == nil {
 		a.log.Warn("first calls are not kept yet; their traces lack them", "error", err)
 	}
 }
@@ -335,7 +369,9 @@ func (s *Server) Follow(ctx context.Context) error {
 
 // follow takes in what was changed beside this server.
 func (a *assembly) follow(ctx context.Context) error {
-	changed, err := a.directory.Poll(ctx)
+	one, cancel := bounded(ctx)
+	defer cancel()
+	changed, err := a.directory.Poll(one)
 	if err != nil {
 		return err
 	}
@@ -357,7 +393,9 @@ const (
 )
 
 func (a *assembly) compareClocks(ctx context.Context) {
-	skew, err := a.db.ClockSkew(ctx)
+	one, cancel := bounded(ctx)
+	defer cancel()
+	skew, err := a.db.ClockSkew(one)
 	if err != nil {
 		return // the database's trouble shows elsewhere
 	}

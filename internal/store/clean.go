@@ -17,6 +17,9 @@ const (
 	codeKept = time.Hour
 	// The last access token of a family can outlive it.
 	familyKept = longestAccessToken
+	// The clock of another server may be behind ours, and guard takes a token a
+	// little after its end.
+	revocationKept = time.Minute
 )
 
 // Clean deletes what has run out: of every project and kind at most limit rows,
@@ -49,13 +52,13 @@ func (d *DB) Clean(ctx context.Context, now time.Time, limit int) (int, error) {
 				return cleanFamilies(ctx, q, db.CleanFamiliesParams{ProjectID: projectID, Before: micros(now.Add(-familyKept)), MaxRows: int32(limit)})
 			},
 			func(q *db.Queries) (int64, error) {
-				return q.CleanRevokedTokens(ctx, db.CleanRevokedTokensParams{ProjectID: projectID, Before: micros(now), MaxRows: int32(limit)})
+				return q.CleanRevokedTokens(ctx, db.CleanRevokedTokensParams{ProjectID: projectID, Before: micros(now.Add(-revocationKept)), MaxRows: int32(limit)})
 			},
 			func(q *db.Queries) (int64, error) {
 				return q.CleanAssertions(ctx, db.CleanAssertionsParams{ProjectID: projectID, Before: micros(now), MaxRows: int32(limit)})
 			},
 			func(q *db.Queries) (int64, error) {
-				return q.CleanRevocations(ctx, db.CleanRevocationsParams{ProjectID: projectID, Before: micros(now), MaxRows: int32(limit)})
+				return q.CleanRevocations(ctx, db.CleanRevocationsParams{ProjectID: projectID, Before: micros(now.Add(-revocationKept)), MaxRows: int32(limit)})
 			},
 			func(q *db.Queries) (int64, error) {
 				return q.CleanCounters(ctx, db.CleanCountersParams{ProjectID: projectID, Before: micros(now), MaxRows: int32(limit)})

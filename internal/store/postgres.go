@@ -44,7 +44,7 @@ func openPostgres(ctx context.Context, c Config) (*postgresDB, error) {
 	if conns == 0 {
 		conns = 10
 	}
-	p := &postgresDB{pool: stdlib.OpenDB(*conn, stdlib.OptionAfterConnect(waitForDisk)), conn: conn}
+	p := &postgresDB{pool: stdlib.OpenDB(*conn, stdlib.OptionAfterConnect(waitForDisk), stdlib.OptionShouldPing(silent)), conn: conn}
 	p.pool.SetMaxOpenConns(conns)
 	p.pool.SetMaxIdleConns(conns)
 	if err := p.pool.PingContext(ctx); err != nil {
@@ -60,6 +60,22 @@ func waitForDisk(ctx context.Context, conn *pgx.Conn) error {
 	_, err := conn.Exec(ctx, "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'")
 	return err
 }
+
+// silent asks a connection that was idle for a second whether it lives, for
+// pingTime at most: one that died without a word would take all the time that its
+// user has. A silent one is closed by that, and the driver, told to ask it again,
+// turns to another.
+func silent(ctx context.Context, idle stdlib.ShouldPingParams) bool {
+	if idle.IdleDuration <= time.Second {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, pingTime)
+	defer cancel()
+	return idle.Conn.Ping(ctx) != nil
+}
+
+// pingTime lets two connections be silent, and a new one be made, in answerTime.
+const pingTime = time.Second
 
 func (p *postgresDB) reads() db.DBTX { return patient{p.pool} }
 
