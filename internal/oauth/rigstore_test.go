@@ -47,7 +47,7 @@ func openRigStore(t *testing.T, p *project.Project, database store.Config) rigSt
 	}
 	for _, r := range p.Resources {
 		e.Kind = audit.ResourceAdded
-		if err := db.AddResource(ctx, p.ID, r, p.Scopes, e); err != nil {
+		if err := db.AddResource(ctx, p.ID, nil, r, p.Scopes, e); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -280,19 +280,33 @@ func (s *Setup) Set(ctx context.Context, id string, changes []Change) (*Project,
 	}
 	// The default is a mark on a resource server, which another command may have
 	// changed meanwhile: what is there now gets the mark.
-	now, err := s.Find(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	for _, r := range now.Resources {
-		wanted := r.Is(changes[i].Value)
-		if r.Default == wanted {
-			continue
+	for range 5 {
+		now, err := s.Find(ctx, id)
+		if err != nil {
+			return nil, err
 		}
-		r.Default = wanted
-		if _, _, err := s.AddResource(ctx, now, r, nil, false); err != nil {
+		err = s.markDefault(ctx, now, changes[i].Value)
+		if err == nil {
+			return s.Find(ctx, id)
+		}
+		if !errors.Is(err, ErrConflict) {
 			return nil, err
 		}
 	}
-	return s.Find(ctx, id)
+	return nil, ErrConflict
+}
+
+// markDefault makes the resource server with an address the default, or none.
+func (s *Setup) markDefault(ctx context.Context, p *Project, address string) error {
+	i := slices.IndexFunc(p.Resources, func(r Resource) bool { return r.Is(address) }) // which takes the mark from the others
+	if i < 0 {
+		i = slices.IndexFunc(p.Resources, func(r Resource) bool { return r.Default })
+	}
+	if i < 0 {
+		return nil
+	}
+	r := p.Resources[i]
+	r.Default = r.Is(address)
+	_, _, err := s.AddResource(ctx, p, r, nil, false)
+	return err
 }

@@ -39,8 +39,9 @@ type SetupStore interface {
 	// when an address of r is another's. The scopes are defined in the policy
 	// document, or described anew there; those it has and that are not named here
 	// stay. A new sentence brings its own detail or none, a detail alone joins the
-	// sentence that is there. If r.Default is set, no other is.
-	AddResource(ctx context.Context, projectID string, r Resource, scopes []Scope, e audit.Event) error
+	// sentence that is there. If r.Default is set, no other is. With seen it returns
+	// ErrConflict unless that still is the project's change counter.
+	AddResource(ctx context.Context, projectID string, seen *int64, r Resource, scopes []Scope, e audit.Event) error
 	// RemoveResource removes a resource server, or returns ErrNotFound. Its scopes
 	// stay in the policy document.
 	RemoveResource(ctx context.Context, projectID, uri string, e audit.Event) error
@@ -195,8 +196,10 @@ func (s *Setup) SetLogo(ctx context.Context, p *Project, file []byte) error {
 	return s.store.SaveLogo(ctx, p.ID, png, s.event(p.ID, audit.ProjectChanged, p.ID))
 }
 
-// AddResource registers a resource server with its scopes. With introspect it
-// gets a secret of its own, returned once.
+// AddResource registers a resource server with its scopes, or changes the one that
+// p has at its URI: ErrConflict says that somebody changed the project since p was
+// read. With introspect it gets a secret of its own, returned once; else a secret
+// that it has stays.
 func (s *Setup) AddResource(ctx context.Context, p *Project, r Resource, scopes []Scope, introspect bool) (Resource, *secret.Secret, error) {
 	if err := CheckResource(r.URI); err != nil {
 		return Resource{}, nil, Problem(err.Error())
@@ -214,9 +217,9 @@ func (s *Setup) AddResource(ctx context.Context, p *Project, r Resource, scopes 
 	}
 	now := s.now()
 	r.ID, r.CreatedAt = secret.NewID(now, "resource-server", string(p.Environment)), now
-	kind := audit.ResourceAdded
+	kind, seen := audit.ResourceAdded, (*int64)(nil)
 	if known, ok := p.Resource(r.URI); ok {
-		r.ID, r.CreatedAt, kind = known.ID, known.CreatedAt, audit.ResourceChanged
+		r.ID, r.CreatedAt, kind, seen = known.ID, known.CreatedAt, audit.ResourceChanged, &p.Change
 	}
 	if r.Profile == "" {
 		r.Profile = RFC9068
@@ -239,11 +242,12 @@ func (s *Setup) AddResource(ctx context.Context, p *Project, r Resource, scopes 
 		}
 	}
 	var key *secret.Secret
+	r.SecretID, r.SecretHash = "", nil // the store keeps the one that is there
 	if introspect {
 		k := secret.New(secret.ResourceServer, now)
 		r.SecretID, r.SecretHash, key = k.ID, k.Hash[:], &k
 	}
-	return r, key, s.store.AddResource(ctx, p.ID, r, scopes, s.event(p.ID, kind, r.ID))
+	return r, key, s.store.AddResource(ctx, p.ID, seen, r, scopes, s.event(p.ID, kind, r.ID))
 }
 
 // RemoveResource removes a resource server. Tokens for it live until they

@@ -29,7 +29,7 @@ func TestNothingInTheDashboardChangesWithoutItsEvent(t *testing.T) {
 		ctx, id := t.Context(), w.project.ID
 		session2 := w.signIn("bea@example.test")
 		r := w.resource(notes)
-		must(t, db.AddResource(ctx, id, r, nil, w.event(audit.ResourceAdded)))
+		must(t, db.AddResource(ctx, id, nil, r, nil, w.event(audit.ResourceAdded)))
 		w.family(now, "read:notes")
 		shut := w.newClient("shut")
 		must(t, db.CreateClient(ctx, shut, nil, w.event(audit.ClientCreated)))
@@ -163,7 +163,7 @@ func TestNothingInTheDashboardChangesWithoutItsEvent(t *testing.T) {
 			"move a resource server": func() error {
 				moved := r
 				moved.URI = "https://notes.example.com/v2"
-				_, err := db.MoveResource(ctx, id, r, moved, []string{notes}, w.event(audit.ResourceChanged))
+				_, err := db.MoveResource(ctx, id, nil, r, moved, []string{notes}, w.event(audit.ResourceChanged))
 				return err
 			},
 			"change the issuer": func() error {

@@ -26,7 +26,7 @@ func TestNothingChangesWithoutItsEvent(t *testing.T) {
 		w := newWorld(t, db, "auth.example.com")
 		ctx, id := t.Context(), w.project.ID
 		session := w.signIn("bea@example.test")
-		must(t, db.AddResource(ctx, id, w.resource(notes), nil, w.event(audit.ResourceAdded)))
+		must(t, db.AddResource(ctx, id, nil, w.resource(notes), nil, w.event(audit.ResourceAdded)))
 		token, family := w.family(now, "read:notes")
 		code := w.allow(now, "read:notes")
 		flow := w.flow(now)
@@ -48,7 +48,7 @@ func TestNothingChangesWithoutItsEvent(t *testing.T) {
 			},
 			"set a logo": func() error { return db.SaveLogo(ctx, id, []byte("logo"), w.event(audit.ProjectChanged)) },
 			"add a resource server": func() error {
-				return db.AddResource(ctx, id, w.resource("https://other.example.com/mcp"), nil, w.event(audit.ResourceAdded))
+				return db.AddResource(ctx, id, nil, w.resource("https://other.example.com/mcp"), nil, w.event(audit.ResourceAdded))
 			},
 			"remove a resource server": func() error { return db.RemoveResource(ctx, id, notes, w.event(audit.ResourceRemoved)) },
 			"apply a policy": func() error {

@@ -26,7 +26,7 @@ func TestProjectsAreApart(t *testing.T) {
 	eachBackend(t, func(t *testing.T, db *store.DB) {
 		a, b := newWorld(t, db, "a.example.com"), newWorld(t, db, "b.example.com")
 		session := a.signIn("ada@example.test").Session
-		must(t, db.AddResource(t.Context(), a.project.ID, a.resource(notes), nil, a.event(audit.ResourceAdded)))
+		must(t, db.AddResource(t.Context(), a.project.ID, nil, a.resource(notes), nil, a.event(audit.ResourceAdded)))
 		must(t, db.AddKey(t.Context(), signing.Key{ID: "key", ProjectID: a.project.ID, Algorithm: signing.ES256, Generation: 1, Public: []byte("{}"), Private: []byte{1}, CreatedAt: now}, now, a.event(audit.KeyCreated)))
 		document := a.newClient("document")
 		document.URL, document.Creation = "https://app.example.com/client.json", oauth.Document

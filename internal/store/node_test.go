@@ -168,7 +168,7 @@ func TestListen(t *testing.T) {
 		hear("the beginning")
 		w := newWorld(t, writer, "auth.example.com")
 		hear("a new project")
-		must(t, writer.AddResource(t.Context(), w.project.ID, w.resource(notes), nil, w.event(audit.ResourceAdded)))
+		must(t, writer.AddResource(t.Context(), w.project.ID, nil, w.resource(notes), nil, w.event(audit.ResourceAdded)))
 		hear("a resource server")
 		must(t, db.SetClientSecret(t.Context(), w.project.ID, w.client.ID, "x", []byte("y"), w.event(audit.ClientRotated)))
 		hear("a change of its own, through a pool of one")

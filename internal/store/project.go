@@ -153,12 +153,8 @@ func (d *DB) CreateProject(ctx context.Context, p project.Project, e audit.Event
 // since change.
 func (d *DB) SaveSettings(ctx context.Context, projectID string, change int64, name string, s project.Settings, e audit.Event) error {
 	return d.write(ctx, func(q *db.Queries) error {
-		n, err := q.RaiseChangeFrom(ctx, projectID, change)
-		if err != nil {
-			return wrap("save settings", err)
-		}
-		if n == 0 {
-			return project.ErrConflict
+		if err := raiseChangeFrom(ctx, q, projectID, &change); err != nil {
+			return err
 		}
 		if err := q.SaveSettings(ctx, db.SaveSettingsParams{Name: name, Settings: toJSON(s), ProjectID: projectID}); err != nil {
 			return wrap("save settings", err)
@@ -179,8 +175,11 @@ func (d *DB) SetProjectSecret(ctx context.Context, projectID, secretID string, h
 
 // AddResource keeps a resource server and what the policy document says of its
 // scopes. One that has the same URI keeps its id and its secret.
-func (d *DB) AddResource(ctx context.Context, projectID string, r project.Resource, scopes []project.Scope, e audit.Event) error {
-	return d.changeProject(ctx, projectID, func(q *db.Queries) error {
+func (d *DB) AddResource(ctx context.Context, projectID string, seen *int64, r project.Resource, scopes []project.Scope, e audit.Event) error {
+	return d.write(much(ctx), func(q *db.Queries) error {
+		if err := raiseChangeFrom(ctx, q, projectID, seen); err != nil {
+			return err
+		}
 		if err := checkTaken(ctx, q, projectID, r); err != nil {
 			return err
 		}
@@ -256,6 +255,19 @@ func raiseChange(ctx context.Context, q *db.Queries, projectID string) error {
 	n, err := q.RaiseChange(ctx, projectID)
 	if err == nil && n == 0 {
 		return project.ErrNotFound
+	}
+	return wrap("raise change", err)
+}
+
+// raiseChangeFrom is raiseChange, but returns project.ErrConflict where somebody
+// else changed the project since it was seen, unless that is nil.
+func raiseChangeFrom(ctx context.Context, q *db.Queries, projectID string, seen *int64) error {
+	if seen == nil {
+		return raiseChange(ctx, q, projectID)
+	}
+	n, err := q.RaiseChangeFrom(ctx, projectID, *seen)
+	if err == nil && n == 0 {
+		return project.ErrConflict
 	}
 	return wrap("raise change", err)
 }

@@ -128,7 +128,7 @@ func TestResource(t *testing.T) {
 		id := w.project.ID
 		add := func(t *testing.T, r project.Resource, scopes ...project.Scope) {
 			t.Helper()
-			must(t, db.AddResource(t.Context(), id, r, scopes, w.event(audit.ResourceAdded)))
+			must(t, db.AddResource(t.Context(), id, nil, r, scopes, w.event(audit.ResourceAdded)))
 		}
 		read := project.Scope{Name: "read:notes", Description: "Read your notes", Detail: "Titles and texts", ReadOnly: true}
 		write := project.Scope{Name: "write:notes", Description: "Change your notes"}
@@ -203,7 +203,7 @@ func TestResource(t *testing.T) {
 		t.Run("with a scope that cannot be described changes nothing", func(t *testing.T) {
 			before := find(t, db, id)
 			bad := project.Scope{Name: "bad", Description: strings.Repeat("long ", 100)}
-			if err := db.AddResource(t.Context(), id, w.resource("https://c.example.com"), []project.Scope{bad}, w.event(audit.ResourceAdded)); err == nil {
+			if err := db.AddResource(t.Context(), id, nil, w.resource("https://c.example.com"), []project.Scope{bad}, w.event(audit.ResourceAdded)); err == nil {
 				t.Error("it was added")
 			}
 			if diff := cmp.Diff(before, find(t, db, id)); diff != "" {
@@ -212,7 +212,7 @@ func TestResource(t *testing.T) {
 		})
 
 		t.Run("of no project", func(t *testing.T) {
-			err := db.AddResource(t.Context(), "project-test-x", w.resource(notes), nil, w.event(audit.ResourceAdded))
+			err := db.AddResource(t.Context(), "project-test-x", nil, w.resource(notes), nil, w.event(audit.ResourceAdded))
 			if !errors.Is(err, project.ErrNotFound) {
 				t.Error(err)
 			}
@@ -242,7 +242,7 @@ func TestResource(t *testing.T) {
 				}
 			}
 			alone := []project.Scope{{Name: "nobody's", Detail: "Below nothing"}}
-			if err := db.AddResource(t.Context(), id, w.resource("https://a.example.com"), alone, w.event(audit.ResourceAdded)); err == nil {
+			if err := db.AddResource(t.Context(), id, nil, w.resource("https://a.example.com"), alone, w.event(audit.ResourceAdded)); err == nil {
 				t.Error("a detail below no sentence is kept")
 			}
 		})
@@ -250,7 +250,7 @@ func TestResource(t *testing.T) {
 		t.Run("many at once lose no scope", func(t *testing.T) {
 			at(20, func(i int) {
 				s := project.Scope{Name: fmt.Sprint("scope:", i), Description: "Do it"}
-				if err := db.AddResource(t.Context(), id, w.resource(fmt.Sprintf("https://r%d.example.com", i)), []project.Scope{s}, w.event(audit.ResourceAdded)); err != nil {
+				if err := db.AddResource(t.Context(), id, nil, w.resource(fmt.Sprintf("https://r%d.example.com", i)), []project.Scope{s}, w.event(audit.ResourceAdded)); err != nil {
 					t.Error(err)
 				}
 			})
@@ -270,7 +270,7 @@ func TestResourceAddresses(t *testing.T) {
 		add := func(w *world, uri string, aliases ...string) error {
 			r := w.resource(uri)
 			r.Aliases = aliases
-			return db.AddResource(t.Context(), w.project.ID, r, nil, w.event(audit.ResourceAdded))
+			return db.AddResource(t.Context(), w.project.ID, nil, r, nil, w.event(audit.ResourceAdded))
 		}
 		must(t, add(w, notes, sse))
 		before := find(t, db, w.project.ID)
@@ -314,7 +314,7 @@ func TestDirectoryPolls(t *testing.T) {
 		if changed, err := directory.Poll(t.Context()); err != nil || changed != nil {
 			t.Fatalf("nothing changed: %v, %v", changed, err)
 		}
-		must(t, setup.AddResource(t.Context(), w.project.ID, w.resource(notes), nil, w.event(audit.ResourceAdded)))
+		must(t, setup.AddResource(t.Context(), w.project.ID, nil, w.resource(notes), nil, w.event(audit.ResourceAdded)))
 		changed, err := directory.Poll(t.Context())
 		if err != nil || !slices.Equal(changed, []string{w.project.ID}) {
 			t.Fatalf("changed: %v, %v", changed, err)
@@ -459,6 +459,52 @@ func TestOneFirstKey(t *testing.T) {
 		must(t, err)
 		if made.Load() != 1 || len(keys) != 1 {
 			t.Errorf("%d made, %d kept", made.Load(), len(keys))
+		}
+	})
+}
+
+// What somebody saw of a resource server, before another changed, removed or gave
+// it a new secret, undoes nothing of that; and a change brings no secret along.
+func TestResourceChangedMeanwhile(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db, "auth.example.com")
+		setup := project.NewSetup(db, func() time.Time { return now })
+		see := func() *project.Project {
+			t.Helper()
+			p, err := setup.Find(t.Context(), w.project.ID)
+			must(t, err)
+			return p
+		}
+		_, _, err := setup.AddResource(t.Context(), see(), project.Resource{URI: notes, Name: "Notes"}, nil, true)
+		must(t, err)
+		seen := see()
+		old, _ := seen.Resource(notes)
+		_, rotated, err := setup.RotateResourceSecret(t.Context(), see(), notes)
+		must(t, err)
+		stale := func() {
+			t.Helper()
+			if _, _, err := setup.AddResource(t.Context(), seen, old, nil, false); !errors.Is(err, project.ErrConflict) {
+				t.Errorf("changed as it was: %v", err)
+			}
+			if _, _, err := setup.RotateResourceSecret(t.Context(), seen, notes); !errors.Is(err, project.ErrConflict) {
+				t.Errorf("rotated as it was: %v", err)
+			}
+			if _, _, err := setup.MoveResource(t.Context(), seen, notes, "https://moved.example.com"); !errors.Is(err, project.ErrConflict) {
+				t.Errorf("moved as it was: %v", err)
+			}
+		}
+		stale()
+		old.Name = "Renamed"
+		_, _, err = setup.AddResource(t.Context(), see(), old, nil, false) // with the secret that it had
+		must(t, err)
+		if got, ok := see().Resource(notes); !ok || got.Name != "Renamed" || !rotated.Matches(got.SecretHash) || got.SecretID != rotated.ID {
+			t.Errorf("the secret went back: %+v", got)
+		}
+		must(t, setup.RemoveResource(t.Context(), see(), notes))
+		stale()
+		if got, ok := see().Resource(notes); ok {
+			t.Errorf("it is back: %+v", got)
 		}
 	})
 }
