@@ -226,9 +226,11 @@ func (s *Server) Allow(ctx context.Context, p *project.Project, flowID string, p
 			decide(name, true)
 		}
 	}
+	var rests []string
 	for _, kept := range consent.Kept {
-		granted = append(granted, kept.Scope.Name)
+		rests = append(rests, kept.Scope.Name)
 	}
+	granted = append(granted, rests...)
 	if len(granted) == 0 {
 		return Answer{}, ErrNothingTicked
 	}
@@ -238,8 +240,8 @@ func (s *Server) Allow(ctx context.Context, p *project.Project, flowID string, p
 		}
 	}
 	granted = slices.DeleteFunc(slices.Clone(pending.Scopes), func(name string) bool { return !slices.Contains(granted, name) })
-	if consent.remembered {
-		rows = nil // nobody decided anything today
+	if consent.remembered { // nobody decided anything today
+		rows, rests = nil, slices.DeleteFunc(slices.Clone(granted), silent)
 	}
 	code := secret.New(secret.AuthorizationCode, now)
 	attempt := s.attemptOf(ctx, p, pending.Request, pending.Client)
@@ -254,6 +256,7 @@ func (s *Server) Allow(ctx context.Context, p *project.Project, flowID string, p
 			ClientID: pending.Client.ID, CreatedAt: now,
 		},
 		Scopes: rows,
+		Rests:  rests,
 		Code: Code{
 			ID: code.ID, ProjectID: p.ID, Hash: code.Hash[:], ClientID: pending.Client.ID,
 			Subject: who.Subject, Organization: who.Organization, SessionID: who.SessionID,

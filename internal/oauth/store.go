@@ -113,6 +113,7 @@ type Decision struct {
 	Asked  bool         // a person decided now; else a scope that they declined stands against the code
 	Grant  Grant        // ID is used when the grant is new
 	Scopes []GrantScope // one for each scope that was decided; empty when remembered
+	Rests  []string     // scopes of the code that were allowed earlier, which must hold still
 	Code   Code         // GrantID is set by the store
 	// Attempt is kept as it is by now; it begins here where no flow was made.
 	Attempt audit.Attempt

@@ -42,8 +42,9 @@ func grantScopes(ctx context.Context, q *db.Queries, projectID, grantID, resourc
 }
 
 // Decide keeps a decision. Besides oauth.ErrUsed it returns oauth.ErrDead when
-// the flow has run out, the client is gone, or a remembered consent was taken
-// back in between.
+// the flow has run out, the client is gone, or what was allowed earlier was taken
+// back in between. Where a scope was allowed and is not any more, what has it ends,
+// as in DeclineScopes.
 func (d *DB) Decide(ctx context.Context, decision oauth.Decision, e audit.Event) error {
 	g, code := decision.Grant, decision.Code
 	return d.write(ctx, func(q *db.Queries) error {
@@ -52,9 +53,14 @@ func (d *DB) Decide(ctx context.Context, decision oauth.Decision, e audit.Event)
 				return err
 			}
 		}
-		grantID, err := allow(ctx, q, decision)
+		grantID, withdrawn, err := allow(ctx, q, decision)
 		if err != nil {
 			return err
+		}
+		if withdrawn {
+			if err := q.DeleteUnusedCodes(ctx, g.ProjectID, grantID); err != nil {
+				return wrap("delete codes", err)
+			}
 		}
 		for _, s := range decision.Scopes {
 			err := q.SaveGrantScope(ctx, db.SaveGrantScopeParams{
@@ -80,52 +86,76 @@ func (d *DB) Decide(ctx context.Context, decision oauth.Decision, e audit.Event)
 			return err
 		}
 		e.Object = grantID
+		if withdrawn {
+			feed, err := revokeFamilies(ctx, q, g.ProjectID, grantID, code.CreatedAt, code.CreatedAt.Add(longestAccessToken))
+			if err != nil {
+				return err
+			}
+			if err := publish(ctx, q, g.ProjectID, code.CreatedAt, feed); err != nil {
+				return err
+			}
+			narrowed := e
+			narrowed.Kind = audit.GrantNarrowed
+			if err := record(ctx, q, narrowed); err != nil {
+				return err
+			}
+		}
 		return record(ctx, q, e)
 	})
 }
 
 // allow returns the id of the decision's grant, which lives to the end of the
-// transaction. Where nobody was asked, nothing that the code asks for may be
-// declined in it; remembered consent rests on a grant that is there. A client
-// that was blocked since it asked gets none, nor does one get anything of a user
-// who was locked or deleted since.
-func allow(ctx context.Context, q *db.Queries, decision oauth.Decision) (id string, err error) {
+// transaction, and whether the decision withdraws something from it. What the code
+// has from an earlier decision must hold still, and where nobody was asked nothing
+// that it has may be declined. A client that was blocked since it asked gets none,
+// nor does one get anything of a user who was locked or deleted since.
+func allow(ctx context.Context, q *db.Queries, decision oauth.Decision) (id string, withdrawn bool, err error) {
 	g, now := decision.Grant, micros(decision.Code.CreatedAt)
 	blocked, err := q.ClientBlocked(ctx, g.ProjectID, g.ClientID)
 	if err != nil {
-		return "", found("read client", err, oauth.ErrDead)
+		return "", false, found("read client", err, oauth.ErrDead)
 	}
 	if blocked {
-		return "", oauth.ErrDead
+		return "", false, oauth.ErrDead
 	}
 	if g.Organization == "" {
 		n, err := q.LockUser(ctx, g.ProjectID, g.Subject)
 		if err != nil {
-			return "", wrap("lock user", err)
+			return "", false, wrap("lock user", err)
 		}
 		if n == 0 {
-			return "", oauth.ErrDead
+			return "", false, oauth.ErrDead
 		}
 	}
 	if len(decision.Scopes) > 0 {
 		if err := makeGrant(ctx, q, g, now); err != nil {
-			return "", err
+			return "", false, err
 		}
 	}
 	id, err = q.LockGrant(ctx, db.LockGrantParams{ProjectID: g.ProjectID, Subject: g.Subject, Organization: g.Organization, ClientID: g.ClientID})
-	if err != nil || decision.Asked {
-		return id, found("find grant", err, oauth.ErrDead)
+	if err != nil {
+		return "", false, found("find grant", err, oauth.ErrDead)
 	}
 	rows, err := grantScopes(ctx, q, g.ProjectID, id, decision.Code.Resource)
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
+	earlier := map[string]bool{}
 	for _, row := range rows {
-		if !row.Allowed && slices.Contains(decision.Code.Scopes, row.Scope) {
-			return "", oauth.ErrDead
+		earlier[row.Scope] = row.Allowed
+		if !decision.Asked && !row.Allowed && slices.Contains(decision.Code.Scopes, row.Scope) {
+			return "", false, oauth.ErrDead
 		}
 	}
-	return id, nil
+	for _, scope := range decision.Rests {
+		if !earlier[scope] {
+			return "", false, oauth.ErrDead
+		}
+	}
+	for _, s := range decision.Scopes {
+		withdrawn = withdrawn || !s.Allowed && s.Resource == decision.Code.Resource && earlier[s.Scope]
+	}
+	return id, withdrawn, nil
 }
 
 // makeGrant makes a grant, or revives the one that was taken back, without what

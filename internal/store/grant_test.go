@@ -352,3 +352,90 @@ func TestConnectedApps(t *testing.T) {
 		}
 	})
 }
+
+// A permission that somebody unticks, having allowed it before, is gone from
+// everything that has it: the page of connected apps says so.
+func TestUntickingWithdraws(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db, "auth.example.com")
+		_, first := w.family(now, "read:notes", "write:notes")
+		waiting := w.allow(now, "read:notes", "write:notes")
+		narrowed := func() int {
+			return len(slices.DeleteFunc(events(t, db, w.project.ID), func(kind string) bool { return kind != string(audit.GrantNarrowed) }))
+		}
+		_, beside := w.family(now, "read:notes", "share:notes") // more is no withdrawal
+		if !w.alive(first.ID) || narrowed() != 0 {
+			t.Fatal("a decision that adds ends something")
+		}
+		never := w.decision(now, "read:notes", "delete:notes")
+		never.Scopes[1].Allowed, never.Code.Scopes = false, []string{"read:notes"}
+		must(t, db.Decide(t.Context(), never, w.event(audit.GrantAllowed)))
+		if !w.alive(first.ID) || narrowed() != 0 {
+			t.Fatal("declining what was never allowed ends something")
+		}
+
+		d := w.decision(now, "read:notes", "write:notes")
+		d.Scopes[1].Allowed, d.Code.Scopes = false, []string{"read:notes"}
+		must(t, db.Decide(t.Context(), d, w.event(audit.GrantAllowed)))
+		for name, id := range map[string]string{"the family with it": first.ID, "the one beside, of the same grant": beside.ID} {
+			if w.alive(id) {
+				t.Errorf("%s lives", name)
+			}
+		}
+		if err := w.redeemCode(w.redeem(waiting, now)); !errors.Is(err, oauth.ErrDead) && !errors.Is(err, oauth.ErrNotFound) {
+			t.Errorf("a code with it: %v", err)
+		}
+		code, err := db.Code(t.Context(), w.project.ID, d.Code.ID)
+		must(t, err)
+		r := w.redeem(code, now)
+		must(t, w.redeemCode(r))
+		if !w.alive(r.Family.ID) || narrowed() != 1 {
+			t.Errorf("the new code's family lives: %t; %d events", w.alive(r.Family.ID), narrowed())
+		}
+	})
+}
+
+// What a code has from an earlier decision must hold still when it is made: it may
+// have been taken back while the page was open.
+func TestKeptScopeMustHold(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, db *store.DB) {
+		w := newWorld(t, db, "auth.example.com")
+		w.family(now, "read:notes", "write:notes")
+		stepUp := func() error {
+			d := w.decision(now, "share:notes")
+			d.Rests, d.Code.Scopes = []string{"write:notes"}, []string{"write:notes", "share:notes"}
+			return db.Decide(t.Context(), d, w.event(audit.GrantAllowed))
+		}
+		remembered := func() error {
+			d := w.decision(now, "write:notes")
+			d.Asked, d.Scopes, d.Rests = false, nil, []string{"write:notes"}
+			return db.Decide(t.Context(), d, w.event(audit.GrantAllowed))
+		}
+		must(t, stepUp())
+		must(t, remembered())
+		grant, _, err := db.Grant(t.Context(), w.project.ID, w.user.ID, "", w.client.ID, notes)
+		must(t, err)
+		must(t, db.DeclineScopes(t.Context(), w.project.ID, w.user.ID, grant.ID, []string{"write:notes"}, now.Add(day), w.event(audit.GrantNarrowed)))
+		for name, decide := range map[string]func() error{"a step-up": stepUp, "a remembered consent": remembered} {
+			if err := decide(); !errors.Is(err, oauth.ErrDead) {
+				t.Errorf("%s with a scope that was declined: %v", name, err)
+			}
+		}
+		must(t, db.RevokeGrant(t.Context(), w.project.ID, w.user.ID, grant.ID, now.Add(day), w.event(audit.GrantRevoked)))
+		for name, decide := range map[string]func() error{"a step-up": stepUp, "a remembered consent": remembered} {
+			if err := decide(); !errors.Is(err, oauth.ErrDead) {
+				t.Errorf("%s with a grant that was taken back: %v", name, err)
+			}
+		}
+		if _, _, err := db.Grant(t.Context(), w.project.ID, w.user.ID, "", w.client.ID, notes); !errors.Is(err, oauth.ErrNotFound) {
+			t.Errorf("the grant is alive again: %v", err)
+		}
+		// Allowed again with less, by hand: what is missing stays missing.
+		w.allow(now, "read:notes")
+		if err := remembered(); !errors.Is(err, oauth.ErrDead) {
+			t.Errorf("a scope that nobody allowed again: %v", err)
+		}
+	})
+}
