@@ -38,7 +38,10 @@
 //
 // Guard has nothing in the background: the issuer's metadata, keys and policy are
 // fetched when they are first needed and renewed by the requests that find
-// them old, so a server starts whether or not its issuer is up.
+// them old, so a server starts whether or not its issuer is up. Requests never
+// become a storm of questions: while the issuer fails to answer, it is asked
+// once a second at most for metadata and keys that were never there, and less
+// often for newer ones.
 //
 // What it will not do: sign people in on web pages (package websession does),
 // hand out the caller's token to be sent on to another service (an MCP server

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -19,6 +20,7 @@ const (
 	maxDocument    = 64 << 10
 	metadataMaxAge = time.Hour
 	metadataRetry  = 30 * time.Second // after a renewal that failed
+	metadataWait   = time.Second      // the same where there is none to go on with; short, for the issuer may just be starting
 )
 
 // IssuerMetadata is the part of an authorization server's metadata
@@ -64,8 +66,10 @@ type issuer struct {
 	now    func() time.Time
 
 	latest  atomic.Pointer[document]
-	failed  atomic.Int64 // when a fetch last failed, in Unix seconds
 	fetches flights[struct{}, *document]
+
+	mu     sync.Mutex
+	failed time.Time // when a fetch last failed
 }
 
 type document struct {
@@ -76,11 +80,14 @@ type document struct {
 
 // document returns the metadata. It is fetched when it is first needed and
 // when it has become old; an old one is better than none, and while the issuer
-// is down nobody who could have it waits for more.
+// is down nobody who could have it waits for more. Where there is none, anybody
+// at all can make us ask, so a failure is believed for a moment.
 func (i *issuer) document(ctx context.Context) (*document, error) {
 	latest := i.latest.Load()
-	now := i.now()
-	if latest != nil && (now.Sub(latest.fetched) < metadataMaxAge || now.Sub(time.Unix(i.failed.Load(), 0)) < metadataRetry) {
+	if latest == nil && i.rests(metadataWait) {
+		return nil, errors.New("the issuer failed to answer a moment ago")
+	}
+	if latest != nil && (i.now().Sub(latest.fetched) < metadataMaxAge || i.rests(metadataRetry)) {
 		return latest, nil
 	}
 	doc, err := i.fetches.do(ctx, struct{}{}, i.discover)
@@ -88,6 +95,13 @@ func (i *issuer) document(ctx context.Context) (*document, error) {
 		return latest, nil
 	}
 	return doc, err
+}
+
+// rests reports whether a fetch failed less than wait ago.
+func (i *issuer) rests(wait time.Duration) bool {
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.now().Sub(i.failed) < wait
 }
 
 // discover tries the three places where metadata may be (RFC 8414 §3.1 and §5,
@@ -115,7 +129,9 @@ func (i *issuer) discover(ctx context.Context) (*document, error) {
 		}
 		problems = append(problems, err)
 	}
-	i.failed.Store(i.now().Unix())
+	i.mu.Lock()
+	i.failed = i.now()
+	i.mu.Unlock()
 	return nil, errors.Join(problems...)
 }
 

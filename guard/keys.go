@@ -28,7 +28,9 @@ const (
 	keysStale      = 5 * time.Minute
 	keysDead       = time.Hour
 	keysRetry      = 30 * time.Second // after a renewal that failed
-	unknownKeyWait = time.Minute      // between fetches because of an unknown kid
+	keysWait       = time.Second      // the same where there is no set to go on with; short, as metadataWait
+	unknownKeyWait = time.Minute      // after a fetch because of an unknown kid
+	unknownRetry   = 5 * time.Second  // after any that failed, before the next because of an unknown kid
 )
 
 // key is one verification key of the issuer.
@@ -49,8 +51,8 @@ type keySet struct {
 	fetches flights[struct{}, *keys]
 
 	mu      sync.Mutex
-	failed  time.Time // the last fetch that failed
-	unknown time.Time // the last fetch because of an unknown kid
+	failed  time.Time // when the last fetch failed, zero if it did not
+	unknown time.Time // when a fetch because of an unknown kid last succeeded
 }
 
 type keys struct {
@@ -87,65 +89,85 @@ func (s *keySet) find(ctx context.Context, id, alg string) (*key, error) {
 	if key := set.find(id, alg); key != nil {
 		return key, nil
 	}
-	// Perhaps the key is new. Garbage must not become a storm of fetches, so
-	// only one in a minute asks; those who come meanwhile wait for it.
-	if s.mayAsk() {
-		set, err = s.fetches.do(ctx, struct{}{}, s.fetch)
-	} else {
-		s.fetches.join(ctx, struct{}{})
-		set = s.latest.Load()
-	}
-	if err != nil {
-		return nil, err
-	}
-	if key := set.find(id, alg); key != nil {
+	// Perhaps the key is new. A fetch that is under way may bring it, or may
+	// have begun before the key was published.
+	s.fetches.join(ctx, struct{}{})
+	if key := s.latest.Load().find(id, alg); key != nil {
 		return key, nil
 	}
-	if s.resting(set) {
+	if s.mayAsk() {
+		if _, err := s.fetches.do(ctx, struct{}{}, s.ask); err != nil {
+			return nil, err
+		}
+	}
+	if key := s.latest.Load().find(id, alg); key != nil {
+		return key, nil
+	}
+	if s.failing() {
 		return nil, ErrUnavailable // nobody knows
 	}
 	return nil, invalid("unknown key")
 }
 
-// mayAsk reports whether an unknown kid may cause a fetch, once a minute.
+// mayAsk reports whether an unknown kid may cause a fetch. Garbage must not
+// become a storm of them, so one answer holds for a minute. A fetch that failed
+// is no answer: perhaps the key is there, and clients throw tokens away that
+// are called invalid.
 func (s *keySet) mayAsk() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.now()
-	if now.Sub(s.unknown) < unknownKeyWait {
-		return false
-	}
-	s.unknown = now
-	return true
+	return now.Sub(s.unknown) >= unknownKeyWait && now.Sub(s.failed) >= unknownRetry
 }
 
-// resting reports whether a fetch has failed since the set was fetched, and
-// so recently that another would do no better.
-func (s *keySet) resting(set *keys) bool {
+// ask is fetch because of an unknown kid, unless somebody was just faster.
+func (s *keySet) ask(ctx context.Context) (*keys, error) {
+	if !s.mayAsk() {
+		return s.latest.Load(), nil
+	}
+	set, err := s.fetch(ctx)
+	if err == nil {
+		s.mu.Lock()
+		s.unknown = s.now()
+		s.mu.Unlock()
+	}
+	return set, err
+}
+
+// failing reports whether the last fetch failed.
+func (s *keySet) failing() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return s.failed.After(set.fetched) && s.now().Sub(s.failed) < keysRetry
+	return !s.failed.IsZero()
+}
+
+// rests reports whether the last fetch failed less than wait ago, so that
+// another would do no better.
+func (s *keySet) rests(wait time.Duration) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.now().Sub(s.failed) < wait
 }
 
 // current returns a key set that is fresh enough.
 func (s *keySet) current(ctx context.Context) (*keys, error) {
 	set := s.latest.Load()
-	if set == nil {
+	if set == nil || s.now().Sub(set.fetched) >= keysDead {
+		if s.rests(keysWait) {
+			return nil, ErrUnavailable
+		}
 		return s.fetches.do(ctx, struct{}{}, s.fetch)
 	}
-	age := s.now().Sub(set.fetched)
-	switch {
-	case age < keysRenew, age < keysDead && s.resting(set):
-		return set, nil
+	switch age := s.now().Sub(set.fetched); {
+	case age < keysRenew, s.rests(keysRetry):
 	case age < keysStale:
 		s.fetches.start(ctx, struct{}{}, s.fetch)
-		return set, nil
+	default:
+		if renewed, err := s.fetches.do(ctx, struct{}{}, s.fetch); err == nil {
+			return renewed, nil
+		}
 	}
-	renewed, err := s.fetches.do(ctx, struct{}{}, s.fetch)
-	if err != nil && age < keysDead {
-		return set, nil
-	}
-	return renewed, err
+	return set, nil
 }
 
 // holds reports whether a key that verified a token earlier is still
@@ -186,6 +208,9 @@ func (s *keySet) fetch(ctx context.Context) (*keys, error) {
 		}
 	}
 	s.latest.Store(set)
+	s.mu.Lock()
+	s.failed = time.Time{}
+	s.mu.Unlock()
 	return set, nil
 }
 

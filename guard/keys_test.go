@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -81,6 +82,69 @@ func TestKeyCache(t *testing.T) {
 		verify(t, g, mint(issuer), nil)
 	})
 
+	t.Run("a new key works soon after a fetch that failed, and is not called unknown before", func(t *testing.T) {
+		issuer := guardtest.New(t)
+		g := newGuard(t, issuer.Config(resource))
+		verify(t, g, mint(issuer), nil)
+		issuer.RotateKeys()
+		token := mint(issuer)
+		fetches := func(want int) {
+			t.Helper()
+			if n := issuer.Hits("/jwks"); n != want {
+				t.Fatalf("%d fetches, want %d", n, want)
+			}
+		}
+
+		issuer.Down(true)
+		for range 10 {
+			verify(t, g, token, guard.ErrUnavailable)
+		}
+		fetches(2)
+		issuer.Advance(5 * time.Second)
+		for range 10 {
+			verify(t, g, token, guard.ErrUnavailable)
+		}
+		fetches(3)
+		issuer.Down(false)
+		issuer.Advance(4 * time.Second)
+		verify(t, g, token, guard.ErrUnavailable)
+		fetches(3)
+		issuer.Advance(time.Second)
+		verify(t, g, token, nil)
+		fetches(4)
+
+		// That one was answered: now the minute counts.
+		issuer.Advance(59 * time.Second)
+		verify(t, g, issuer.MintWrong(guardtest.UnknownKey, guardtest.Token{Resource: resource}), guard.ErrInvalidToken)
+		fetches(4)
+	})
+
+	t.Run("a new key works that a fetch was too early for", func(t *testing.T) {
+		issuer := guardtest.New(t)
+		slow := &slowKeys{fetched: make(chan struct{}), release: make(chan struct{})}
+		cfg := issuer.Config(resource)
+		cfg.HTTPClient = &http.Client{Transport: slow}
+		g := newGuard(t, cfg)
+		old := mint(issuer)
+		verify(t, g, old, nil)
+
+		slow.on.Store(true)
+		issuer.Advance(2 * time.Minute)
+		verify(t, g, old, nil) // begins a renewal beside it
+		within(t, "the renewal", slow.fetched)
+		slow.on.Store(false)
+		issuer.RotateKeys()
+		token := mint(issuer)
+		done := make(chan struct{})
+		go func() { defer close(done); verify(t, g, token, nil) }()
+		time.Sleep(50 * time.Millisecond) // it waits for the renewal by now
+		close(slow.release)
+		within(t, "the answer", done)
+		if n := issuer.Hits("/jwks"); n != 3 {
+			t.Errorf("%d fetches, want the first, the renewal and one more", n)
+		}
+	})
+
 	t.Run("K01 J05 a withdrawn key stops within five minutes, remembered tokens too", func(t *testing.T) {
 		issuer := guardtest.New(t)
 		g := newGuard(t, issuer.Config(resource))
@@ -127,6 +191,7 @@ func TestKeyCache(t *testing.T) {
 		issuer.Advance(31 * time.Minute)
 		verify(t, g, token, guard.ErrUnavailable)
 		issuer.Down(false)
+		issuer.Advance(time.Second)
 		verify(t, g, token, nil)
 	})
 
@@ -140,7 +205,48 @@ func TestKeyCache(t *testing.T) {
 			t.Errorf("answer %d %v", w.Code, w.Header())
 		}
 		issuer.Down(false)
+		issuer.Advance(time.Second)
 		verify(t, g, token, nil)
+	})
+
+	t.Run("garbage does not make anybody ask a failing issuer for what was never there", func(t *testing.T) {
+		const metadata, other = "/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"
+		for name, place := range map[string]string{"metadata": metadata, "keys": "/jwks"} {
+			t.Run(name, func(t *testing.T) {
+				issuer := guardtest.New(t)
+				g := newGuard(t, issuer.Config(resource))
+				if name == "keys" {
+					if _, err := g.IssuerMetadata(t.Context()); err != nil {
+						t.Fatal(err)
+					}
+				}
+				before := issuer.Hits(place)
+				issuer.Down(true)
+				for seconds := 1; seconds <= 3; seconds++ {
+					for range 50 {
+						verify(t, g, issuer.MintWrong(guardtest.BadSignature, guardtest.Token{Resource: resource}), guard.ErrUnavailable)
+					}
+					if n := issuer.Hits(place) - before; n != seconds {
+						t.Fatalf("%d fetches in %d s, want one in each", n, seconds)
+					}
+					issuer.Advance(time.Second)
+				}
+				issuer.Down(false)
+				verify(t, g, mint(issuer), nil)
+			})
+		}
+
+		issuer := guardtest.New(t)
+		cfg := issuer.Config(resource)
+		cfg.Introspection = issuer.Introspection()
+		g := newGuard(t, cfg)
+		issuer.Down(true)
+		for range 50 {
+			verify(t, g, issuer.MintWrong(guardtest.BadSignature, guardtest.Token{Resource: resource}), guard.ErrUnavailable)
+		}
+		if n := issuer.Hits(metadata) + issuer.Hits(other); n != 2 {
+			t.Errorf("with introspection %d fetches, want one at each of two places", n)
+		}
 	})
 
 	t.Run("two issuers with the same kid", func(t *testing.T) { // Row: J06.
@@ -150,6 +256,21 @@ func TestKeyCache(t *testing.T) {
 		verify(t, newGuard(t, two.Config(resource)), two.Mint(guardtest.Token{Resource: resource}), nil)
 		verify(t, g, foreign, guard.ErrInvalidToken)
 	})
+}
+
+// slowKeys holds back the answers of the key set while it is on.
+type slowKeys struct {
+	on               atomic.Bool
+	fetched, release chan struct{}
+}
+
+func (s *slowKeys) RoundTrip(r *http.Request) (*http.Response, error) {
+	resp, err := http.DefaultTransport.RoundTrip(r)
+	if r.URL.Path == "/jwks" && s.on.Load() {
+		close(s.fetched)
+		<-s.release
+	}
+	return resp, err
 }
 
 // fakeIssuer serves given documents; {issuer} in them is its own URL.

@@ -6,6 +6,7 @@ import (
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/postern-id/postern/guard"
 	"github.com/postern-id/postern/guard/guardtest"
@@ -109,6 +110,7 @@ func TestIssuerCopy(t *testing.T) {
 		t.Errorf("issuer down: %d", w.Code)
 	}
 	issuer.Down(false)
+	issuer.Advance(time.Second)
 	before := issuer.Hits(path)
 	for range 5 {
 		w := get(h, http.MethodGet, path)

@@ -140,9 +140,10 @@ func (p *Principal) ended(now time.Time) bool { return now.After(p.Expires.Add(l
 
 type contextKey struct{}
 
-// FromContext returns who the current operation acts for, or nil. On a stream
-// that was extended by a newer token it is the newer token's principal. The
-// value is the caller's own copy.
+// FromContext returns who the current operation acts for, or nil: the principal
+// of the request's own token. In the context of a request that opened a session
+// or an event stream, where the operations of later requests may run, it is that
+// of the newest token that came to it. The value is the caller's own copy.
 func FromContext(ctx context.Context) *Principal {
 	p := current(ctx)
 	if p == nil {

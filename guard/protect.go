@@ -16,6 +16,11 @@ import (
 // binds sessions and event streams to who opened
 // them; and ends a stream when its newest token has ended. The handler finds
 // the caller with [FromContext] and does not see the token.
+//
+// The official SDK runs all operations of a session in the context of the
+// request that opened it. There [FromContext] and [Check] know the session's
+// newest token only; with mcpguard's Protect and Middleware they know the
+// request's own.
 func (g *Guard) Protect(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if !g.admit(w, r) {
@@ -37,7 +42,7 @@ func (g *Guard) Protect(h http.Handler) http.Handler {
 			r.Header.Del("Last-Event-ID")
 		}
 
-		s, err := g.streams.find(r, p)
+		s, joins, err := g.streams.find(r, p)
 		if err == nil {
 			err = g.decide(w, r, p)
 		}
@@ -45,7 +50,13 @@ func (g *Guard) Protect(h http.Handler) http.Handler {
 			g.refuse(w, r, err)
 			return
 		}
-		g.serve(h, w, r, s)
+		ctx := context.WithValue(r.Context(), contextKey{}, s)
+		if joins && r.Method != http.MethodGet {
+			// Its operations are its own: another token of the same caller, with
+			// other scopes, has no say in them.
+			ctx = WithPrincipal(ctx, p)
+		}
+		g.serve(h, w, r.WithContext(ctx), s)
 	})
 }
 

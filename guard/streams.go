@@ -21,9 +21,9 @@ const (
 )
 
 // stream is what a caller holds open: one request, an event stream with its
-// messages (2024-11-05), or a session with all its requests (2025). Handlers
-// find it in their context, since all operations of a stream may run in the
-// context of the request that opened it.
+// messages (2024-11-05), or a session with all its requests (2025). The request
+// that opened it has it in its context, since all operations of a stream may
+// run there, whichever request brought them.
 type stream struct {
 	newest atomic.Pointer[Principal]
 }
@@ -147,18 +147,19 @@ func (ss *streams) use(who caller, h handle) {
 	}
 }
 
-// find returns the stream that a request belongs to, or a new one.
+// find returns the stream that a request belongs to: one that it joins, or a
+// new one.
 //
 // A session that this Guard did not see begin is refused: whose it is cannot
 // be known. Clients answer that by beginning another.
-func (ss *streams) find(r *http.Request, p *Principal) (*stream, error) {
+func (ss *streams) find(r *http.Request, p *Principal) (s *stream, joins bool, err error) {
 	ss.mu.Lock()
 	var found []*stream
 	if id := r.Header.Get(sessionHeader); id != "" {
 		s, ok := ss.bound[handle{true, id}]
 		if !ok {
 			ss.mu.Unlock()
-			return nil, errNoSession
+			return nil, false, errNoSession
 		}
 		ss.use(p.caller(), handle{true, id})
 		found = append(found, s)
@@ -173,14 +174,14 @@ func (ss *streams) find(r *http.Request, p *Principal) (*stream, error) {
 	}
 	ss.mu.Unlock()
 	if len(found) == 0 {
-		return newStream(p), nil
+		return newStream(p), false, nil
 	}
 	for _, s := range found {
 		if err := s.extend(p); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
-	return found[0], nil
+	return found[0], true, nil
 }
 
 // endpointParts returns what may tell one message endpoint from another: the
@@ -229,7 +230,7 @@ func (ss *streams) until(s *stream) (left time.Duration, ended bool) {
 // open returns a context that ends when the stream's newest token has ended,
 // and a function that must be called when the request is over.
 func (ss *streams) open(ctx context.Context, s *stream) (context.Context, func()) {
-	ctx, cancel := context.WithCancelCause(context.WithValue(ctx, contextKey{}, s))
+	ctx, cancel := context.WithCancelCause(ctx)
 	var mu sync.Mutex
 	var timer *time.Timer
 	mu.Lock()

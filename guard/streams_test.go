@@ -269,6 +269,64 @@ func TestSession(t *testing.T) {
 	}
 }
 
+// TestOwnToken proves that an operation is judged by the token of its own
+// request, not by a wider one of the same caller that came to the same session
+// or event stream, and that the stream itself knows the newest.
+func TestOwnToken(t *testing.T) {
+	issuer := guardtest.New(t)
+	g := newGuard(t, todoConfig(issuer))
+	wide := issuer.Mint(guardtest.Token{Resource: resource, Scopes: []string{"write:todos"}, Lifetime: time.Hour})
+	narrow := issuer.Mint(guardtest.Token{Resource: resource, Scopes: []string{"read:todos"}})
+	const session, endpoint = "session-0123456789abcdef", "/m?s=0123456789abcdef0123"
+	var opener context.Context // of the request that opened the session
+	h := g.Protect(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if opener == nil {
+			opener = r.Context()
+			w.Header().Set("Mcp-Session-Id", session)
+		}
+		may := guard.Check(r.Context(), guard.AllOf("write:todos")) == nil
+		if permits := g.Permits(r.Context(), "tools/call", "create") == nil; permits != may {
+			t.Errorf("%s: Check says %t, Permits %t", r.Method, may, permits)
+		}
+		if has := guard.FromContext(r.Context()).Has("write:todos"); has != may {
+			t.Errorf("%s: Check says %t, FromContext %t", r.Method, may, has)
+		}
+		_, _ = fmt.Fprint(w, may)
+	}))
+	if err := eventStream(t, g, []string{"event: endpoint\ndata: " + endpoint + "\n\n"}, bearer(wide)...); err != nil {
+		t.Fatal(err)
+	}
+	if w := call(h, http.MethodPost, pingBody, bearer(wide)...); w.Body.String() != "true" {
+		t.Fatalf("the opening request: %d %s", w.Code, w.Body)
+	}
+
+	for _, c := range []struct {
+		name, method, target, session, token string
+		may                                  bool
+	}{
+		{"a call in the session", http.MethodPost, resource, session, narrow, false},
+		{"the same with the wide token", http.MethodPost, resource, session, wide, true},
+		{"a message to the event stream", http.MethodPost, endpoint, "", narrow, false},
+		{"the same with the wide token", http.MethodPost, endpoint, "", wide, true},
+		{"the session's event stream", http.MethodGet, resource, session, narrow, true},
+		{"the end of the session", http.MethodDelete, resource, session, narrow, false},
+	} {
+		r := httptest.NewRequest(c.method, c.target, strings.NewReader(toolCall("list")))
+		r.Host = "localhost:8080"
+		r.Header.Set("Content-Type", "application/json")
+		r.Header.Set("Authorization", "Bearer "+c.token)
+		r.Header.Set("Mcp-Session-Id", c.session)
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != http.StatusOK || w.Body.String() != fmt.Sprint(c.may) {
+			t.Errorf("%s: may write: %d %s, want %t", c.name, w.Code, w.Body, c.may)
+		}
+	}
+	if p := guard.FromContext(opener); p == nil || !p.Has("write:todos") {
+		t.Errorf("the context that opened the session: %+v, want the newest token's principal", p)
+	}
+}
+
 // TestListen proves that the long answer of subscriptions/listen
 // (2026-07-28) ends with its token, and that a handler's own stream does.
 func TestListen(t *testing.T) {

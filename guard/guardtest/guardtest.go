@@ -135,7 +135,9 @@ func (i *Issuer) RotateKeys() {
 	}
 }
 
-// Down makes every endpoint answer 500, or work again.
+// Down makes every endpoint answer 500, or work again. A guard that asked
+// meanwhile asks again when its clock has moved: by a second where it knows
+// nothing yet, by 5 s where a key is unknown to it, by 30 s for a renewal.
 func (i *Issuer) Down(down bool) {
 	i.mu.Lock()
 	defer i.mu.Unlock()

@@ -24,9 +24,9 @@ import (
 func Protect(g *guard.Guard, h http.Handler) http.Handler { return g.Protect(TokenInfo(h)) }
 
 // TokenInfo sets the SDK's auth.TokenInfo from the guard's principal: Scopes,
-// Expiration, UserID (the subject) and Extra with "iss", "client_id" and
-// "organization_id". It goes inside guard.Protect; without a principal it
-// answers 401.
+// Expiration, UserID (the subject) and Extra with "iss", "client_id",
+// "organization_id" and "principal", the *guard.Principal itself. It goes inside
+// guard.Protect; without a principal it answers 401.
 //
 // On the HTTP+SSE transport of 2024-11-05 the SDK hands no TokenInfo to tools:
 // guard.FromContext works on every transport.
@@ -57,9 +57,14 @@ func fromPrincipal(ctx context.Context, _ string, _ *http.Request) (*auth.TokenI
 	}
 	return &auth.TokenInfo{
 		Scopes: p.Scopes, Expiration: p.Expires, UserID: p.Subject,
-		Extra: map[string]any{"iss": p.Issuer, "client_id": p.ClientID, "organization_id": p.Organization},
+		Extra: map[string]any{
+			"iss": p.Issuer, "client_id": p.ClientID, "organization_id": p.Organization, extraPrincipal: p,
+		},
 	}, nil
 }
+
+// extraPrincipal is where TokenInfo leaves the principal for Middleware.
+const extraPrincipal = "principal"
 
 // Middleware is a receiving middleware for an mcp.Server, added with
 // server.AddReceivingMiddleware. It refuses an operation whose token has ended,
@@ -69,11 +74,16 @@ func fromPrincipal(ctx context.Context, _ string, _ *http.Request) (*auth.TokenI
 // gives every result that can be cached the cache scope "private", since another
 // caller might see another (MCP, Caching).
 //
+// With TokenInfo outside of it, guard.FromContext and guard.Check inside an
+// operation know the token of the very request that brought it. Otherwise the
+// SDK runs all operations of a session in the context of its first request.
+//
 // It is for servers behind guard.Protect only: without a principal everything
 // is refused.
 func Middleware(g *guard.Guard) mcp.Middleware {
 	return func(next mcp.MethodHandler) mcp.MethodHandler {
 		return func(ctx context.Context, method string, req mcp.Request) (mcp.Result, error) {
+			ctx = ofRequest(ctx, req)
 			if err := g.Permits(ctx, method, toolName(req)); err != nil {
 				return nil, err
 			}
@@ -84,6 +94,20 @@ func Middleware(g *guard.Guard) mcp.Middleware {
 			return result, err
 		}
 	}
+}
+
+// ofRequest returns a context with the principal of the request that brought the
+// operation, where the SDK's TokenInfo has it.
+func ofRequest(ctx context.Context, req mcp.Request) context.Context {
+	extra := req.GetExtra()
+	if extra == nil || extra.TokenInfo == nil {
+		return ctx
+	}
+	p, ok := extra.TokenInfo.Extra[extraPrincipal].(*guard.Principal)
+	if !ok {
+		return ctx
+	}
+	return guard.WithPrincipal(ctx, p)
 }
 
 func toolName(req mcp.Request) string {

@@ -201,6 +201,47 @@ func TestMiddleware(t *testing.T) {
 	})
 }
 
+// TestOwnToken proves that an operation in a session of the SDK is judged by
+// the token of the request that brought it, not by a wider one of the session.
+func TestOwnToken(t *testing.T) {
+	issuer := guardtest.New(t)
+	g := newGuard(t, issuer)
+	server := newServer()
+	mcp.AddTool(server, &mcp.Tool{Name: "who"}, func(ctx context.Context, _ *mcp.CallToolRequest, _ none) (*mcp.CallToolResult, any, error) {
+		return &mcp.CallToolResult{}, nil, guard.Check(ctx, guard.AllOf("write"))
+	})
+	server.AddReceivingMiddleware(mcpguard.Middleware(g))
+	h := httptest.NewServer(mcpguard.Protect(g, mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, nil)))
+	t.Cleanup(h.Close) // after the session
+	wide := issuer.Mint(guardtest.Token{Resource: resource, Scopes: []string{"read", "write"}, Lifetime: time.Hour})
+	narrow := issuer.Mint(guardtest.Token{Resource: resource, Scopes: []string{"read"}})
+	session := connect(t, h.URL, wide)
+	if session.ID() == "" {
+		t.Fatal("no session to test with")
+	}
+	for token, refused := range map[string]bool{wide: false, narrow: true} {
+		r, err := http.NewRequest(http.MethodPost, h.URL, strings.NewReader(
+			`{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"who","arguments":{}}}`))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name, value := range map[string]string{
+			"Content-Type": "application/json", "Accept": "application/json, text/event-stream", "Mcp-Session-Id": session.ID(),
+		} {
+			r.Header.Set(name, value)
+		}
+		resp, err := withToken(token).RoundTrip(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != http.StatusOK || strings.Contains(string(answer), `"isError":true`) != refused {
+			t.Errorf("%d %s %v, refused must be %t", resp.StatusCode, answer, err, refused)
+		}
+	}
+}
+
 // TestPermissions proves that lists and calls follow what the issuer's policy
 // permits at the moment, in a session that began before a change too.
 //
