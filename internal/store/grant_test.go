@@ -353,7 +353,7 @@ func TestConnectedApps(t *testing.T) {
 	})
 }
 
-// A permission that somebody unticks, having allowed it before, is gone from
+// Rows: B27. A permission that somebody unticks, having allowed it before, is gone from
 // everything that has it: the page of connected apps says so.
 func TestUntickingWithdraws(t *testing.T) {
 	t.Parallel()
@@ -396,7 +396,7 @@ func TestUntickingWithdraws(t *testing.T) {
 	})
 }
 
-// What a code has from an earlier decision must hold still when it is made: it may
+// Rows: B28. What a code has from an earlier decision must hold still when it is made: it may
 // have been taken back while the page was open.
 func TestKeptScopeMustHold(t *testing.T) {
 	t.Parallel()

@@ -463,7 +463,7 @@ func TestOneFirstKey(t *testing.T) {
 	})
 }
 
-// What somebody saw of a resource server, before another changed, removed or gave
+// Rows: D18. What somebody saw of a resource server, before another changed, removed or gave
 // it a new secret, undoes nothing of that; and a change brings no secret along.
 func TestResourceChangedMeanwhile(t *testing.T) {
 	t.Parallel()
