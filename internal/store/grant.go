@@ -44,7 +44,7 @@ func grantScopes(ctx context.Context, q *db.Queries, projectID, grantID, resourc
 // Decide keeps a decision. Besides oauth.ErrUsed it returns oauth.ErrDead when
 // the flow has run out, the client is gone, or what was allowed earlier was taken
 // back in between. Where a scope was allowed and is not any more, what has it ends,
-// as in DeclineScopes.
+// as in DeclineScopes (docs/decisions/0034).
 func (d *DB) Decide(ctx context.Context, decision oauth.Decision, e audit.Event) error {
 	g, code := decision.Grant, decision.Code
 	return d.write(ctx, func(q *db.Queries) error {
