@@ -246,7 +246,7 @@ func (p *People) checkMember(ctx context.Context, proj *project.Project, o Organ
 }
 
 // SignOutMember ends every session of a member, and reports how many there
-// were.
+// were. The address has to be proved anew before the member goes in again.
 func (p *People) SignOutMember(ctx context.Context, m Member, e audit.Event) (int, error) {
 	e.Kind, e.Subject = audit.SignedOut, m.ID
 	return p.store.EndMemberSessions(ctx, m.ProjectID, m.ID, e)

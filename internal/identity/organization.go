@@ -28,6 +28,9 @@ var (
 	// ErrMethod says that the organization does not accept the way in which the
 	// person proved who they are.
 	ErrMethod = errors.New("identity: the organization asks for another way to sign in")
+	// ErrOldProof says that the member was signed out everywhere since the person
+	// proved who they are.
+	ErrOldProof = errors.New("identity: the proof is older than the sign-out")
 )
 
 // Organization is a customer of a B2B project: members, and rules for them.
@@ -374,9 +377,13 @@ type OrganizationStore interface {
 	// returns ErrLimited after InvitationsAnHour or InvitedAnHour.
 	CountInvitation(ctx context.Context, projectID, organizationID, emailFolded string, now time.Time) error
 	// EndMemberSessions ends every session of a member, and the browsers they are
-	// in, and reports how many sessions there were.
+	// in, and reports how many sessions there were. What was proved before e.At in
+	// any other browser does not let the member in again.
 	EndMemberSessions(ctx context.Context, projectID, memberID string, e audit.Event) (int, error)
-	// RevokeMember ends every session of a member and revokes every grant, as
+	// LeaveEverywhere does what EndMemberSessions does, and ends the person's
+	// browser b and, unless b is confined, all in which the address was proved.
+	LeaveEverywhere(ctx context.Context, m Member, b Browser, e audit.Event) error
+	// RevokeMember does what EndMemberSessions does and revokes every grant, as
 	// RevokeUser does.
 	RevokeMember(ctx context.Context, m Member, e audit.Event) (grants int, err error)
 
@@ -399,7 +406,8 @@ type OrganizationStore interface {
 	// Enter begins a member's session below a browser and makes its organization
 	// the chosen one. A member who was invited becomes active; e.Newcomer is kept
 	// when nobody has the address and the organization lets its domain in.
-	// ErrNotFound when the person may not be there.
+	// ErrNotFound when the person may not be there, ErrOldProof when the member was
+	// signed out everywhere since the browser's proof.
 	Enter(ctx context.Context, n Entry, e audit.Event) (Session, Member, error)
 	// FoundOrganization makes an organization with n.Newcomer as its first member,
 	// and enters it. ErrConflict when the slug is taken, ErrLimited when the address

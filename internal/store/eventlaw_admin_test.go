@@ -131,6 +131,7 @@ func TestNothingInTheDashboardChangesWithoutItsEvent(t *testing.T) {
 			},
 			"revoke a member":   func() error { _, err := db.RevokeMember(ctx, ada, w.event(audit.MemberRevoked)); return err },
 			"sign a member out": func() error { _, err := db.EndMemberSessions(ctx, id, ada.ID, w.event(audit.SignedOut)); return err },
+			"leave everywhere":  func() error { return db.LeaveEverywhere(ctx, ada, browser, w.event(audit.SignedOut)) },
 			"go in": func() error {
 				_, _, err := db.Enter(ctx, w.entry(browser, fennel.ID), w.event(audit.MemberEntered))
 				return err

@@ -55,7 +55,7 @@ func (q *Queries) Browser(ctx context.Context, arg BrowserParams) (Browser, erro
 }
 
 const browserSession = `-- name: BrowserSession :one
-SELECT s.project_id, s.id, s.subject, s.organization_id, s.browser_id, s.kind, s.secret_id, s.secret_hash, s.factors, s.address, s.user_agent, s.created_at, s.last_seen_at, s.idle_expires_at, s.expires_at, m.project_id, m.id, m.organization_id, m.email, m.email_folded, m.name, m.status, m.roles, m.is_admin, m.external_id, m.trusted_metadata, m.untrusted_metadata, m.version, m.created_at, m.updated_at, m.last_sign_in_at, o.project_id, o.id, o.name, o.slug, o.external_id, o.active, o.settings, o.trusted_metadata, o.roles, o.logo, o.version, o.created_at, o.updated_at
+SELECT s.project_id, s.id, s.subject, s.organization_id, s.browser_id, s.kind, s.secret_id, s.secret_hash, s.factors, s.address, s.user_agent, s.created_at, s.last_seen_at, s.idle_expires_at, s.expires_at, m.project_id, m.id, m.organization_id, m.email, m.email_folded, m.name, m.status, m.roles, m.is_admin, m.external_id, m.trusted_metadata, m.untrusted_metadata, m.version, m.created_at, m.updated_at, m.last_sign_in_at, m.proofs_after, o.project_id, o.id, o.name, o.slug, o.external_id, o.active, o.settings, o.trusted_metadata, o.roles, o.logo, o.version, o.created_at, o.updated_at
 FROM session s
 JOIN member m ON m.project_id = s.project_id AND m.id = s.subject
 JOIN organization o ON o.project_id = s.project_id AND o.id = s.organization_id
@@ -116,6 +116,7 @@ func (q *Queries) BrowserSession(ctx context.Context, arg BrowserSessionParams) 
 		&i.Member.CreatedAt,
 		&i.Member.UpdatedAt,
 		&i.Member.LastSignInAt,
+		&i.Member.ProofsAfter,
 		&i.Organization.ProjectID,
 		&i.Organization.ID,
 		&i.Organization.Name,
@@ -131,6 +132,33 @@ func (q *Queries) BrowserSession(ctx context.Context, arg BrowserSessionParams) 
 		&i.Organization.UpdatedAt,
 	)
 	return i, err
+}
+
+const browsersOfAddress = `-- name: BrowsersOfAddress :many
+SELECT id FROM browser WHERE project_id = $1 AND email_folded = $2
+`
+
+func (q *Queries) BrowsersOfAddress(ctx context.Context, projectID string, emailFolded string) ([]string, error) {
+	rows, err := q.db.QueryContext(ctx, browsersOfAddress, projectID, emailFolded)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const browsersOfSubject = `-- name: BrowsersOfSubject :many
@@ -247,9 +275,9 @@ func (q *Queries) CreateBrowser(ctx context.Context, arg CreateBrowserParams) er
 
 const createMember = `-- name: CreateMember :execrows
 INSERT INTO member (project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id,
-    trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at)
+    trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at, proofs_after)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
-    $11, $12, 1, $13, $14, $15)
+    $11, $12, 1, $13, $14, $15, 0)
 ON CONFLICT DO NOTHING
 `
 
@@ -408,6 +436,26 @@ func (q *Queries) EndBrowserSessions(ctx context.Context, projectID string, brow
 	return err
 }
 
+const endMemberProofs = `-- name: EndMemberProofs :execrows
+UPDATE member SET proofs_after = $1 WHERE project_id = $2 AND id = $3
+`
+
+type EndMemberProofsParams struct {
+	Now       int64
+	ProjectID string
+	ID        string
+}
+
+// EndMemberProofs holds the row: who goes in at the same time is seen afterwards,
+// or finds that the proof is too old.
+func (q *Queries) EndMemberProofs(ctx context.Context, arg EndMemberProofsParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, endMemberProofs, arg.Now, arg.ProjectID, arg.ID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
 const endOldBrowserSessions = `-- name: EndOldBrowserSessions :exec
 DELETE FROM session WHERE session.project_id = $1 AND session.browser_id = $2 AND session.id IN (
     SELECT s.id FROM session s WHERE s.project_id = $1 AND s.browser_id = $2 AND s.browser_id <> ''
@@ -514,7 +562,7 @@ func (q *Queries) LockOrganization(ctx context.Context, projectID string, iD str
 }
 
 const member = `-- name: Member :one
-SELECT project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id, trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at
+SELECT project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id, trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at, proofs_after
 FROM member WHERE project_id = $1 AND id = $2 AND organization_id = $3
 `
 
@@ -544,12 +592,13 @@ func (q *Queries) Member(ctx context.Context, arg MemberParams) (Member, error) 
 		&i.CreatedAt,
 		&i.UpdatedAt,
 		&i.LastSignInAt,
+		&i.ProofsAfter,
 	)
 	return i, err
 }
 
 const memberAndOrganization = `-- name: MemberAndOrganization :one
-SELECT m.project_id, m.id, m.organization_id, m.email, m.email_folded, m.name, m.status, m.roles, m.is_admin, m.external_id, m.trusted_metadata, m.untrusted_metadata, m.version, m.created_at, m.updated_at, m.last_sign_in_at, o.project_id, o.id, o.name, o.slug, o.external_id, o.active, o.settings, o.trusted_metadata, o.roles, o.logo, o.version, o.created_at, o.updated_at
+SELECT m.project_id, m.id, m.organization_id, m.email, m.email_folded, m.name, m.status, m.roles, m.is_admin, m.external_id, m.trusted_metadata, m.untrusted_metadata, m.version, m.created_at, m.updated_at, m.last_sign_in_at, m.proofs_after, o.project_id, o.id, o.name, o.slug, o.external_id, o.active, o.settings, o.trusted_metadata, o.roles, o.logo, o.version, o.created_at, o.updated_at
 FROM member m JOIN organization o ON o.project_id = m.project_id AND o.id = m.organization_id
 WHERE m.project_id = $1 AND m.id = $2 AND m.organization_id = $3
 `
@@ -586,6 +635,7 @@ func (q *Queries) MemberAndOrganization(ctx context.Context, arg MemberAndOrgani
 		&i.Member.CreatedAt,
 		&i.Member.UpdatedAt,
 		&i.Member.LastSignInAt,
+		&i.Member.ProofsAfter,
 		&i.Organization.ProjectID,
 		&i.Organization.ID,
 		&i.Organization.Name,
@@ -604,7 +654,7 @@ func (q *Queries) MemberAndOrganization(ctx context.Context, arg MemberAndOrgani
 }
 
 const memberByEmail = `-- name: MemberByEmail :one
-SELECT project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id, trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at
+SELECT project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id, trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at, proofs_after
 FROM member
 WHERE project_id = $1 AND organization_id = $2 AND email_folded = $3 AND status <> 'deleted'
 `
@@ -636,14 +686,16 @@ func (q *Queries) MemberByEmail(ctx context.Context, arg MemberByEmailParams) (M
 		&i.CreatedAt,
 		&i.UpdatedAt,
 		&i.LastSignInAt,
+		&i.ProofsAfter,
 	)
 	return i, err
 }
 
-const memberEnters = `-- name: MemberEnters :execrows
+const memberEnters = `-- name: MemberEnters :one
 UPDATE member SET status = 'active', last_sign_in_at = $1, version = CASE WHEN status = 'active' THEN version ELSE version + 1 END
 WHERE member.project_id = $2 AND member.id = $3 AND member.status <> 'deleted'
   AND EXISTS (SELECT 1 FROM organization o WHERE o.project_id = $2 AND o.id = member.organization_id AND o.active)
+RETURNING proofs_after
 `
 
 type MemberEntersParams struct {
@@ -653,16 +705,16 @@ type MemberEntersParams struct {
 }
 
 // MemberEnters finds nobody whose organization is suspended, or who was removed.
+// Whether the proof is new enough is known once the row is held.
 func (q *Queries) MemberEnters(ctx context.Context, arg MemberEntersParams) (int64, error) {
-	result, err := q.db.ExecContext(ctx, memberEnters, arg.Now, arg.ProjectID, arg.ID)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected()
+	row := q.db.QueryRowContext(ctx, memberEnters, arg.Now, arg.ProjectID, arg.ID)
+	var proofs_after int64
+	err := row.Scan(&proofs_after)
+	return proofs_after, err
 }
 
 const members = `-- name: Members :many
-SELECT project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id, trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at
+SELECT project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id, trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at, proofs_after
 FROM member
 WHERE project_id = $1 AND organization_id = $2 AND id > $3
   AND (CAST($4 AS text) = '' AND status <> 'deleted' OR status = $4)
@@ -719,6 +771,7 @@ func (q *Queries) Members(ctx context.Context, arg MembersParams) ([]Member, err
 			&i.CreatedAt,
 			&i.UpdatedAt,
 			&i.LastSignInAt,
+			&i.ProofsAfter,
 		); err != nil {
 			return nil, err
 		}
@@ -734,7 +787,7 @@ func (q *Queries) Members(ctx context.Context, arg MembersParams) ([]Member, err
 }
 
 const memberships = `-- name: Memberships :many
-SELECT m.project_id, m.id, m.organization_id, m.email, m.email_folded, m.name, m.status, m.roles, m.is_admin, m.external_id, m.trusted_metadata, m.untrusted_metadata, m.version, m.created_at, m.updated_at, m.last_sign_in_at, o.project_id, o.id, o.name, o.slug, o.external_id, o.active, o.settings, o.trusted_metadata, o.roles, o.logo, o.version, o.created_at, o.updated_at
+SELECT m.project_id, m.id, m.organization_id, m.email, m.email_folded, m.name, m.status, m.roles, m.is_admin, m.external_id, m.trusted_metadata, m.untrusted_metadata, m.version, m.created_at, m.updated_at, m.last_sign_in_at, m.proofs_after, o.project_id, o.id, o.name, o.slug, o.external_id, o.active, o.settings, o.trusted_metadata, o.roles, o.logo, o.version, o.created_at, o.updated_at
 FROM member m JOIN organization o ON o.project_id = m.project_id AND o.id = m.organization_id
 WHERE m.project_id = $1 AND m.email_folded = $2 AND m.status <> 'deleted' AND o.active
 ORDER BY m.last_sign_in_at DESC, m.id LIMIT $3
@@ -779,6 +832,7 @@ func (q *Queries) Memberships(ctx context.Context, arg MembershipsParams) ([]Mem
 			&i.Member.CreatedAt,
 			&i.Member.UpdatedAt,
 			&i.Member.LastSignInAt,
+			&i.Member.ProofsAfter,
 			&i.Organization.ProjectID,
 			&i.Organization.ID,
 			&i.Organization.Name,
