@@ -64,9 +64,12 @@ type ConnectionStore interface {
 	// CreateConnection keeps a new connection; ErrConflict when the organization
 	// has one.
 	CreateConnection(ctx context.Context, c Connection, e audit.Event) error
-	// SaveConnection replaces Active and Provider of a connection, or returns
-	// ErrNotFound.
-	SaveConnection(ctx context.Context, c Connection, e audit.Event) error
+	// ActivateConnection makes a connection active, or returns ErrNotFound.
+	ActivateConnection(ctx context.Context, c Connection, e audit.Event) error
+	// SaveProvider replaces Provider of a connection and nothing else: it was
+	// fetched, and meanwhile somebody may have made the connection active.
+	// ErrNotFound when it is gone.
+	SaveProvider(ctx context.Context, c Connection, e audit.Event) error
 	// DeleteConnection removes a connection, and ends the browsers that signed in
 	// through it. ErrNotFound when it is gone.
 	DeleteConnection(ctx context.Context, c Connection, e audit.Event) error
@@ -124,12 +127,18 @@ func (p *People) CreateConnection(ctx context.Context, c Connection, e audit.Eve
 	return p.store.CreateConnection(ctx, c, e)
 }
 
-// SaveConnection keeps whether a connection is active, and what its provider
-// says.
-func (p *People) SaveConnection(ctx context.Context, c Connection, e audit.Event) error {
+// ActivateConnection lets members sign in through a connection.
+func (p *People) ActivateConnection(ctx context.Context, c Connection, e audit.Event) error {
 	e.Kind, e.Object = audit.SSOChanged, c.ID
 	c.UpdatedAt = p.now()
-	return p.store.SaveConnection(ctx, c, e)
+	return p.store.ActivateConnection(ctx, c, e)
+}
+
+// SaveProvider keeps what the provider of a connection says.
+func (p *People) SaveProvider(ctx context.Context, c Connection, e audit.Event) error {
+	e.Kind, e.Object = audit.SSOChanged, c.ID
+	c.UpdatedAt = p.now()
+	return p.store.SaveProvider(ctx, c, e)
 }
 
 // DeleteConnection removes a connection. Who signed in through it is signed out

@@ -216,8 +216,7 @@ func (l *Pages) OrganizationSSO(w http.ResponseWriter, r *http.Request) error {
 			err = l.people.CreateConnection(r.Context(), c, e)
 		}
 	case action == "activate":
-		c.Active = true
-		err = l.people.SaveConnection(r.Context(), c, e)
+		err = l.people.ActivateConnection(r.Context(), c, e)
 	case action == "delete":
 		err = l.people.DeleteConnection(r.Context(), m.organization, c, e)
 	}
@@ -285,7 +284,10 @@ func (l *Pages) TestSSO(w http.ResponseWriter, r *http.Request) error {
 		return l.ssoPage(w, r, m, ssoView{orgView: orgView{Problems: []string{upstream.Sentence}}})
 	}
 	if err == nil && !before.Equal(c.Provider) {
-		err = l.people.SaveConnection(r.Context(), c, e)
+		err = l.people.SaveProvider(r.Context(), c, e)
+	}
+	if errors.Is(err, identity.ErrNotFound) { // deleted in between
+		return l.fail(w, r, "single sign-on", noConnection())
 	}
 	if err != nil {
 		return err

@@ -615,7 +615,7 @@ func TestSSOAnswersStayWhereTheyWereAsked(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.Provider.NamesItself = true
-			if err := o.People.SaveConnection(t.Context(), c, o.event("")); err != nil {
+			if err := o.People.SaveProvider(t.Context(), c, o.event("")); err != nil {
 				t.Fatal(err)
 			}
 			b := o.Browser(t)
@@ -914,6 +914,45 @@ func TestSSOSettings(t *testing.T) {
 		}
 		form := url.Values{"action": {"create"}, "issuer": {o.idp.URL}, "client_id": {"x"}, "client_secret": {"y"}, "csrf": csrfOf(t, o.admin.Get(t, "/organization/sso"))}
 		shows(t, o.admin.Post(t, "/organization/sso", form), http.StatusUnprocessableEntity, "Somebody else changed this")
+	})
+}
+
+// A test waits for the provider, and meanwhile another administrator goes on.
+func TestSSOChangesWhileItIsTested(t *testing.T) {
+	eachSSOOffice(t, func(t *testing.T, o *ssoOffice) {
+		c, err := o.People.Connection(t.Context(), o.Project.ID, o.fennel.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := o.People.DeleteConnection(t.Context(), o.fennel, c, o.event("")); err != nil {
+			t.Fatal(err)
+		}
+		o.admin.Submit(t, o.admin.Get(t, "/organization/sso"), "issuer", url.Values{
+			"issuer": {o.idp.URL}, "client_id": {upstreamClient}, "client_secret": {upstreamSecret},
+		})
+		if c, err = o.People.Connection(t.Context(), o.Project.ID, o.fennel.ID); err != nil {
+			t.Fatal(err)
+		}
+		meanwhile := func(change func() error) {
+			o.idp.Meta = func(metadata map[string]any) {
+				metadata["authorization_response_iss_parameter_supported"] = true
+				if err := change(); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		meanwhile(func() error { return o.People.ActivateConnection(t.Context(), c, o.event("")) })
+		o.admin.Get(t, "/organization/sso/test").Answer(t)
+		c, err = o.People.Connection(t.Context(), o.Project.ID, o.fennel.ID)
+		if err != nil || !c.Active || !c.Provider.NamesItself {
+			t.Errorf("active %v, new metadata %v, %v", c.Active, c.Provider.NamesItself, err)
+		}
+		meanwhile(func() error { return o.People.DeleteConnection(t.Context(), o.fennel, c, o.event("")) })
+		c.Provider.NamesItself = false
+		if err := o.People.SaveProvider(t.Context(), c, o.event("")); err != nil {
+			t.Fatal(err)
+		}
+		shows(t, o.admin.Get(t, "/organization/sso/test"), http.StatusNotFound, "No single sign-on here")
 	})
 }
 

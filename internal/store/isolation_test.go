@@ -257,8 +257,9 @@ func TestOrganizationsAreApart(t *testing.T) {
 		_, missing["Connection"] = db.Connection(ctx, id, fennel.ID)
 		_, missing["Connection of another"] = db.Connection(ctx, a.project.ID, quarry.ID)
 		stolen := connection
-		stolen.ProjectID, stolen.Active = id, false
-		missing["SaveConnection"] = db.SaveConnection(ctx, stolen, other)
+		stolen.ProjectID = id
+		missing["ActivateConnection"] = db.ActivateConnection(ctx, stolen, other)
+		missing["SaveProvider"] = db.SaveProvider(ctx, stolen, other)
 		missing["DeleteConnection"] = db.DeleteConnection(ctx, stolen, other)
 		sso := func(projectID, organizationID string) error {
 			n := by

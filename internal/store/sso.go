@@ -54,15 +54,29 @@ func (d *DB) CreateConnection(ctx context.Context, c identity.Connection, e audi
 	})
 }
 
-// SaveConnection replaces Active and Provider of a connection.
-func (d *DB) SaveConnection(ctx context.Context, c identity.Connection, e audit.Event) error {
+// ActivateConnection lets sign-ins through a connection.
+func (d *DB) ActivateConnection(ctx context.Context, c identity.Connection, e audit.Event) error {
 	return d.write(ctx, func(q *db.Queries) error {
-		n, err := q.SaveConnection(ctx, db.SaveConnectionParams{
-			Active: c.Active, Provider: toJSON(c.Provider), UpdatedAt: micros(c.UpdatedAt), ProjectID: c.ProjectID, ID: c.ID,
+		n, err := q.ActivateConnection(ctx, db.ActivateConnectionParams{UpdatedAt: micros(c.UpdatedAt), ProjectID: c.ProjectID, ID: c.ID})
+		switch {
+		case err != nil:
+			return wrap("activate connection", err)
+		case n == 0:
+			return identity.ErrNotFound
+		}
+		return record(ctx, q, e)
+	})
+}
+
+// SaveProvider replaces what the provider of a connection says.
+func (d *DB) SaveProvider(ctx context.Context, c identity.Connection, e audit.Event) error {
+	return d.write(ctx, func(q *db.Queries) error {
+		n, err := q.SaveProvider(ctx, db.SaveProviderParams{
+			Provider: toJSON(c.Provider), UpdatedAt: micros(c.UpdatedAt), ProjectID: c.ProjectID, ID: c.ID,
 		})
 		switch {
 		case err != nil:
-			return wrap("save connection", err)
+			return wrap("save provider", err)
 		case n == 0:
 			return identity.ErrNotFound
 		}

@@ -65,8 +65,9 @@ func TestConnections(t *testing.T) {
 		if ids := connected("eve@example.test"); len(ids) != 0 {
 			t.Errorf("before it is active: %v", ids)
 		}
-		c.Active, c.Provider.NamesItself = true, false
-		must(t, d.SaveConnection(ctx, c, w.event(audit.SSOChanged)))
+		must(t, d.ActivateConnection(ctx, c, w.event(audit.SSOChanged)))
+		c.Provider.NamesItself = false
+		must(t, d.SaveProvider(ctx, c, w.event(audit.SSOChanged))) // what it was before does not come back
 		if got, err = d.Connection(ctx, w.project.ID, o.ID); err != nil || !got.Active || got.Provider.NamesItself {
 			t.Errorf("%+v, %v", got, err)
 		}
@@ -82,7 +83,8 @@ func TestConnections(t *testing.T) {
 			foreign.ProjectID = id
 			missing := map[string]error{}
 			_, missing["Connection"] = d.Connection(ctx, id, o.ID)
-			missing["SaveConnection"] = d.SaveConnection(ctx, foreign, other.event(audit.SSOChanged))
+			missing["ActivateConnection"] = d.ActivateConnection(ctx, foreign, other.event(audit.SSOChanged))
+			missing["SaveProvider"] = d.SaveProvider(ctx, foreign, other.event(audit.SSOChanged))
 			missing["DeleteConnection"] = d.DeleteConnection(ctx, foreign, other.event(audit.SSODeleted))
 			_, missing["EnterBySSO"] = other.enterBySSO(foreign, "eve@example.test", "person-1")
 			for name, err := range missing {
