@@ -347,7 +347,8 @@ type OrganizationStore interface {
 	// CreateOrganization keeps a new organization, or returns ErrConflict.
 	CreateOrganization(ctx context.Context, o Organization, e audit.Event) error
 	// SaveOrganization replaces what an organization is, if its version is still
-	// o.Version (else ErrStale), or returns ErrConflict.
+	// o.Version (else ErrStale), or returns ErrConflict, or ErrLockedOut when o needs
+	// an active connection and has none.
 	SaveOrganization(ctx context.Context, o Organization, e audit.Event) error
 	// SaveOrganizationLogo keeps an organization's logo, a PNG; nil takes it away.
 	SaveOrganizationLogo(ctx context.Context, projectID, id string, png []byte, e audit.Event) error

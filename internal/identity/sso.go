@@ -16,7 +16,7 @@ const (
 	MethodSSO       = "sso"
 )
 
-// Errors of a sign-in through an organization's own service.
+// Errors about an organization's own sign-in service.
 var (
 	// ErrUnproved says that nobody has proved the member's address yet, and that it
 	// is not of the organization's domains: the organization's service does not
@@ -25,6 +25,9 @@ var (
 	// ErrOtherPerson says that the service knows somebody else by the address, or
 	// the person by another one.
 	ErrOtherPerson = errors.New("identity: bound to another person")
+	// ErrLockedOut says that an organization would have single sign-on alone and no
+	// active connection.
+	ErrLockedOut = errors.New("identity: nobody could sign in")
 )
 
 // Connection is how the members of one organization sign in through the
@@ -71,7 +74,8 @@ type ConnectionStore interface {
 	// ErrNotFound when it is gone.
 	SaveProvider(ctx context.Context, c Connection, e audit.Event) error
 	// DeleteConnection removes a connection, and ends the browsers that signed in
-	// through it. ErrNotFound when it is gone.
+	// through it. ErrNotFound when it is gone, ErrLockedOut when the organization
+	// needs it.
 	DeleteConnection(ctx context.Context, c Connection, e audit.Event) error
 	// EnterBySSO keeps n.Browser and begins a member's session below it, if the
 	// connection still is active. subject is bound to the member the first time,
@@ -91,6 +95,12 @@ func (f Factor) Counts(organizationID string) bool {
 // through its own service.
 func (o Organization) TakesSSO() bool {
 	return o.Settings.Methods != Listed || slices.Contains(o.Settings.AllowedMethods, MethodSSO)
+}
+
+// NeedsSSO reports whether the organization's settings let members sign in
+// through its own service alone.
+func (o Organization) NeedsSSO() bool {
+	return o.Settings.Methods == Listed && !slices.Contains(o.Settings.AllowedMethods, MethodEmailCode)
 }
 
 // Equal reports whether two metadata say the same.
@@ -143,12 +153,13 @@ func (p *People) SaveProvider(ctx context.Context, c Connection, e audit.Event) 
 
 // DeleteConnection removes a connection. Who signed in through it is signed out
 // at once. The error is Problems where nobody could sign in any more.
-func (p *People) DeleteConnection(ctx context.Context, o Organization, c Connection, e audit.Event) error {
-	if o.Settings.Methods == Listed && !slices.Contains(o.Settings.AllowedMethods, MethodEmailCode) {
+func (p *People) DeleteConnection(ctx context.Context, c Connection, e audit.Event) error {
+	e.Kind, e.Object = audit.SSODeleted, c.ID
+	err := p.store.DeleteConnection(ctx, c, e)
+	if errors.Is(err, ErrLockedOut) {
 		return Problems{"Members may sign in by single sign-on alone. Allow codes by e-mail first, or nobody can sign in."}
 	}
-	e.Kind, e.Object = audit.SSODeleted, c.ID
-	return p.store.DeleteConnection(ctx, c, e)
+	return err
 }
 
 // EnterBySSO goes into the organization of a connection as the person that its

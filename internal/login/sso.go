@@ -218,7 +218,7 @@ func (l *Pages) OrganizationSSO(w http.ResponseWriter, r *http.Request) error {
 	case action == "activate":
 		err = l.people.ActivateConnection(r.Context(), c, e)
 	case action == "delete":
-		err = l.people.DeleteConnection(r.Context(), m.organization, c, e)
+		err = l.people.DeleteConnection(r.Context(), c, e)
 	}
 	if err == nil {
 		http.Redirect(w, r, m.project.Path()+orgSSOPath+"?"+doneParameter+"="+action, http.StatusSeeOther)

@@ -924,7 +924,7 @@ func TestSSOChangesWhileItIsTested(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := o.People.DeleteConnection(t.Context(), o.fennel, c, o.event("")); err != nil {
+		if err := o.People.DeleteConnection(t.Context(), c, o.event("")); err != nil {
 			t.Fatal(err)
 		}
 		o.admin.Submit(t, o.admin.Get(t, "/organization/sso"), "issuer", url.Values{
@@ -947,7 +947,7 @@ func TestSSOChangesWhileItIsTested(t *testing.T) {
 		if err != nil || !c.Active || !c.Provider.NamesItself {
 			t.Errorf("active %v, new metadata %v, %v", c.Active, c.Provider.NamesItself, err)
 		}
-		meanwhile(func() error { return o.People.DeleteConnection(t.Context(), o.fennel, c, o.event("")) })
+		meanwhile(func() error { return o.People.DeleteConnection(t.Context(), c, o.event("")) })
 		c.Provider.NamesItself = false
 		if err := o.People.SaveProvider(t.Context(), c, o.event("")); err != nil {
 			t.Fatal(err)

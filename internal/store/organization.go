@@ -122,6 +122,15 @@ func (d *DB) SaveOrganization(ctx context.Context, o identity.Organization, e au
 		case n == 0:
 			return identity.ErrStale
 		}
+		if o.NeedsSSO() { // the row is held: a connection that is deleted meanwhile waits, and stays
+			c, err := q.Connection(ctx, o.ProjectID, o.ID)
+			if err != nil {
+				return found("read connection", err, identity.ErrLockedOut)
+			}
+			if !c.Active {
+				return identity.ErrLockedOut
+			}
+		}
 		if err := keepDomains(ctx, q, o); err != nil {
 			return err
 		}

@@ -85,14 +85,34 @@ func (d *DB) SaveProvider(ctx context.Context, c identity.Connection, e audit.Ev
 }
 
 // DeleteConnection removes a connection and ends the browsers that came by it.
+// The organization is locked first: its settings must not come to need the
+// connection at the same time.
 func (d *DB) DeleteConnection(ctx context.Context, c identity.Connection, e audit.Event) error {
 	return d.write(ctx, func(q *db.Queries) error {
-		n, err := q.DeleteConnection(ctx, c.ProjectID, c.ID)
+		n, err := q.LockOrganization(ctx, c.ProjectID, c.OrganizationID)
+		switch {
+		case err != nil:
+			return wrap("lock organization", err)
+		case n == 0:
+			return identity.ErrNotFound
+		}
+		n, err = q.DeleteConnection(ctx, c.ProjectID, c.ID)
 		switch {
 		case err != nil:
 			return wrap("delete connection", err)
 		case n == 0:
 			return identity.ErrNotFound
+		}
+		row, err := q.Organization(ctx, c.ProjectID, c.OrganizationID)
+		if err != nil {
+			return wrap("read organization", err)
+		}
+		o, err := toOrganization(row)
+		if err != nil {
+			return err
+		}
+		if o.NeedsSSO() {
+			return identity.ErrLockedOut
 		}
 		browsers, err := q.BrowsersOfConnection(ctx, db.BrowsersOfConnectionParams{
 			ProjectID: c.ProjectID, OrganizationID: c.OrganizationID, Connection: toJSON(c.ID), // as it stands there

@@ -552,7 +552,8 @@ UPDATE organization SET updated_at = updated_at WHERE project_id = $1 AND id = $
 `
 
 // LockOrganization makes changes of an organization's members wait for each
-// other, where the number of its administrators counts.
+// other, where the number of its administrators counts, and the end of its
+// connection for a change of its settings.
 func (q *Queries) LockOrganization(ctx context.Context, projectID string, iD string) (int64, error) {
 	result, err := q.db.ExecContext(ctx, lockOrganization, projectID, iD)
 	if err != nil {

@@ -34,7 +34,8 @@ UPDATE organization SET name = @name, slug = @slug, external_id = @external_id, 
 WHERE project_id = @project_id AND id = @id AND version = @version;
 
 -- LockOrganization makes changes of an organization's members wait for each
--- other, where the number of its administrators counts.
+-- other, where the number of its administrators counts, and the end of its
+-- connection for a change of its settings.
 -- name: LockOrganization :execrows
 UPDATE organization SET updated_at = updated_at WHERE project_id = @project_id AND id = @id;
 
