@@ -447,6 +447,7 @@ type Entry struct {
 	Session  Session // Subject is set by the store
 	Newcomer Member  // who joins if nobody has the address
 	Keep     int     // sessions that a browser may have; the oldest go
+	Ends     Ending  // by EnterBySSO
 }
 
 // Visit is who a browser's cookie says is there, and where.

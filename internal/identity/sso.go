@@ -77,8 +77,8 @@ type ConnectionStore interface {
 	// through it. ErrNotFound when it is gone, ErrLockedOut when the organization
 	// needs it.
 	DeleteConnection(ctx context.Context, c Connection, e audit.Event) error
-	// EnterBySSO keeps n.Browser and begins a member's session below it, if the
-	// connection still is active. subject is bound to the member the first time,
+	// EnterBySSO keeps n.Browser, begins a member's session below it and ends
+	// n.Ends, if the connection still is active. subject is bound to the member the first time,
 	// and has to be the member's from then on. ErrNotFound, ErrUnproved or
 	// ErrOtherPerson when the person may not be there.
 	EnterBySSO(ctx context.Context, n Entry, connectionID, subject string, e audit.Event) (Session, Member, error)
@@ -164,9 +164,9 @@ func (p *People) DeleteConnection(ctx context.Context, c Connection, e audit.Eve
 
 // EnterBySSO goes into the organization of a connection as the person that its
 // provider named: subject is the provider's own id of them. The browser is new
-// and is kept with the session. Errors are those of Enter and of
+// and is kept with the session; ends is what it takes the place of. Errors are those of Enter and of
 // ConnectionStore.
-func (p *People) EnterBySSO(ctx context.Context, proj *project.Project, b Browser, c Connection, subject, name string, e audit.Event) (Visit, error) {
+func (p *People) EnterBySSO(ctx context.Context, proj *project.Project, b Browser, c Connection, subject, name string, ends Ending, e audit.Event) (Visit, error) {
 	o, err := p.store.Organization(ctx, proj.ID, c.OrganizationID)
 	switch {
 	case err != nil:
@@ -177,6 +177,7 @@ func (p *People) EnterBySSO(ctx context.Context, proj *project.Project, b Browse
 		return Visit{}, ErrMethod
 	}
 	n := p.entry(proj, b, o.ID)
+	n.Ends = ends
 	if Printable(name, maxName) {
 		n.Newcomer.Name = name
 	}

@@ -136,13 +136,8 @@ func (l *Pages) SSOCallback(w http.ResponseWriter, r *http.Request) error {
 		return l.ssoRefused(w, r, st, c, err)
 	}
 	browser, cookie := l.upstream.Arrive(p, c, said, web.ClientIP(r).String(), r.UserAgent())
-	if _, err := l.people.EnterBySSO(ctx, p, browser, c, said.Subject, said.Name, st.about(l.event(r, audit.SignedIn))); err != nil {
+	if _, err := l.people.EnterBySSO(ctx, p, browser, c, said.Subject, said.Name, l.ending(r, st.who), st.about(l.event(r, audit.SignedIn))); err != nil {
 		return l.ssoRefused(w, r, st, c, err)
-	}
-	if st.who.cookieID() != "" {
-		if err := l.signOut(w, r, st.who); err != nil {
-			return err
-		}
 	}
 	// The browser gets no mark of a known address: this one was not proved by mail.
 	setCookie(w, p, "session", cookie.Text, browser.ExpiresAt.Sub(l.now()))

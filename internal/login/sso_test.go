@@ -956,6 +956,54 @@ func TestSSOChangesWhileItIsTested(t *testing.T) {
 	})
 }
 
+// A sign-in that takes the place of another one happens as a whole: when the old
+// one cannot be ended, the code still works, and nobody is signed in by halves.
+func TestSignInTakesThePlaceOfAnother(t *testing.T) {
+	eachSSOOffice(t, func(t *testing.T, o *ssoOffice) {
+		o.joinable(t)
+		stuck, free := "CREATE TRIGGER stuck BEFORE DELETE ON browser BEGIN SELECT RAISE(ABORT, 'stuck'); END", "DROP TRIGGER stuck"
+		if strings.HasSuffix(t.Name(), "PostgreSQL") {
+			stuck = "CREATE FUNCTION stuck() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'stuck'; END $$; CREATE TRIGGER stuck BEFORE DELETE ON browser EXECUTE FUNCTION stuck()"
+			free = "DROP TRIGGER stuck ON browser"
+		}
+		db := o.SQL(t)
+		run := func(statement string) {
+			t.Helper()
+			if _, err := db.ExecContext(t.Context(), statement); err != nil {
+				t.Fatal(err)
+			}
+		}
+		live := func() []string { return texts(t, db, "SELECT id FROM browser ORDER BY id") }
+		b, before := o.admin, live()
+		o.Clock.Advance(time.Minute)
+		page := b.Authorize(t, o.request("scope", "read:okrs", "prompt", "login"))
+		page = b.Submit(t, page, "email", url.Values{"email": {"bob@example.test"}})
+		code := url.Values{"code": {o.Code(t, "bob@example.test")}}
+		run(stuck)
+		if p := b.Submit(t, page, "code", code); p.Status < 500 || !slices.Equal(live(), before) || !signedInAs(t, b, "ada@example.test") {
+			t.Errorf("%d, browsers %v, before %v", p.Status, live(), before)
+		}
+		run(free)
+		page = b.Submit(t, page, "code", code)
+		shows(t, page, http.StatusOK, "bob@example.test", "Fennel Labs")
+		if now := live(); len(now) != len(before) || slices.Equal(now, before) {
+			t.Errorf("browsers %v, before %v", now, before)
+		}
+
+		before = live()
+		back := o.idp.authorize(t, o.start(t, b, page, o.fennel.ID))
+		run(strings.Replace(stuck, "CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1))
+		if p := b.Get(t, back.String()); p.Status < 500 || !slices.Equal(live(), before) {
+			t.Errorf("by single sign-on: %d, browsers %v, before %v", p.Status, live(), before)
+		}
+		run(free)
+		b.Get(t, o.idp.authorize(t, o.start(t, b, page, o.fennel.ID)).String())
+		if now := live(); len(now) != len(before) || !signedInAs(t, b, "eve@example.test") {
+			t.Errorf("by single sign-on: browsers %v, before %v", now, before)
+		}
+	})
+}
+
 func csrfOf(t *testing.T, p servertest.Page) []string {
 	t.Helper()
 	_, rest, ok := strings.Cut(p.Body, `name="csrf" value="`)

@@ -170,8 +170,10 @@ func (d *DB) EnterBySSO(ctx context.Context, n identity.Entry, connectionID, sub
 			return err
 		}
 		e.Kind = audit.MemberEntered
-		session, member, err = enter(ctx, q, n, row, joined, e)
-		return err
+		if session, member, err = enter(ctx, q, n, row, joined, e); err != nil {
+			return err
+		}
+		return endBefore(ctx, q, b.ProjectID, n.Ends)
 	})
 	return session, member, err
 }
