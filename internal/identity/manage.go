@@ -160,7 +160,7 @@ func (p *People) AddMember(ctx context.Context, proj *project.Project, o Organiz
 	}
 	e.Kind, e.Subject, e.Object = audit.MemberAdded, m.ID, o.ID
 	if m.Status == Invited {
-		e.Kind = audit.MemberInvited
+		e.Kind, m.InvitedAt = audit.MemberInvited, now
 	}
 	return m, p.store.CreateMember(ctx, m, e)
 }

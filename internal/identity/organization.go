@@ -284,6 +284,7 @@ type Member struct {
 	CreatedAt         time.Time
 	UpdatedAt         time.Time
 	LastSignInAt      time.Time
+	InvitedAt         time.Time // when the last invitation was sent, zero for never
 }
 
 // RoleSource is a role and why a member has it.

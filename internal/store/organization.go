@@ -236,7 +236,7 @@ func createMember(ctx context.Context, q *db.Queries, m identity.Member) error {
 		ProjectID: m.ProjectID, ID: m.ID, OrganizationID: m.OrganizationID, Email: m.Email, EmailFolded: m.EmailFolded,
 		Name: m.Name, Status: string(m.Status), Roles: toJSON(list(m.Roles)), IsAdmin: isAdmin(m), ExternalID: m.ExternalID,
 		TrustedMetadata: toJSON(object(m.TrustedMetadata)), UntrustedMetadata: toJSON(object(m.UntrustedMetadata)),
-		CreatedAt: micros(m.CreatedAt), UpdatedAt: micros(m.UpdatedAt), LastSignInAt: micros(m.LastSignInAt),
+		CreatedAt: micros(m.CreatedAt), UpdatedAt: micros(m.UpdatedAt), LastSignInAt: micros(m.LastSignInAt), InvitedAt: micros(m.InvitedAt),
 	})
 	if err == nil && n == 0 {
 		return identity.ErrConflict
@@ -265,7 +265,7 @@ func (d *DB) SaveMember(ctx context.Context, m identity.Member, e audit.Event) e
 			ProjectID: m.ProjectID, ID: m.ID, OrganizationID: m.OrganizationID, Name: m.Name, Status: string(m.Status),
 			Roles: toJSON(list(m.Roles)), IsAdmin: isAdmin(m), ExternalID: m.ExternalID,
 			TrustedMetadata: toJSON(object(m.TrustedMetadata)), UntrustedMetadata: toJSON(object(m.UntrustedMetadata)),
-			UpdatedAt: micros(m.UpdatedAt), Version: m.Version,
+			UpdatedAt: micros(m.UpdatedAt), InvitedAt: micros(m.InvitedAt), Version: m.Version,
 		})
 		switch {
 		case err != nil && uniqueTaken(err):
@@ -613,7 +613,7 @@ func memberFor(ctx context.Context, q *db.Queries, n identity.Entry) (row db.Mem
 
 // lapsed reports whether a row is an invitation that was not taken up in time.
 func lapsed(row db.Member, now time.Time) bool {
-	return identity.Member{Status: identity.MemberStatus(row.Status), UpdatedAt: fromMicros(row.UpdatedAt)}.Lapsed(now)
+	return identity.Member{Status: identity.MemberStatus(row.Status), InvitedAt: fromMicros(row.InvitedAt)}.Lapsed(now)
 }
 
 // TouchBrowser moves the idle expiry of a browser and of what is below it.
@@ -658,7 +658,7 @@ func toMember(m db.Member) (identity.Member, error) {
 		ID: m.ID, ProjectID: m.ProjectID, OrganizationID: m.OrganizationID, Email: m.Email, EmailFolded: m.EmailFolded,
 		Name: m.Name, Status: identity.MemberStatus(m.Status), Roles: roles, ExternalID: m.ExternalID,
 		TrustedMetadata: trusted, UntrustedMetadata: untrusted, Version: m.Version,
-		CreatedAt: fromMicros(m.CreatedAt), UpdatedAt: fromMicros(m.UpdatedAt), LastSignInAt: fromMicros(m.LastSignInAt),
+		CreatedAt: fromMicros(m.CreatedAt), UpdatedAt: fromMicros(m.UpdatedAt), LastSignInAt: fromMicros(m.LastSignInAt), InvitedAt: fromMicros(m.InvitedAt),
 	}, errors.Join(err1, err2, err3)
 }
 

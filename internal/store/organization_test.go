@@ -342,7 +342,7 @@ func TestEnter(t *testing.T) {
 		ada.LastSignInAt = now // so that it is the first
 		must(t, d.CreateMember(ctx, ada, w.event(audit.MemberAdded)))
 		waiting := w.newMember(invited, "ada@example.test")
-		waiting.Status = identity.Invited
+		waiting.Status, waiting.InvitedAt = identity.Invited, now
 		must(t, d.CreateMember(ctx, waiting, w.event(audit.MemberInvited)))
 		w.member(suspended, "ada@example.test")
 		removed := w.member(was, "ada@example.test")

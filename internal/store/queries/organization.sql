@@ -50,12 +50,12 @@ INSERT INTO organization_domain (project_id, domain, organization_id) VALUES (@p
 ON CONFLICT DO NOTHING;
 
 -- name: Member :one
-SELECT project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id, trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at, proofs_after
+SELECT project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id, trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at, invited_at, proofs_after
 FROM member WHERE project_id = @project_id AND id = @id AND organization_id = @organization_id;
 
 -- MemberByEmail finds the member who is not removed.
 -- name: MemberByEmail :one
-SELECT project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id, trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at, proofs_after
+SELECT project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id, trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at, invited_at, proofs_after
 FROM member
 WHERE project_id = @project_id AND organization_id = @organization_id AND email_folded = @email_folded AND status <> 'deleted';
 
@@ -72,7 +72,7 @@ WHERE m.project_id = @project_id AND m.id = @id AND m.organization_id = @organiz
 -- Members lists those who are not removed where status is ''. A text that can be
 -- taken out is in it: both databases do that alike, letter by letter.
 -- name: Members :many
-SELECT project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id, trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at, proofs_after
+SELECT project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id, trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at, invited_at, proofs_after
 FROM member
 WHERE project_id = @project_id AND organization_id = @organization_id AND id > @after
   AND (CAST(@status AS text) = '' AND status <> 'deleted' OR status = @status)
@@ -104,9 +104,9 @@ WHERE project_id = @project_id AND domain = @domain AND organization_id = @organ
 
 -- name: CreateMember :execrows
 INSERT INTO member (project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id,
-    trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at, proofs_after)
+    trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at, invited_at, proofs_after)
 VALUES (@project_id, @id, @organization_id, @email, @email_folded, @name, @status, @roles, @is_admin, @external_id,
-    @trusted_metadata, @untrusted_metadata, 1, @created_at, @updated_at, @last_sign_in_at, 0)
+    @trusted_metadata, @untrusted_metadata, 1, @created_at, @updated_at, @last_sign_in_at, @invited_at, 0)
 ON CONFLICT DO NOTHING;
 
 -- MemberEnters finds nobody whose organization is suspended, or who was removed.
@@ -124,7 +124,8 @@ UPDATE member SET proofs_after = @now WHERE project_id = @project_id AND id = @i
 
 -- name: SaveMember :execrows
 UPDATE member SET name = @name, status = @status, roles = @roles, is_admin = @is_admin, external_id = @external_id,
-    trusted_metadata = @trusted_metadata, untrusted_metadata = @untrusted_metadata, version = version + 1, updated_at = @updated_at
+    trusted_metadata = @trusted_metadata, untrusted_metadata = @untrusted_metadata, version = version + 1, updated_at = @updated_at,
+    invited_at = @invited_at
 WHERE project_id = @project_id AND id = @id AND organization_id = @organization_id AND version = @version;
 
 -- name: Admins :one

@@ -265,6 +265,7 @@ CREATE TABLE member (
     created_at         BIGINT NOT NULL,
     updated_at         BIGINT NOT NULL,
     last_sign_in_at    BIGINT NOT NULL,
+    invited_at         BIGINT NOT NULL, -- when the last invitation was sent, 0 for never
     proofs_after       BIGINT NOT NULL, -- proofs of the address up to then do not let the member in, 0 for none
     PRIMARY KEY (project_id, id),
     FOREIGN KEY (project_id, organization_id) REFERENCES organization (project_id, id) ON DELETE CASCADE
