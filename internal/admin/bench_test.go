@@ -255,9 +255,9 @@ func (p poured) people(b *testing.B) []string {
 			`SELECT '` + p.notes + `', 'user-test-' || ` + i + `, 'person' || ` + i + ` || '@example.test', 'person' || ` + i + ` || '@example.test', TRUE, 'Person ' || ` + i + `, TRUE, 1, 1 FROM n`,
 		`INSERT INTO organization (project_id, id, name, slug, external_id, active, settings, trusted_metadata, roles, logo, version, created_at, updated_at)` + numbers(users/1000) +
 			`SELECT '` + p.okr + `', 'organization-test-' || ` + i + `, 'Organization ' || ` + i + `, 'org-' || ` + i + `, '', TRUE, '` + string(settings) + `', '{}', '[]', '', 1, 1, 1 FROM n`,
-		`INSERT INTO member (project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id, trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at)` + numbers(members) +
+		`INSERT INTO member (project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id, trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at, invited_at, proofs_after)` + numbers(members) +
 			`SELECT '` + p.okr + `', 'member-test-' || ` + i + `, 'organization-test-' || CASE WHEN i % 10 = 0 THEN '0000000' ELSE ` + digits(fmt.Sprintf("i %% %d", users/1000)) + ` END,
-			'person' || ` + i + ` || '@example.test', 'person' || ` + i + ` || '@example.test', '', CASE WHEN i % 5000 = 20 THEN 'invited' ELSE 'active' END, CASE WHEN i % 5000 = 10 THEN '["admin"]' ELSE '[]' END, i % 5000 = 10, '', '{}', '{}', 1, 1, 1, i FROM n`,
+			'person' || ` + i + ` || '@example.test', 'person' || ` + i + ` || '@example.test', '', CASE WHEN i % 5000 = 20 THEN 'invited' ELSE 'active' END, CASE WHEN i % 5000 = 10 THEN '["admin"]' ELSE '[]' END, i % 5000 = 10, '', '{}', '{}', 1, 1, 1, i, 1, 0 FROM n`,
 	}
 }
 

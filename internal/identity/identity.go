@@ -45,6 +45,15 @@ const (
 	API    SessionKind = "api"    // a token of the compatible API
 )
 
+// Ending is what a new sign-in in the same browser takes the place of: it ends in
+// the transaction that uses up the proof, or the person before would stay signed
+// in where that fails.
+type Ending struct {
+	SessionID string // of a user, "" for none
+	BrowserID string // of a B2B project, "" for none
+	Event     audit.Event
+}
+
 // Factor is one proof given during a session.
 type Factor struct {
 	Method string    `json:"method"` // MethodEmailCode or MethodSSO

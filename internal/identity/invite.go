@@ -37,7 +37,7 @@ func (o Organization) Invites(email string) bool {
 
 // Lapsed reports whether a member's invitation was not taken up in time.
 func (m Member) Lapsed(now time.Time) bool {
-	return m.Status == Invited && !now.Before(m.UpdatedAt.Add(InvitationLifetime))
+	return m.Status == Invited && !now.Before(m.InvitedAt.Add(InvitationLifetime))
 }
 
 // Invite adds an invited member; the mail is the caller's. Besides what AddMember
@@ -75,7 +75,7 @@ func (p *People) InviteAgain(ctx context.Context, proj *project.Project, o Organ
 			}
 			counted = true
 		}
-		m.Status = Invited
+		m.Status, m.InvitedAt = Invited, p.now()
 		return nil
 	}, e)
 }

@@ -95,31 +95,18 @@ func (p *People) ChangeOrganization(ctx context.Context, proj *project.Project, 
 		if problems := o.Check(rules); problems != nil {
 			return Organization{}, Problems(problems)
 		}
-		if err = p.checkMethods(ctx, o); err != nil {
-			return Organization{}, err
-		}
 		o.UpdatedAt = p.now()
 		e.Kind, e.Object = audit.OrganizationChanged, o.ID
-		if err = p.store.SaveOrganization(ctx, o, e); !errors.Is(err, ErrStale) {
+		err = p.store.SaveOrganization(ctx, o, e)
+		switch {
+		case errors.Is(err, ErrLockedOut):
+			return Organization{}, Problems{"Single sign-on alone would lock everybody out: the organization has no active connection."}
+		case !errors.Is(err, ErrStale):
 			o.Version++
 			return o, err
 		}
 	}
 	return Organization{}, err
-}
-
-// checkMethods refuses settings with which nobody could sign in any more: single
-// sign-on alone, without an active connection. Deleting the connection is refused
-// the other way round.
-func (p *People) checkMethods(ctx context.Context, o Organization) error {
-	if o.Settings.Methods != Listed || !slices.Equal(o.Settings.AllowedMethods, []string{MethodSSO}) {
-		return nil
-	}
-	c, err := p.store.Connection(ctx, o.ProjectID, o.ID)
-	if errors.Is(err, ErrNotFound) || err == nil && !c.Active {
-		return Problems{"Single sign-on alone would lock everybody out: the organization has no active connection."}
-	}
-	return err
 }
 
 // SetOrganizationLogo gives an organization the logo of a picture file, drawn
@@ -173,7 +160,7 @@ func (p *People) AddMember(ctx context.Context, proj *project.Project, o Organiz
 	}
 	e.Kind, e.Subject, e.Object = audit.MemberAdded, m.ID, o.ID
 	if m.Status == Invited {
-		e.Kind = audit.MemberInvited
+		e.Kind, m.InvitedAt = audit.MemberInvited, now
 	}
 	return m, p.store.CreateMember(ctx, m, e)
 }
@@ -246,7 +233,7 @@ func (p *People) checkMember(ctx context.Context, proj *project.Project, o Organ
 }
 
 // SignOutMember ends every session of a member, and reports how many there
-// were.
+// were. The address has to be proved anew before the member goes in again.
 func (p *People) SignOutMember(ctx context.Context, m Member, e audit.Event) (int, error) {
 	e.Kind, e.Subject = audit.SignedOut, m.ID
 	return p.store.EndMemberSessions(ctx, m.ProjectID, m.ID, e)

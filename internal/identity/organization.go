@@ -28,6 +28,9 @@ var (
 	// ErrMethod says that the organization does not accept the way in which the
 	// person proved who they are.
 	ErrMethod = errors.New("identity: the organization asks for another way to sign in")
+	// ErrOldProof says that the member was signed out everywhere since the person
+	// proved who they are.
+	ErrOldProof = errors.New("identity: the proof is older than the sign-out")
 )
 
 // Organization is a customer of a B2B project: members, and rules for them.
@@ -281,6 +284,7 @@ type Member struct {
 	CreatedAt         time.Time
 	UpdatedAt         time.Time
 	LastSignInAt      time.Time
+	InvitedAt         time.Time // when the last invitation was sent, zero for never
 }
 
 // RoleSource is a role and why a member has it.
@@ -344,7 +348,8 @@ type OrganizationStore interface {
 	// CreateOrganization keeps a new organization, or returns ErrConflict.
 	CreateOrganization(ctx context.Context, o Organization, e audit.Event) error
 	// SaveOrganization replaces what an organization is, if its version is still
-	// o.Version (else ErrStale), or returns ErrConflict.
+	// o.Version (else ErrStale), or returns ErrConflict, or ErrLockedOut when o needs
+	// an active connection and has none.
 	SaveOrganization(ctx context.Context, o Organization, e audit.Event) error
 	// SaveOrganizationLogo keeps an organization's logo, a PNG; nil takes it away.
 	SaveOrganizationLogo(ctx context.Context, projectID, id string, png []byte, e audit.Event) error
@@ -374,9 +379,13 @@ type OrganizationStore interface {
 	// returns ErrLimited after InvitationsAnHour or InvitedAnHour.
 	CountInvitation(ctx context.Context, projectID, organizationID, emailFolded string, now time.Time) error
 	// EndMemberSessions ends every session of a member, and the browsers they are
-	// in, and reports how many sessions there were.
+	// in, and reports how many sessions there were. What was proved before e.At in
+	// any other browser does not let the member in again.
 	EndMemberSessions(ctx context.Context, projectID, memberID string, e audit.Event) (int, error)
-	// RevokeMember ends every session of a member and revokes every grant, as
+	// LeaveEverywhere does what EndMemberSessions does, and ends the person's
+	// browser b and, unless b is confined, all in which the address was proved.
+	LeaveEverywhere(ctx context.Context, m Member, b Browser, e audit.Event) error
+	// RevokeMember does what EndMemberSessions does and revokes every grant, as
 	// RevokeUser does.
 	RevokeMember(ctx context.Context, m Member, e audit.Event) (grants int, err error)
 
@@ -399,7 +408,8 @@ type OrganizationStore interface {
 	// Enter begins a member's session below a browser and makes its organization
 	// the chosen one. A member who was invited becomes active; e.Newcomer is kept
 	// when nobody has the address and the organization lets its domain in.
-	// ErrNotFound when the person may not be there.
+	// ErrNotFound when the person may not be there, ErrOldProof when the member was
+	// signed out everywhere since the browser's proof.
 	Enter(ctx context.Context, n Entry, e audit.Event) (Session, Member, error)
 	// FoundOrganization makes an organization with n.Newcomer as its first member,
 	// and enters it. ErrConflict when the slug is taken, ErrLimited when the address
@@ -438,6 +448,7 @@ type Entry struct {
 	Session  Session // Subject is set by the store
 	Newcomer Member  // who joins if nobody has the address
 	Keep     int     // sessions that a browser may have; the oldest go
+	Ends     Ending  // by EnterBySSO
 }
 
 // Visit is who a browser's cookie says is there, and where.

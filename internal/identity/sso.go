@@ -16,7 +16,7 @@ const (
 	MethodSSO       = "sso"
 )
 
-// Errors of a sign-in through an organization's own service.
+// Errors about an organization's own sign-in service.
 var (
 	// ErrUnproved says that nobody has proved the member's address yet, and that it
 	// is not of the organization's domains: the organization's service does not
@@ -25,6 +25,9 @@ var (
 	// ErrOtherPerson says that the service knows somebody else by the address, or
 	// the person by another one.
 	ErrOtherPerson = errors.New("identity: bound to another person")
+	// ErrLockedOut says that an organization would have single sign-on alone and no
+	// active connection.
+	ErrLockedOut = errors.New("identity: nobody could sign in")
 )
 
 // Connection is how the members of one organization sign in through the
@@ -64,14 +67,18 @@ type ConnectionStore interface {
 	// CreateConnection keeps a new connection; ErrConflict when the organization
 	// has one.
 	CreateConnection(ctx context.Context, c Connection, e audit.Event) error
-	// SaveConnection replaces Active and Provider of a connection, or returns
-	// ErrNotFound.
-	SaveConnection(ctx context.Context, c Connection, e audit.Event) error
+	// ActivateConnection makes a connection active, or returns ErrNotFound.
+	ActivateConnection(ctx context.Context, c Connection, e audit.Event) error
+	// SaveProvider replaces Provider of a connection and nothing else: it was
+	// fetched, and meanwhile somebody may have made the connection active.
+	// ErrNotFound when it is gone.
+	SaveProvider(ctx context.Context, c Connection, e audit.Event) error
 	// DeleteConnection removes a connection, and ends the browsers that signed in
-	// through it. ErrNotFound when it is gone.
+	// through it. ErrNotFound when it is gone, ErrLockedOut when the organization
+	// needs it.
 	DeleteConnection(ctx context.Context, c Connection, e audit.Event) error
-	// EnterBySSO keeps n.Browser and begins a member's session below it, if the
-	// connection still is active. subject is bound to the member the first time,
+	// EnterBySSO keeps n.Browser, begins a member's session below it and ends
+	// n.Ends, if the connection still is active. subject is bound to the member the first time,
 	// and has to be the member's from then on. ErrNotFound, ErrUnproved or
 	// ErrOtherPerson when the person may not be there.
 	EnterBySSO(ctx context.Context, n Entry, connectionID, subject string, e audit.Event) (Session, Member, error)
@@ -88,6 +95,12 @@ func (f Factor) Counts(organizationID string) bool {
 // through its own service.
 func (o Organization) TakesSSO() bool {
 	return o.Settings.Methods != Listed || slices.Contains(o.Settings.AllowedMethods, MethodSSO)
+}
+
+// NeedsSSO reports whether the organization's settings let members sign in
+// through its own service alone.
+func (o Organization) NeedsSSO() bool {
+	return o.Settings.Methods == Listed && !slices.Contains(o.Settings.AllowedMethods, MethodEmailCode)
 }
 
 // Equal reports whether two metadata say the same.
@@ -124,29 +137,36 @@ func (p *People) CreateConnection(ctx context.Context, c Connection, e audit.Eve
 	return p.store.CreateConnection(ctx, c, e)
 }
 
-// SaveConnection keeps whether a connection is active, and what its provider
-// says.
-func (p *People) SaveConnection(ctx context.Context, c Connection, e audit.Event) error {
+// ActivateConnection lets members sign in through a connection.
+func (p *People) ActivateConnection(ctx context.Context, c Connection, e audit.Event) error {
 	e.Kind, e.Object = audit.SSOChanged, c.ID
 	c.UpdatedAt = p.now()
-	return p.store.SaveConnection(ctx, c, e)
+	return p.store.ActivateConnection(ctx, c, e)
+}
+
+// SaveProvider keeps what the provider of a connection says.
+func (p *People) SaveProvider(ctx context.Context, c Connection, e audit.Event) error {
+	e.Kind, e.Object = audit.SSOChanged, c.ID
+	c.UpdatedAt = p.now()
+	return p.store.SaveProvider(ctx, c, e)
 }
 
 // DeleteConnection removes a connection. Who signed in through it is signed out
 // at once. The error is Problems where nobody could sign in any more.
-func (p *People) DeleteConnection(ctx context.Context, o Organization, c Connection, e audit.Event) error {
-	if o.Settings.Methods == Listed && !slices.Contains(o.Settings.AllowedMethods, MethodEmailCode) {
+func (p *People) DeleteConnection(ctx context.Context, c Connection, e audit.Event) error {
+	e.Kind, e.Object = audit.SSODeleted, c.ID
+	err := p.store.DeleteConnection(ctx, c, e)
+	if errors.Is(err, ErrLockedOut) {
 		return Problems{"Members may sign in by single sign-on alone. Allow codes by e-mail first, or nobody can sign in."}
 	}
-	e.Kind, e.Object = audit.SSODeleted, c.ID
-	return p.store.DeleteConnection(ctx, c, e)
+	return err
 }
 
 // EnterBySSO goes into the organization of a connection as the person that its
 // provider named: subject is the provider's own id of them. The browser is new
-// and is kept with the session. Errors are those of Enter and of
+// and is kept with the session; ends is what it takes the place of. Errors are those of Enter and of
 // ConnectionStore.
-func (p *People) EnterBySSO(ctx context.Context, proj *project.Project, b Browser, c Connection, subject, name string, e audit.Event) (Visit, error) {
+func (p *People) EnterBySSO(ctx context.Context, proj *project.Project, b Browser, c Connection, subject, name string, ends Ending, e audit.Event) (Visit, error) {
 	o, err := p.store.Organization(ctx, proj.ID, c.OrganizationID)
 	switch {
 	case err != nil:
@@ -157,6 +177,7 @@ func (p *People) EnterBySSO(ctx context.Context, proj *project.Project, b Browse
 		return Visit{}, ErrMethod
 	}
 	n := p.entry(proj, b, o.ID)
+	n.Ends = ends
 	if Printable(name, maxName) {
 		n.Newcomer.Name = name
 	}

@@ -66,7 +66,7 @@ func (p *People) Choices(ctx context.Context, b Browser) ([]Choice, error) {
 
 // Enter goes into an organization: as its member, by invitation, or by e-mail
 // domain. ErrNotFound when the person may not be there, ErrMethod when the
-// organization asks for another proof.
+// organization asks for another proof, ErrOldProof when it asks for a new one.
 func (p *People) Enter(ctx context.Context, proj *project.Project, b Browser, organizationID string, e audit.Event) (Visit, error) {
 	o, err := p.store.Organization(ctx, proj.ID, organizationID)
 	switch {
@@ -134,6 +134,13 @@ func (p *People) entry(proj *project.Project, b Browser, organizationID string) 
 			Email: b.Email, EmailFolded: b.EmailFolded, Status: Active, Version: 1, CreatedAt: now, UpdatedAt: now,
 		},
 	}
+}
+
+// LeaveEverywhere signs a visitor out in every browser. From one that only an
+// organization's own service vouches for, no other browser ends, but all are out
+// of that organization.
+func (p *People) LeaveEverywhere(ctx context.Context, v Visit, e audit.Event) error {
+	return p.store.LeaveEverywhere(ctx, v.Member, v.Browser, e)
 }
 
 // Leave ends a browser with its sessions: nobody is signed in there any more.

@@ -94,8 +94,7 @@ func TestVisit(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			c.Active = true
-			if err := o.People.SaveConnection(t.Context(), c, o.by("")); err != nil {
+			if err := o.People.ActivateConnection(t.Context(), c, o.by("")); err != nil {
 				t.Fatal(err)
 			}
 		})

@@ -109,13 +109,12 @@ func (l *Pages) ChangeApps(w http.ResponseWriter, r *http.Request) error {
 
 // signOutEverywhere ends every session of a person, in every browser.
 func (l *Pages) signOutEverywhere(w http.ResponseWriter, r *http.Request, who signedIn) error {
+	var err error
 	if who.visit.Browser.ID != "" {
-		if _, err := l.people.SignOutMember(r.Context(), who.visit.Member, l.signedOut(r, who)); err != nil {
-			return err
-		}
-		return l.signOut(w, r, who)
+		err = l.people.LeaveEverywhere(r.Context(), who.visit, l.signedOut(r, who))
+	} else {
+		_, err = l.people.SignOutEverywhere(r.Context(), who.session, l.signedOut(r, who))
 	}
-	_, err := l.people.SignOutEverywhere(r.Context(), who.session, l.signedOut(r, who))
 	if err == nil {
 		dropCookie(w, project.FromContext(r.Context()), "session")
 	}

@@ -324,17 +324,12 @@ func (l *Pages) RedeemCode(w http.ResponseWriter, r *http.Request) error {
 		return l.pages.code(w, v)
 	}
 	out, cookie, err := l.methods.RedeemCode(r.Context(), st.project, st.flow, values.Get("code"),
-		web.ClientIP(r).String(), r.UserAgent(), st.about(l.event(r, audit.SignedIn)))
+		web.ClientIP(r).String(), r.UserAgent(), l.ending(r, st.who), st.about(l.event(r, audit.SignedIn)))
 	if err != nil {
 		return err
 	}
 	switch {
 	case out.Right:
-		if st.who.cookieID() != "" {
-			if err := l.signOut(w, r, st.who); err != nil {
-				return err
-			}
-		}
 		email, ends := out.User.Email, out.Session.ExpiresAt
 		if st.project.Vertical == project.B2B {
 			email, ends = out.Visitor.Email, out.Visitor.ExpiresAt

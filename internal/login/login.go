@@ -154,6 +154,14 @@ func (l *Pages) signedOut(r *http.Request, who signedIn) audit.Event {
 	return e
 }
 
+// ending is what a new sign-in on this request takes the place of.
+func (l *Pages) ending(r *http.Request, who signedIn) identity.Ending {
+	if who.visit.Browser.ID != "" {
+		return identity.Ending{BrowserID: who.visit.Browser.ID, Event: l.signedOut(r, who)}
+	}
+	return identity.Ending{SessionID: who.session.ID, Event: l.signedOut(r, who)}
+}
+
 // signedIn is who is signed in on a request. In a B2B project the cookie stands
 // for a browser, and there is no session before an organization is chosen.
 type signedIn struct {

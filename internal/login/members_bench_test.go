@@ -194,7 +194,7 @@ func populate(b *testing.B, s *servertest.Server, db *sql.DB, members int) {
 	id := strconv.Quote(s.Project.ID)
 	id = "'" + id[1:len(id)-1] + "'"
 	const member = `INSERT INTO member (project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id,
-		trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at) `
+		trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at, invited_at, proofs_after) `
 	for _, statement := range []string{
 		fmt.Sprintf(`INSERT INTO organization (project_id, id, name, slug, external_id, active, settings, trusted_metadata, roles, logo, version, created_at, updated_at)
 			WITH RECURSIVE n(i) AS (SELECT 100000000 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
@@ -206,11 +206,11 @@ func populate(b *testing.B, s *servertest.Server, db *sql.DB, members int) {
 			SELECT project_id, 'bench.example.test', id FROM organization WHERE project_id = %s ORDER BY id DESC LIMIT 5`, id),
 		fmt.Sprintf(member+`WITH RECURSIVE n(i) AS (SELECT 100000000 UNION ALL SELECT i + 1 FROM n WHERE i < %d)
 			SELECT %s, 'member-test-' || CAST(i AS text), 'organization-test-' || CAST(CASE WHEN i %% 10 = 0 THEN 100000000 ELSE 100000000 + i %% %d END AS text),
-			'person' || CAST(i AS text) || '@example.test', 'person' || CAST(i AS text) || '@example.test', '', 'active', '[]', FALSE, '', '{}', '{}', 1, 1, 1, i FROM n`,
+			'person' || CAST(i AS text) || '@example.test', 'person' || CAST(i AS text) || '@example.test', '', 'active', '[]', FALSE, '', '{}', '{}', 1, 1, 1, i, 0, 0 FROM n`,
 			99999999+members-20, id, organizations),
 		fmt.Sprintf(member+`WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i + 1 FROM n WHERE i < 19)
 			SELECT %s, 'member-test-ada-' || CAST(i AS text), 'organization-test-' || CAST(100000000 + i * %d AS text),
-			'ada@bench.example.test', 'ada@bench.example.test', '', 'active', '["manager"]', FALSE, '', '{}', '{}', 1, 1, 1, i FROM n`,
+			'ada@bench.example.test', 'ada@bench.example.test', '', 'active', '["manager"]', FALSE, '', '{}', '{}', 1, 1, 1, i, 0, 0 FROM n`,
 			id, organizations/20),
 		"ANALYZE",
 	} {

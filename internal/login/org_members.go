@@ -225,7 +225,7 @@ func memberID(id string) string {
 func (l *Pages) mailInvitation(r *http.Request, m manager, invited identity.Member) error {
 	subject, text, err := l.pages.inviteMail(inviteMailView{
 		Project: m.project.Name, Organization: m.organization.Name, By: m.email, To: invited.Email,
-		Link: m.project.Issuer + switchPath, Until: moment{invited.UpdatedAt.Add(identity.InvitationLifetime), l.now()},
+		Link: m.project.Issuer + switchPath, Until: moment{invited.InvitedAt.Add(identity.InvitationLifetime), l.now()},
 	})
 	if err != nil {
 		return err

@@ -397,6 +397,12 @@ func TestInvitations(t *testing.T) {
 			late, _ := o.People.Member(t.Context(), fennel, "late@example.test")
 			shows(t, post(t, b, page, membersPage, url.Values{"action": {"remove"}, "member": {back.ID}}), http.StatusOK, "is removed.")
 			o.Clock.Advance(identity.InvitationLifetime)
+			if _, err := o.People.ChangeMember(t.Context(), o.Project, fennel, late.ID, func(m *identity.Member) error {
+				m.Name = "Late" // which sends no mail, and opens nothing
+				return nil
+			}, o.event("")); err != nil {
+				t.Fatal(err)
+			}
 			for _, email := range []string{"back@example.test", "late@example.test"} {
 				who := o.Browser(t)
 				shows(t, o.signIn(t, who, who.Get(t, "/login"), email), http.StatusOK, "Make your organization")

@@ -111,6 +111,8 @@ func (l *Pages) enter(w http.ResponseWriter, r *http.Request, st step, id string
 		return l.refuseSignIn(w, r, st, "not a member of it", "organization", notInvited())
 	case errors.Is(err, identity.ErrMethod):
 		return l.refuseSignIn(w, r, st, "single sign-on is not allowed", "organization", otherProof())
+	case errors.Is(err, identity.ErrOldProof): // signed out everywhere since: this browser has to prove the address anew
+		return l.switchPerson(w, r, st)
 	case err != nil:
 		return err
 	}

@@ -351,13 +351,38 @@ func TestMembersOwnPage(t *testing.T) {
 			page := b.Submit(t, b.Get(t, "/switch-organization"), "organization", url.Values{"organization": {quarry.ID}})
 			shows(t, page, http.StatusOK, "No connected apps")
 		})
+		t.Run("signed out by an administrator, a proof from before opens nothing", func(t *testing.T) {
+			o.Clock.Advance(time.Minute)
+			ada, err := o.People.Member(t.Context(), fennel, "ada@example.test")
+			if err != nil {
+				t.Fatal(err)
+			}
+			first := b
+			b = o.Browser(t)
+			p := b.SignIn(t, b.Get(t, "/login"), "ada@example.test")
+			b.Submit(t, p, "organization", url.Values{"organization": {quarry.ID}})
+			if n, err := o.People.SignOutMember(t.Context(), ada, o.event("")); err != nil || n == 0 {
+				t.Fatalf("%d, %v", n, err)
+			}
+			shows(t, first.Get(t, "/connected-apps"), http.StatusOK, "Send me a code")
+			shows(t, b.Get(t, "/connected-apps"), http.StatusOK, "Quarry Lane", "No connected apps")
+			p = b.Submit(t, b.Get(t, "/switch-organization"), "organization", url.Values{"organization": {fennel.ID}})
+			shows(t, p, http.StatusOK, "Send me a code")
+			o.Clock.Advance(time.Minute)
+			p = b.SignIn(t, p, "ada@example.test")
+			p = b.Submit(t, p, "organization", url.Values{"organization": {fennel.ID}})
+			shows(t, p, http.StatusOK, "They can act for you in Fennel Labs")
+		})
 		t.Run("signing out everywhere ends every browser", func(t *testing.T) {
 			o.Clock.Advance(time.Minute)
 			other := o.Browser(t)
 			p := other.SignIn(t, other.Get(t, "/login"), "ada@example.test")
 			other.Submit(t, p, "organization", url.Values{"organization": {quarry.ID}})
+			o.Clock.Advance(time.Minute)
+			choosing := o.Browser(t)
+			choosing.SignIn(t, choosing.Get(t, "/login"), "ada@example.test")
 			b.Submit(t, b.Get(t, "/connected-apps"), "action", url.Values{"action": {"sign_out_everywhere"}})
-			for _, browser := range []*servertest.Browser{b, other} {
+			for _, browser := range []*servertest.Browser{b, other, choosing} {
 				shows(t, browser.Get(t, "/connected-apps"), http.StatusOK, "Send me a code")
 			}
 		})

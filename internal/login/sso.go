@@ -136,13 +136,8 @@ func (l *Pages) SSOCallback(w http.ResponseWriter, r *http.Request) error {
 		return l.ssoRefused(w, r, st, c, err)
 	}
 	browser, cookie := l.upstream.Arrive(p, c, said, web.ClientIP(r).String(), r.UserAgent())
-	if _, err := l.people.EnterBySSO(ctx, p, browser, c, said.Subject, said.Name, st.about(l.event(r, audit.SignedIn))); err != nil {
+	if _, err := l.people.EnterBySSO(ctx, p, browser, c, said.Subject, said.Name, l.ending(r, st.who), st.about(l.event(r, audit.SignedIn))); err != nil {
 		return l.ssoRefused(w, r, st, c, err)
-	}
-	if st.who.cookieID() != "" {
-		if err := l.signOut(w, r, st.who); err != nil {
-			return err
-		}
 	}
 	// The browser gets no mark of a known address: this one was not proved by mail.
 	setCookie(w, p, "session", cookie.Text, browser.ExpiresAt.Sub(l.now()))
@@ -216,10 +211,9 @@ func (l *Pages) OrganizationSSO(w http.ResponseWriter, r *http.Request) error {
 			err = l.people.CreateConnection(r.Context(), c, e)
 		}
 	case action == "activate":
-		c.Active = true
-		err = l.people.SaveConnection(r.Context(), c, e)
+		err = l.people.ActivateConnection(r.Context(), c, e)
 	case action == "delete":
-		err = l.people.DeleteConnection(r.Context(), m.organization, c, e)
+		err = l.people.DeleteConnection(r.Context(), c, e)
 	}
 	if err == nil {
 		http.Redirect(w, r, m.project.Path()+orgSSOPath+"?"+doneParameter+"="+action, http.StatusSeeOther)
@@ -285,7 +279,10 @@ func (l *Pages) TestSSO(w http.ResponseWriter, r *http.Request) error {
 		return l.ssoPage(w, r, m, ssoView{orgView: orgView{Problems: []string{upstream.Sentence}}})
 	}
 	if err == nil && !before.Equal(c.Provider) {
-		err = l.people.SaveConnection(r.Context(), c, e)
+		err = l.people.SaveProvider(r.Context(), c, e)
+	}
+	if errors.Is(err, identity.ErrNotFound) { // deleted in between
+		return l.fail(w, r, "single sign-on", noConnection())
 	}
 	if err != nil {
 		return err

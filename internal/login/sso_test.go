@@ -615,7 +615,7 @@ func TestSSOAnswersStayWhereTheyWereAsked(t *testing.T) {
 				t.Fatal(err)
 			}
 			c.Provider.NamesItself = true
-			if err := o.People.SaveConnection(t.Context(), c, o.event("")); err != nil {
+			if err := o.People.SaveProvider(t.Context(), c, o.event("")); err != nil {
 				t.Fatal(err)
 			}
 			b := o.Browser(t)
@@ -914,6 +914,93 @@ func TestSSOSettings(t *testing.T) {
 		}
 		form := url.Values{"action": {"create"}, "issuer": {o.idp.URL}, "client_id": {"x"}, "client_secret": {"y"}, "csrf": csrfOf(t, o.admin.Get(t, "/organization/sso"))}
 		shows(t, o.admin.Post(t, "/organization/sso", form), http.StatusUnprocessableEntity, "Somebody else changed this")
+	})
+}
+
+// A test waits for the provider, and meanwhile another administrator goes on.
+func TestSSOChangesWhileItIsTested(t *testing.T) {
+	eachSSOOffice(t, func(t *testing.T, o *ssoOffice) {
+		c, err := o.People.Connection(t.Context(), o.Project.ID, o.fennel.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := o.People.DeleteConnection(t.Context(), c, o.event("")); err != nil {
+			t.Fatal(err)
+		}
+		o.admin.Submit(t, o.admin.Get(t, "/organization/sso"), "issuer", url.Values{
+			"issuer": {o.idp.URL}, "client_id": {upstreamClient}, "client_secret": {upstreamSecret},
+		})
+		if c, err = o.People.Connection(t.Context(), o.Project.ID, o.fennel.ID); err != nil {
+			t.Fatal(err)
+		}
+		meanwhile := func(change func() error) {
+			o.idp.Meta = func(metadata map[string]any) {
+				metadata["authorization_response_iss_parameter_supported"] = true
+				if err := change(); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		meanwhile(func() error { return o.People.ActivateConnection(t.Context(), c, o.event("")) })
+		o.admin.Get(t, "/organization/sso/test").Answer(t)
+		c, err = o.People.Connection(t.Context(), o.Project.ID, o.fennel.ID)
+		if err != nil || !c.Active || !c.Provider.NamesItself {
+			t.Errorf("active %v, new metadata %v, %v", c.Active, c.Provider.NamesItself, err)
+		}
+		meanwhile(func() error { return o.People.DeleteConnection(t.Context(), c, o.event("")) })
+		c.Provider.NamesItself = false
+		if err := o.People.SaveProvider(t.Context(), c, o.event("")); err != nil {
+			t.Fatal(err)
+		}
+		shows(t, o.admin.Get(t, "/organization/sso/test"), http.StatusNotFound, "No single sign-on here")
+	})
+}
+
+// A sign-in that takes the place of another one happens as a whole: when the old
+// one cannot be ended, the code still works, and nobody is signed in by halves.
+func TestSignInTakesThePlaceOfAnother(t *testing.T) {
+	eachSSOOffice(t, func(t *testing.T, o *ssoOffice) {
+		o.joinable(t)
+		stuck, free := "CREATE TRIGGER stuck BEFORE DELETE ON browser BEGIN SELECT RAISE(ABORT, 'stuck'); END", "DROP TRIGGER stuck"
+		if strings.HasSuffix(t.Name(), "PostgreSQL") {
+			stuck = "CREATE FUNCTION stuck() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'stuck'; END $$; CREATE TRIGGER stuck BEFORE DELETE ON browser EXECUTE FUNCTION stuck()"
+			free = "DROP TRIGGER stuck ON browser"
+		}
+		db := o.SQL(t)
+		run := func(statement string) {
+			t.Helper()
+			if _, err := db.ExecContext(t.Context(), statement); err != nil {
+				t.Fatal(err)
+			}
+		}
+		live := func() []string { return texts(t, db, "SELECT id FROM browser ORDER BY id") }
+		b, before := o.admin, live()
+		o.Clock.Advance(time.Minute)
+		page := b.Authorize(t, o.request("scope", "read:okrs", "prompt", "login"))
+		page = b.Submit(t, page, "email", url.Values{"email": {"bob@example.test"}})
+		code := url.Values{"code": {o.Code(t, "bob@example.test")}}
+		run(stuck)
+		if p := b.Submit(t, page, "code", code); p.Status < 500 || !slices.Equal(live(), before) || !signedInAs(t, b, "ada@example.test") {
+			t.Errorf("%d, browsers %v, before %v", p.Status, live(), before)
+		}
+		run(free)
+		page = b.Submit(t, page, "code", code)
+		shows(t, page, http.StatusOK, "bob@example.test", "Fennel Labs")
+		if now := live(); len(now) != len(before) || slices.Equal(now, before) {
+			t.Errorf("browsers %v, before %v", now, before)
+		}
+
+		before = live()
+		back := o.idp.authorize(t, o.start(t, b, page, o.fennel.ID))
+		run(strings.Replace(stuck, "CREATE FUNCTION", "CREATE OR REPLACE FUNCTION", 1))
+		if p := b.Get(t, back.String()); p.Status < 500 || !slices.Equal(live(), before) {
+			t.Errorf("by single sign-on: %d, browsers %v, before %v", p.Status, live(), before)
+		}
+		run(free)
+		b.Get(t, o.idp.authorize(t, o.start(t, b, page, o.fennel.ID)).String())
+		if now := live(); len(now) != len(before) || !signedInAs(t, b, "eve@example.test") {
+			t.Errorf("by single sign-on: browsers %v, before %v", now, before)
+		}
 	})
 }
 

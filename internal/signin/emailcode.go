@@ -57,9 +57,9 @@ func (m *Methods) SendCode(ctx context.Context, p *project.Project, f Flow, emai
 }
 
 // RedeemCode tries a typed code. If it is right, the outcome has the person
-// and a new session, or the browser in a B2B project; the secret is for its
-// cookie.
-func (m *Methods) RedeemCode(ctx context.Context, p *project.Project, f Flow, typed, address, agent string, e audit.Event) (Outcome, secret.Secret, error) {
+// and a new session, or the browser in a B2B project, which takes the place of
+// ends; the secret is for its cookie.
+func (m *Methods) RedeemCode(ctx context.Context, p *project.Project, f Flow, typed, address, agent string, ends identity.Ending, e audit.Event) (Outcome, secret.Secret, error) {
 	now := m.now()
 	digits := strings.Map(func(c rune) rune {
 		if c == ' ' || c == '-' || c == '\u00a0' || c == '\t' {
@@ -82,7 +82,7 @@ func (m *Methods) RedeemCode(ctx context.Context, p *project.Project, f Flow, ty
 	r := Redemption{
 		ProjectID: p.ID, FlowID: f.ID, MethodID: f.MethodID, MAC: mac[:],
 		Tries: codeTries, DailyTries: codeDailyTries, Browser: m.knownAs(p, f.Mark, f.Email),
-		NewUserID: secret.NewID(now, "user", env), Now: now,
+		NewUserID: secret.NewID(now, "user", env), Ends: ends, Now: now,
 		Session: identity.Session{
 			ID: secret.NewID(now, "session", env), ProjectID: p.ID, Kind: identity.Hosted,
 			SecretID: cookie.ID, SecretHash: cookie.Hash[:],

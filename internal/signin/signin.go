@@ -95,6 +95,7 @@ type Redemption struct {
 	NewUserID  string
 	Session    identity.Session
 	Visitor    *identity.Browser // its addresses are set by the store; nil in a consumer project
+	Ends       identity.Ending   // when the code is right
 	Now        time.Time
 }
 
@@ -130,7 +131,8 @@ type Store interface {
 	CreateEmailCode(ctx context.Context, c EmailCode, limit MailLimit, e audit.Event) error
 	// RedeemEmailCode counts the try and compares in one conditional statement;
 	// if the code is right and the flow is the code's, it is used up, the user is
-	// found or made, the session is kept and the event recorded as done. If not,
+	// found or made, the session is kept, r.Ends ends and the event is recorded as
+	// done. If not,
 	// the event is recorded with Refused and the outcome's reason. A locked or
 	// inactive user is Locked.
 	RedeemEmailCode(ctx context.Context, r Redemption, e audit.Event) (Outcome, error)

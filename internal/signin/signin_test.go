@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/postern-id/postern/internal/audit"
+	"github.com/postern-id/postern/internal/identity"
 	"github.com/postern-id/postern/internal/mail"
 	"github.com/postern-id/postern/internal/project"
 	"github.com/postern-id/postern/internal/secret"
@@ -113,7 +114,7 @@ func (r *rig) send(f signin.Flow, email string) (code string, err error) {
 
 func (r *rig) redeem(f signin.Flow, typed, agent string) signin.Outcome {
 	r.t.Helper()
-	out, _, err := r.RedeemCode(r.t.Context(), r.project, f, typed, "192.0.2.7", agent, r.event(audit.SignedIn))
+	out, _, err := r.RedeemCode(r.t.Context(), r.project, f, typed, "192.0.2.7", agent, identity.Ending{}, r.event(audit.SignedIn))
 	if err != nil {
 		r.t.Fatal(err)
 	}

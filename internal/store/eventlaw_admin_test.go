@@ -131,6 +131,7 @@ func TestNothingInTheDashboardChangesWithoutItsEvent(t *testing.T) {
 			},
 			"revoke a member":   func() error { _, err := db.RevokeMember(ctx, ada, w.event(audit.MemberRevoked)); return err },
 			"sign a member out": func() error { _, err := db.EndMemberSessions(ctx, id, ada.ID, w.event(audit.SignedOut)); return err },
+			"leave everywhere":  func() error { return db.LeaveEverywhere(ctx, ada, browser, w.event(audit.SignedOut)) },
 			"go in": func() error {
 				_, _, err := db.Enter(ctx, w.entry(browser, fennel.ID), w.event(audit.MemberEntered))
 				return err
@@ -154,10 +155,11 @@ func TestNothingInTheDashboardChangesWithoutItsEvent(t *testing.T) {
 				return db.SaveOrganizationLogo(ctx, id, fennel.ID, []byte("logo"), w.event(audit.OrganizationChanged))
 			},
 			"connect an organization": func() error { return db.CreateConnection(ctx, second, w.event(audit.SSOCreated)) },
-			"change a connection": func() error {
+			"activate a connection":   func() error { return db.ActivateConnection(ctx, connection, w.event(audit.SSOChanged)) },
+			"keep what a provider says": func() error {
 				after := connection
-				after.Active = false
-				return db.SaveConnection(ctx, after, w.event(audit.SSOChanged))
+				after.Provider.NamesItself = !after.Provider.NamesItself
+				return db.SaveProvider(ctx, after, w.event(audit.SSOChanged))
 			},
 			"disconnect an organization": func() error { return db.DeleteConnection(ctx, connection, w.event(audit.SSODeleted)) },
 			"move a resource server": func() error {

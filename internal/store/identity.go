@@ -208,6 +208,25 @@ func (d *DB) EndSession(ctx context.Context, projectID, id string, e audit.Event
 	})
 }
 
+// endBefore ends what a new sign-in takes the place of. The event is recorded if
+// there was such a session.
+func endBefore(ctx context.Context, q *db.Queries, projectID string, ends identity.Ending) error {
+	switch {
+	case ends.SessionID != "":
+		n, err := q.EndSession(ctx, projectID, ends.SessionID)
+		if err != nil || n == 0 {
+			return wrap("end session", err)
+		}
+	case ends.BrowserID != "":
+		if err := endBrowser(ctx, q, projectID, ends.BrowserID); err != nil {
+			return err
+		}
+	default:
+		return nil
+	}
+	return record(ctx, q, ends.Event)
+}
+
 // EndSessions ends every session of a user and reports how many there were.
 func (d *DB) EndSessions(ctx context.Context, projectID, userID string, e audit.Event) (int, error) {
 	var n int64

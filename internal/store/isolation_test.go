@@ -257,8 +257,9 @@ func TestOrganizationsAreApart(t *testing.T) {
 		_, missing["Connection"] = db.Connection(ctx, id, fennel.ID)
 		_, missing["Connection of another"] = db.Connection(ctx, a.project.ID, quarry.ID)
 		stolen := connection
-		stolen.ProjectID, stolen.Active = id, false
-		missing["SaveConnection"] = db.SaveConnection(ctx, stolen, other)
+		stolen.ProjectID = id
+		missing["ActivateConnection"] = db.ActivateConnection(ctx, stolen, other)
+		missing["SaveProvider"] = db.SaveProvider(ctx, stolen, other)
 		missing["DeleteConnection"] = db.DeleteConnection(ctx, stolen, other)
 		sso := func(projectID, organizationID string) error {
 			n := by
@@ -301,8 +302,11 @@ func TestOrganizationsAreApart(t *testing.T) {
 		if _, err := db.RevokeMember(ctx, of, other); !errors.Is(err, identity.ErrNotFound) {
 			t.Errorf("RevokeMember: %v", err)
 		}
-		if n, err := db.EndMemberSessions(ctx, id, ada.ID, other); err != nil || n != 0 {
-			t.Errorf("EndMemberSessions: %d, %v", n, err)
+		if _, err := db.EndMemberSessions(ctx, id, ada.ID, other); !errors.Is(err, identity.ErrNotFound) {
+			t.Errorf("EndMemberSessions: %v", err)
+		}
+		if err := db.LeaveEverywhere(ctx, of, identity.Browser{ProjectID: id, EmailFolded: ada.EmailFolded}, other); !errors.Is(err, identity.ErrNotFound) {
+			t.Errorf("LeaveEverywhere: %v", err)
 		}
 		for name, all := range map[string][2]string{"another project": {id, fennel.ID}, "another organization": {a.project.ID, quarry.ID}} {
 			if apps, err := db.ConnectedApps(ctx, all[0], ada.ID, all[1], now); err != nil || len(apps) != 0 {

@@ -122,6 +122,15 @@ func (d *DB) SaveOrganization(ctx context.Context, o identity.Organization, e au
 		case n == 0:
 			return identity.ErrStale
 		}
+		if o.NeedsSSO() { // the row is held: a connection that is deleted meanwhile waits, and stays
+			c, err := q.Connection(ctx, o.ProjectID, o.ID)
+			if err != nil {
+				return found("read connection", err, identity.ErrLockedOut)
+			}
+			if !c.Active {
+				return identity.ErrLockedOut
+			}
+		}
 		if err := keepDomains(ctx, q, o); err != nil {
 			return err
 		}
@@ -227,7 +236,7 @@ func createMember(ctx context.Context, q *db.Queries, m identity.Member) error {
 		ProjectID: m.ProjectID, ID: m.ID, OrganizationID: m.OrganizationID, Email: m.Email, EmailFolded: m.EmailFolded,
 		Name: m.Name, Status: string(m.Status), Roles: toJSON(list(m.Roles)), IsAdmin: isAdmin(m), ExternalID: m.ExternalID,
 		TrustedMetadata: toJSON(object(m.TrustedMetadata)), UntrustedMetadata: toJSON(object(m.UntrustedMetadata)),
-		CreatedAt: micros(m.CreatedAt), UpdatedAt: micros(m.UpdatedAt), LastSignInAt: micros(m.LastSignInAt),
+		CreatedAt: micros(m.CreatedAt), UpdatedAt: micros(m.UpdatedAt), LastSignInAt: micros(m.LastSignInAt), InvitedAt: micros(m.InvitedAt),
 	})
 	if err == nil && n == 0 {
 		return identity.ErrConflict
@@ -256,7 +265,7 @@ func (d *DB) SaveMember(ctx context.Context, m identity.Member, e audit.Event) e
 			ProjectID: m.ProjectID, ID: m.ID, OrganizationID: m.OrganizationID, Name: m.Name, Status: string(m.Status),
 			Roles: toJSON(list(m.Roles)), IsAdmin: isAdmin(m), ExternalID: m.ExternalID,
 			TrustedMetadata: toJSON(object(m.TrustedMetadata)), UntrustedMetadata: toJSON(object(m.UntrustedMetadata)),
-			UpdatedAt: micros(m.UpdatedAt), Version: m.Version,
+			UpdatedAt: micros(m.UpdatedAt), InvitedAt: micros(m.InvitedAt), Version: m.Version,
 		})
 		switch {
 		case err != nil && uniqueTaken(err):
@@ -274,7 +283,7 @@ func (d *DB) SaveMember(ctx context.Context, m identity.Member, e audit.Event) e
 			return identity.ErrLastAdmin
 		}
 		if m.Status == identity.Deleted {
-			if _, err := endSubject(ctx, q, m.ProjectID, m.ID); err != nil {
+			if _, err := endSubject(ctx, q, m.ProjectID, m.ID, e.At); err != nil {
 				return err
 			}
 			if _, err := revokeSubject(ctx, q, m.ProjectID, m.ID, e.At); err != nil {
@@ -285,16 +294,42 @@ func (d *DB) SaveMember(ctx context.Context, m identity.Member, e audit.Event) e
 	})
 }
 
-// EndMemberSessions ends every session of a member.
+// EndMemberSessions ends every session of a member, and what proofs of the
+// address from before are worth there.
 func (d *DB) EndMemberSessions(ctx context.Context, projectID, memberID string, e audit.Event) (int, error) {
 	var n int
 	err := d.write(ctx, func(q *db.Queries) (err error) {
-		if n, err = endSubject(ctx, q, projectID, memberID); err != nil || n == 0 {
+		if n, err = endSubject(ctx, q, projectID, memberID, e.At); err != nil {
 			return err
 		}
 		return record(ctx, q, e)
 	})
 	return n, err
+}
+
+// LeaveEverywhere signs a member out, and ends every browser in which the
+// person's address was proved. What an organization's own service says about an
+// address does not reach so far: from a browser that it vouches for, no other one
+// ends.
+func (d *DB) LeaveEverywhere(ctx context.Context, m identity.Member, b identity.Browser, e audit.Event) error {
+	return d.write(ctx, func(q *db.Queries) error {
+		if _, err := endSubject(ctx, q, m.ProjectID, m.ID, e.At); err != nil {
+			return err
+		}
+		browsers := []string{b.ID}
+		if b.Confined() == "" {
+			var err error
+			if browsers, err = q.BrowsersOfAddress(ctx, b.ProjectID, b.EmailFolded); err != nil {
+				return wrap("list browsers", err)
+			}
+		}
+		for _, id := range browsers {
+			if err := endBrowser(ctx, q, b.ProjectID, id); err != nil {
+				return err
+			}
+		}
+		return record(ctx, q, e)
+	})
 }
 
 // RevokeMember ends every session and every grant of a member and reports how
@@ -304,7 +339,7 @@ func (d *DB) RevokeMember(ctx context.Context, m identity.Member, e audit.Event)
 		if _, err := q.Member(ctx, db.MemberParams{ProjectID: m.ProjectID, ID: m.ID, OrganizationID: m.OrganizationID}); err != nil {
 			return found("read member", err, identity.ErrNotFound)
 		}
-		if _, err := endSubject(ctx, q, m.ProjectID, m.ID); err != nil {
+		if _, err := endSubject(ctx, q, m.ProjectID, m.ID, e.At); err != nil {
 			return err
 		}
 		var err error
@@ -316,9 +351,18 @@ func (d *DB) RevokeMember(ctx context.Context, m identity.Member, e audit.Event)
 	return grants, err
 }
 
-// endSubject ends the sessions of a member, and the browsers they are below:
-// the address that was proved there would open the organization again.
-func endSubject(ctx context.Context, q *db.Queries, projectID, subject string) (int, error) {
+// endSubject ends the sessions of a member, and the browsers they are below. The
+// address was perhaps proved in other browsers, which are at the chooser or in
+// other organizations: those stay, but their proofs open this organization no
+// more.
+func endSubject(ctx context.Context, q *db.Queries, projectID, subject string, now time.Time) (int, error) {
+	changed, err := q.EndMemberProofs(ctx, db.EndMemberProofsParams{Now: micros(now), ProjectID: projectID, ID: subject})
+	if err == nil && changed == 0 {
+		err = identity.ErrNotFound
+	}
+	if err != nil {
+		return 0, wrap("end proofs", err)
+	}
 	browsers, err := q.BrowsersOfSubject(ctx, projectID, subject)
 	if err != nil {
 		return 0, wrap("list browsers", err)
@@ -491,14 +535,14 @@ func enter(ctx context.Context, q *db.Queries, n identity.Entry, row db.Member, 
 	fail := func(what string, err error) (identity.Session, identity.Member, error) {
 		return identity.Session{}, identity.Member{}, wrap(what, err)
 	}
-	changed, err := q.MemberEnters(ctx, db.MemberEntersParams{Now: micros(session.CreatedAt), ProjectID: b.ProjectID, ID: row.ID})
-	if err == nil && changed == 0 {
-		err = identity.ErrNotFound
+	proofsAfter, err := q.MemberEnters(ctx, db.MemberEntersParams{Now: micros(session.CreatedAt), ProjectID: b.ProjectID, ID: row.ID})
+	switch {
+	case err != nil:
+		return identity.Session{}, identity.Member{}, found("enter", err, identity.ErrNotFound)
+	case proofsAfter >= micros(b.AuthTime()):
+		return fail("enter", identity.ErrOldProof)
 	}
-	if err != nil {
-		return fail("enter", err)
-	}
-	changed, err = q.ChooseOrganization(ctx, db.ChooseOrganizationParams{
+	changed, err := q.ChooseOrganization(ctx, db.ChooseOrganizationParams{
 		OrganizationID: row.OrganizationID, ProjectID: b.ProjectID, ID: b.ID, Now: micros(session.CreatedAt),
 	})
 	if err == nil && changed == 0 {
@@ -569,7 +613,7 @@ func memberFor(ctx context.Context, q *db.Queries, n identity.Entry) (row db.Mem
 
 // lapsed reports whether a row is an invitation that was not taken up in time.
 func lapsed(row db.Member, now time.Time) bool {
-	return identity.Member{Status: identity.MemberStatus(row.Status), UpdatedAt: fromMicros(row.UpdatedAt)}.Lapsed(now)
+	return identity.Member{Status: identity.MemberStatus(row.Status), InvitedAt: fromMicros(row.InvitedAt)}.Lapsed(now)
 }
 
 // TouchBrowser moves the idle expiry of a browser and of what is below it.
@@ -614,7 +658,7 @@ func toMember(m db.Member) (identity.Member, error) {
 		ID: m.ID, ProjectID: m.ProjectID, OrganizationID: m.OrganizationID, Email: m.Email, EmailFolded: m.EmailFolded,
 		Name: m.Name, Status: identity.MemberStatus(m.Status), Roles: roles, ExternalID: m.ExternalID,
 		TrustedMetadata: trusted, UntrustedMetadata: untrusted, Version: m.Version,
-		CreatedAt: fromMicros(m.CreatedAt), UpdatedAt: fromMicros(m.UpdatedAt), LastSignInAt: fromMicros(m.LastSignInAt),
+		CreatedAt: fromMicros(m.CreatedAt), UpdatedAt: fromMicros(m.UpdatedAt), LastSignInAt: fromMicros(m.LastSignInAt), InvitedAt: fromMicros(m.InvitedAt),
 	}, errors.Join(err1, err2, err3)
 }
 

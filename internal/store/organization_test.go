@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -341,7 +342,7 @@ func TestEnter(t *testing.T) {
 		ada.LastSignInAt = now // so that it is the first
 		must(t, d.CreateMember(ctx, ada, w.event(audit.MemberAdded)))
 		waiting := w.newMember(invited, "ada@example.test")
-		waiting.Status = identity.Invited
+		waiting.Status, waiting.InvitedAt = identity.Invited, now
 		must(t, d.CreateMember(ctx, waiting, w.event(audit.MemberInvited)))
 		w.member(suspended, "ada@example.test")
 		removed := w.member(was, "ada@example.test")
@@ -492,6 +493,112 @@ func TestEndMemberSessions(t *testing.T) {
 		b, err := d.Browser(ctx, w.project.ID, elsewhere.ID, now.Add(12*time.Hour+time.Minute))
 		if err != nil || !b.LastSeenAt.Equal(now.Add(time.Hour)) {
 			t.Errorf("touched: %+v, %v", b, err)
+		}
+	})
+}
+
+// Whoever signs a member out means every browser in which the address was proved,
+// those too that are at the chooser or in another organization.
+func TestOldProofs(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, d *store.DB) {
+		w, ctx := newWorld(t, d, "auth.example.com"), t.Context()
+		quarry := w.organization("quarry", nil)
+		w.member(quarry, "ada@example.test")
+		for name, out := range map[string]func(identity.Member) error{
+			"signed out": func(m identity.Member) error {
+				_, err := d.EndMemberSessions(ctx, w.project.ID, m.ID, w.event(audit.SignedOut))
+				return err
+			},
+			"revoked": func(m identity.Member) error {
+				_, err := d.RevokeMember(ctx, m, w.event(audit.MemberRevoked))
+				return err
+			},
+			"removed and restored": func(m identity.Member) error {
+				m.Status = identity.Deleted
+				if err := d.SaveMember(ctx, m, w.event(audit.MemberRemoved)); err != nil {
+					return err
+				}
+				m.Status, m.Version = identity.Active, m.Version+1
+				return d.SaveMember(ctx, m, w.event(audit.MemberRestored))
+			},
+		} {
+			o := w.organization(strings.ReplaceAll(name, " ", "-"), nil)
+			m := w.member(o, "ada@example.test")
+			choosing, elsewhere := w.browser("ada@example.test"), w.browser("ada@example.test")
+			_, _, err := w.enter(elsewhere, quarry.ID)
+			must(t, err)
+			must(t, out(m))
+			for where, b := range map[string]identity.Browser{"at the chooser": choosing, "in another organization": elsewhere} {
+				if _, _, err := w.enter(b, o.ID); !errors.Is(err, identity.ErrOldProof) {
+					t.Errorf("%s, %s: %v", name, where, err)
+				}
+			}
+			elsewhere.OrganizationID = quarry.ID
+			if _, _, _, err := d.BrowserSession(ctx, elsewhere, now); err != nil {
+				t.Errorf("%s: out of the other organization: %v", name, err)
+			}
+			fresh := w.browser("ada@example.test")
+			fresh.CreatedAt = now.Add(time.Microsecond)
+			if _, _, err := w.enter(fresh, o.ID); err != nil {
+				t.Errorf("%s: by a new proof: %v", name, err)
+			}
+		}
+		t.Run("and who goes in at the same moment is out", func(t *testing.T) {
+			o := w.organization("race", nil)
+			m := w.member(o, "zoe@example.test")
+			browsers := make([]identity.Browser, 20)
+			for i := range browsers {
+				browsers[i] = w.browser("zoe@example.test")
+			}
+			var all sync.WaitGroup
+			for i, b := range browsers {
+				all.Go(func() {
+					if _, _, err := w.enter(b, o.ID); err != nil && !errors.Is(err, identity.ErrOldProof) {
+						t.Error(err)
+					}
+				})
+				if i == len(browsers)/2 {
+					all.Go(func() {
+						if _, err := d.EndMemberSessions(ctx, w.project.ID, m.ID, w.event(audit.SignedOut)); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+			}
+			all.Wait()
+			if live := rows(t, d, "SELECT id FROM session WHERE project_id = $1 AND subject = $2", w.project.ID, m.ID); len(live) != 0 {
+				t.Errorf("%d sessions live", len(live))
+			}
+		})
+	})
+}
+
+func TestLeaveEverywhere(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, d *store.DB) {
+		w, ctx := newWorld(t, d, "auth.example.com"), t.Context()
+		fennel, quarry := w.organization("fennel", nil), w.organization("quarry", nil)
+		m := w.member(fennel, "ada@example.test")
+		w.member(quarry, "ada@example.test")
+		here, choosing, elsewhere, other := w.browser("ada@example.test"), w.browser("ada@example.test"), w.browser("ada@example.test"), w.browser("zoe@example.test")
+		for b, id := range map[string]string{here.ID: fennel.ID, elsewhere.ID: quarry.ID} {
+			_, _, err := w.enter(identity.Browser{ID: b, ProjectID: w.project.ID, EmailFolded: "ada@example.test", CreatedAt: now, ExpiresAt: here.ExpiresAt}, id)
+			must(t, err)
+		}
+		lives := func(b identity.Browser) bool {
+			_, err := d.Browser(ctx, w.project.ID, b.ID, now)
+			return err == nil
+		}
+		vouched := here
+		vouched.Factors = []identity.Factor{{Method: identity.MethodSSO, At: now, OrganizationID: fennel.ID, ConnectionID: "connection"}}
+		must(t, d.LeaveEverywhere(ctx, m, vouched, w.event(audit.SignedOut)))
+		if lives(here) || !lives(choosing) || !lives(elsewhere) {
+			t.Errorf("by the word of one organization: its browser %v, others %v %v", lives(here), lives(choosing), lives(elsewhere))
+		}
+		must(t, d.LeaveEverywhere(ctx, m, choosing, w.event(audit.SignedOut)))
+		if lives(choosing) || lives(elsewhere) || !lives(other) {
+			t.Errorf("by the address: its browsers %v %v, another person's %v", lives(choosing), lives(elsewhere), lives(other))
 		}
 	})
 }

@@ -171,7 +171,10 @@ func (d *DB) RedeemEmailCode(ctx context.Context, r signin.Redemption, e audit.E
 				return err
 			}
 		}
-		return record(ctx, q, done)
+		if err := record(ctx, q, done); err != nil {
+			return err
+		}
+		return endBefore(ctx, q, r.ProjectID, r.Ends)
 	})
 	if err != nil {
 		return signin.Outcome{}, err

@@ -54,15 +54,29 @@ func (d *DB) CreateConnection(ctx context.Context, c identity.Connection, e audi
 	})
 }
 
-// SaveConnection replaces Active and Provider of a connection.
-func (d *DB) SaveConnection(ctx context.Context, c identity.Connection, e audit.Event) error {
+// ActivateConnection lets sign-ins through a connection.
+func (d *DB) ActivateConnection(ctx context.Context, c identity.Connection, e audit.Event) error {
 	return d.write(ctx, func(q *db.Queries) error {
-		n, err := q.SaveConnection(ctx, db.SaveConnectionParams{
-			Active: c.Active, Provider: toJSON(c.Provider), UpdatedAt: micros(c.UpdatedAt), ProjectID: c.ProjectID, ID: c.ID,
+		n, err := q.ActivateConnection(ctx, db.ActivateConnectionParams{UpdatedAt: micros(c.UpdatedAt), ProjectID: c.ProjectID, ID: c.ID})
+		switch {
+		case err != nil:
+			return wrap("activate connection", err)
+		case n == 0:
+			return identity.ErrNotFound
+		}
+		return record(ctx, q, e)
+	})
+}
+
+// SaveProvider replaces what the provider of a connection says.
+func (d *DB) SaveProvider(ctx context.Context, c identity.Connection, e audit.Event) error {
+	return d.write(ctx, func(q *db.Queries) error {
+		n, err := q.SaveProvider(ctx, db.SaveProviderParams{
+			Provider: toJSON(c.Provider), UpdatedAt: micros(c.UpdatedAt), ProjectID: c.ProjectID, ID: c.ID,
 		})
 		switch {
 		case err != nil:
-			return wrap("save connection", err)
+			return wrap("save provider", err)
 		case n == 0:
 			return identity.ErrNotFound
 		}
@@ -71,14 +85,34 @@ func (d *DB) SaveConnection(ctx context.Context, c identity.Connection, e audit.
 }
 
 // DeleteConnection removes a connection and ends the browsers that came by it.
+// The organization is locked first: its settings must not come to need the
+// connection at the same time.
 func (d *DB) DeleteConnection(ctx context.Context, c identity.Connection, e audit.Event) error {
 	return d.write(ctx, func(q *db.Queries) error {
-		n, err := q.DeleteConnection(ctx, c.ProjectID, c.ID)
+		n, err := q.LockOrganization(ctx, c.ProjectID, c.OrganizationID)
+		switch {
+		case err != nil:
+			return wrap("lock organization", err)
+		case n == 0:
+			return identity.ErrNotFound
+		}
+		n, err = q.DeleteConnection(ctx, c.ProjectID, c.ID)
 		switch {
 		case err != nil:
 			return wrap("delete connection", err)
 		case n == 0:
 			return identity.ErrNotFound
+		}
+		row, err := q.Organization(ctx, c.ProjectID, c.OrganizationID)
+		if err != nil {
+			return wrap("read organization", err)
+		}
+		o, err := toOrganization(row)
+		if err != nil {
+			return err
+		}
+		if o.NeedsSSO() {
+			return identity.ErrLockedOut
 		}
 		browsers, err := q.BrowsersOfConnection(ctx, db.BrowsersOfConnectionParams{
 			ProjectID: c.ProjectID, OrganizationID: c.OrganizationID, Connection: toJSON(c.ID), // as it stands there
@@ -136,8 +170,10 @@ func (d *DB) EnterBySSO(ctx context.Context, n identity.Entry, connectionID, sub
 			return err
 		}
 		e.Kind = audit.MemberEntered
-		session, member, err = enter(ctx, q, n, row, joined, e)
-		return err
+		if session, member, err = enter(ctx, q, n, row, joined, e); err != nil {
+			return err
+		}
+		return endBefore(ctx, q, b.ProjectID, n.Ends)
 	})
 	return session, member, err
 }

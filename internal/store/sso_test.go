@@ -43,6 +43,48 @@ func (w *world) enterBySSO(c identity.Connection, email, subject string) (identi
 	return m, err
 }
 
+// Settings that need the connection, and its end, are two administrators' deeds.
+func TestNobodyIsLockedOut(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, d *store.DB) {
+		w, ctx := newWorld(t, d, "auth.example.com"), t.Context()
+		only := func(o identity.Organization) error {
+			o.Settings.Methods, o.Settings.AllowedMethods = identity.Listed, []string{identity.MethodSSO}
+			return d.SaveOrganization(ctx, o, w.event(audit.OrganizationChanged))
+		}
+		end := func(c identity.Connection) error { return d.DeleteConnection(ctx, c, w.event(audit.SSODeleted)) }
+
+		o := w.organization("saved-first", nil)
+		if err := only(o); !errors.Is(err, identity.ErrLockedOut) {
+			t.Errorf("without a connection: %v", err)
+		}
+		c := w.connection(o, false)
+		if err := only(o); !errors.Is(err, identity.ErrLockedOut) {
+			t.Errorf("before it is active: %v", err)
+		}
+		must(t, d.ActivateConnection(ctx, c, w.event(audit.SSOChanged)))
+		must(t, only(o))
+		if err := end(c); !errors.Is(err, identity.ErrLockedOut) {
+			t.Errorf("delete what is needed: %v", err)
+		}
+		if _, err := d.Connection(ctx, w.project.ID, o.ID); err != nil {
+			t.Errorf("the connection: %v", err)
+		}
+		for i := range 20 {
+			o := w.organization(fmt.Sprint("race-", i), nil)
+			c := w.connection(o, true)
+			var saved, ended error
+			var both sync.WaitGroup
+			both.Go(func() { saved = only(o) })
+			both.Go(func() { ended = end(c) })
+			both.Wait()
+			if (saved == nil) == (ended == nil) || !errors.Is(errors.Join(saved, ended), identity.ErrLockedOut) {
+				t.Errorf("at once: saved %v, deleted %v", saved, ended)
+			}
+		}
+	})
+}
+
 func TestConnections(t *testing.T) {
 	t.Parallel()
 	eachBackend(t, func(t *testing.T, d *store.DB) {
@@ -65,8 +107,9 @@ func TestConnections(t *testing.T) {
 		if ids := connected("eve@example.test"); len(ids) != 0 {
 			t.Errorf("before it is active: %v", ids)
 		}
-		c.Active, c.Provider.NamesItself = true, false
-		must(t, d.SaveConnection(ctx, c, w.event(audit.SSOChanged)))
+		must(t, d.ActivateConnection(ctx, c, w.event(audit.SSOChanged)))
+		c.Provider.NamesItself = false
+		must(t, d.SaveProvider(ctx, c, w.event(audit.SSOChanged))) // what it was before does not come back
 		if got, err = d.Connection(ctx, w.project.ID, o.ID); err != nil || !got.Active || got.Provider.NamesItself {
 			t.Errorf("%+v, %v", got, err)
 		}
@@ -82,7 +125,8 @@ func TestConnections(t *testing.T) {
 			foreign.ProjectID = id
 			missing := map[string]error{}
 			_, missing["Connection"] = d.Connection(ctx, id, o.ID)
-			missing["SaveConnection"] = d.SaveConnection(ctx, foreign, other.event(audit.SSOChanged))
+			missing["ActivateConnection"] = d.ActivateConnection(ctx, foreign, other.event(audit.SSOChanged))
+			missing["SaveProvider"] = d.SaveProvider(ctx, foreign, other.event(audit.SSOChanged))
 			missing["DeleteConnection"] = d.DeleteConnection(ctx, foreign, other.event(audit.SSODeleted))
 			_, missing["EnterBySSO"] = other.enterBySSO(foreign, "eve@example.test", "person-1")
 			for name, err := range missing {

@@ -156,6 +156,8 @@ type Member struct {
 	CreatedAt         int64
 	UpdatedAt         int64
 	LastSignInAt      int64
+	InvitedAt         int64
+	ProofsAfter       int64
 }
 
 type Organization struct {

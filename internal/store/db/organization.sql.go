@@ -55,7 +55,7 @@ func (q *Queries) Browser(ctx context.Context, arg BrowserParams) (Browser, erro
 }
 
 const browserSession = `-- name: BrowserSession :one
-SELECT s.project_id, s.id, s.subject, s.organization_id, s.browser_id, s.kind, s.secret_id, s.secret_hash, s.factors, s.address, s.user_agent, s.created_at, s.last_seen_at, s.idle_expires_at, s.expires_at, m.project_id, m.id, m.organization_id, m.email, m.email_folded, m.name, m.status, m.roles, m.is_admin, m.external_id, m.trusted_metadata, m.untrusted_metadata, m.version, m.created_at, m.updated_at, m.last_sign_in_at, o.project_id, o.id, o.name, o.slug, o.external_id, o.active, o.settings, o.trusted_metadata, o.roles, o.logo, o.version, o.created_at, o.updated_at
+SELECT s.project_id, s.id, s.subject, s.organization_id, s.browser_id, s.kind, s.secret_id, s.secret_hash, s.factors, s.address, s.user_agent, s.created_at, s.last_seen_at, s.idle_expires_at, s.expires_at, m.project_id, m.id, m.organization_id, m.email, m.email_folded, m.name, m.status, m.roles, m.is_admin, m.external_id, m.trusted_metadata, m.untrusted_metadata, m.version, m.created_at, m.updated_at, m.last_sign_in_at, m.invited_at, m.proofs_after, o.project_id, o.id, o.name, o.slug, o.external_id, o.active, o.settings, o.trusted_metadata, o.roles, o.logo, o.version, o.created_at, o.updated_at
 FROM session s
 JOIN member m ON m.project_id = s.project_id AND m.id = s.subject
 JOIN organization o ON o.project_id = s.project_id AND o.id = s.organization_id
@@ -116,6 +116,8 @@ func (q *Queries) BrowserSession(ctx context.Context, arg BrowserSessionParams) 
 		&i.Member.CreatedAt,
 		&i.Member.UpdatedAt,
 		&i.Member.LastSignInAt,
+		&i.Member.InvitedAt,
+		&i.Member.ProofsAfter,
 		&i.Organization.ProjectID,
 		&i.Organization.ID,
 		&i.Organization.Name,
@@ -131,6 +133,33 @@ func (q *Queries) BrowserSession(ctx context.Context, arg BrowserSessionParams) 
 		&i.Organization.UpdatedAt,
 	)
 	return i, err
+}
+
+const browsersOfAddress = `-- name: BrowsersOfAddress :many
+SELECT id FROM browser WHERE project_id = $1 AND email_folded = $2
+`
+
+func (q *Queries) BrowsersOfAddress(ctx context.Context, projectID string, emailFolded string) ([]string, error) {
+	rows, err := q.db.QueryContext(ctx, browsersOfAddress, projectID, emailFolded)
+	if err != nil {
+		return nil, err
+	}
+	defer rows.Close()
+	var items []string
+	for rows.Next() {
+		var id string
+		if err := rows.Scan(&id); err != nil {
+			return nil, err
+		}
+		items = append(items, id)
+	}
+	if err := rows.Close(); err != nil {
+		return nil, err
+	}
+	if err := rows.Err(); err != nil {
+		return nil, err
+	}
+	return items, nil
 }
 
 const browsersOfSubject = `-- name: BrowsersOfSubject :many
@@ -247,9 +276,9 @@ func (q *Queries) CreateBrowser(ctx context.Context, arg CreateBrowserParams) er
 
 const createMember = `-- name: CreateMember :execrows
 INSERT INTO member (project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id,
-    trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at)
+    trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at, invited_at, proofs_after)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10,
-    $11, $12, 1, $13, $14, $15)
+    $11, $12, 1, $13, $14, $15, $16, 0)
 ON CONFLICT DO NOTHING
 `
 
@@ -269,6 +298,7 @@ type CreateMemberParams struct {
 	CreatedAt         int64
 	UpdatedAt         int64
 	LastSignInAt      int64
+	InvitedAt         int64
 }
 
 func (q *Queries) CreateMember(ctx context.Context, arg CreateMemberParams) (int64, error) {
@@ -288,6 +318,7 @@ func (q *Queries) CreateMember(ctx context.Context, arg CreateMemberParams) (int
 		arg.CreatedAt,
 		arg.UpdatedAt,
 		arg.LastSignInAt,
+		arg.InvitedAt,
 	)
 	if err != nil {
 		return 0, err
@@ -408,6 +439,26 @@ func (q *Queries) EndBrowserSessions(ctx context.Context, projectID string, brow
 	return err
 }
 
+const endMemberProofs = `-- name: EndMemberProofs :execrows
+UPDATE member SET proofs_after = $1 WHERE project_id = $2 AND id = $3
+`
+
+type EndMemberProofsParams struct {
+	Now       int64
+	ProjectID string
+	ID        string
+}
+
+// EndMemberProofs holds the row: who goes in at the same time is seen afterwards,
+// or finds that the proof is too old.
+func (q *Queries) EndMemberProofs(ctx context.Context, arg EndMemberProofsParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, endMemberProofs, arg.Now, arg.ProjectID, arg.ID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
 const endOldBrowserSessions = `-- name: EndOldBrowserSessions :exec
 DELETE FROM session WHERE session.project_id = $1 AND session.browser_id = $2 AND session.id IN (
     SELECT s.id FROM session s WHERE s.project_id = $1 AND s.browser_id = $2 AND s.browser_id <> ''
@@ -504,7 +555,8 @@ UPDATE organization SET updated_at = updated_at WHERE project_id = $1 AND id = $
 `
 
 // LockOrganization makes changes of an organization's members wait for each
-// other, where the number of its administrators counts.
+// other, where the number of its administrators counts, and the end of its
+// connection for a change of its settings.
 func (q *Queries) LockOrganization(ctx context.Context, projectID string, iD string) (int64, error) {
 	result, err := q.db.ExecContext(ctx, lockOrganization, projectID, iD)
 	if err != nil {
@@ -514,7 +566,7 @@ func (q *Queries) LockOrganization(ctx context.Context, projectID string, iD str
 }
 
 const member = `-- name: Member :one
-SELECT project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id, trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at
+SELECT project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id, trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at, invited_at, proofs_after
 FROM member WHERE project_id = $1 AND id = $2 AND organization_id = $3
 `
 
@@ -544,12 +596,14 @@ func (q *Queries) Member(ctx context.Context, arg MemberParams) (Member, error) 
 		&i.CreatedAt,
 		&i.UpdatedAt,
 		&i.LastSignInAt,
+		&i.InvitedAt,
+		&i.ProofsAfter,
 	)
 	return i, err
 }
 
 const memberAndOrganization = `-- name: MemberAndOrganization :one
-SELECT m.project_id, m.id, m.organization_id, m.email, m.email_folded, m.name, m.status, m.roles, m.is_admin, m.external_id, m.trusted_metadata, m.untrusted_metadata, m.version, m.created_at, m.updated_at, m.last_sign_in_at, o.project_id, o.id, o.name, o.slug, o.external_id, o.active, o.settings, o.trusted_metadata, o.roles, o.logo, o.version, o.created_at, o.updated_at
+SELECT m.project_id, m.id, m.organization_id, m.email, m.email_folded, m.name, m.status, m.roles, m.is_admin, m.external_id, m.trusted_metadata, m.untrusted_metadata, m.version, m.created_at, m.updated_at, m.last_sign_in_at, m.invited_at, m.proofs_after, o.project_id, o.id, o.name, o.slug, o.external_id, o.active, o.settings, o.trusted_metadata, o.roles, o.logo, o.version, o.created_at, o.updated_at
 FROM member m JOIN organization o ON o.project_id = m.project_id AND o.id = m.organization_id
 WHERE m.project_id = $1 AND m.id = $2 AND m.organization_id = $3
 `
@@ -586,6 +640,8 @@ func (q *Queries) MemberAndOrganization(ctx context.Context, arg MemberAndOrgani
 		&i.Member.CreatedAt,
 		&i.Member.UpdatedAt,
 		&i.Member.LastSignInAt,
+		&i.Member.InvitedAt,
+		&i.Member.ProofsAfter,
 		&i.Organization.ProjectID,
 		&i.Organization.ID,
 		&i.Organization.Name,
@@ -604,7 +660,7 @@ func (q *Queries) MemberAndOrganization(ctx context.Context, arg MemberAndOrgani
 }
 
 const memberByEmail = `-- name: MemberByEmail :one
-SELECT project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id, trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at
+SELECT project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id, trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at, invited_at, proofs_after
 FROM member
 WHERE project_id = $1 AND organization_id = $2 AND email_folded = $3 AND status <> 'deleted'
 `
@@ -636,14 +692,17 @@ func (q *Queries) MemberByEmail(ctx context.Context, arg MemberByEmailParams) (M
 		&i.CreatedAt,
 		&i.UpdatedAt,
 		&i.LastSignInAt,
+		&i.InvitedAt,
+		&i.ProofsAfter,
 	)
 	return i, err
 }
 
-const memberEnters = `-- name: MemberEnters :execrows
+const memberEnters = `-- name: MemberEnters :one
 UPDATE member SET status = 'active', last_sign_in_at = $1, version = CASE WHEN status = 'active' THEN version ELSE version + 1 END
 WHERE member.project_id = $2 AND member.id = $3 AND member.status <> 'deleted'
   AND EXISTS (SELECT 1 FROM organization o WHERE o.project_id = $2 AND o.id = member.organization_id AND o.active)
+RETURNING proofs_after
 `
 
 type MemberEntersParams struct {
@@ -653,16 +712,16 @@ type MemberEntersParams struct {
 }
 
 // MemberEnters finds nobody whose organization is suspended, or who was removed.
+// Whether the proof is new enough is known once the row is held.
 func (q *Queries) MemberEnters(ctx context.Context, arg MemberEntersParams) (int64, error) {
-	result, err := q.db.ExecContext(ctx, memberEnters, arg.Now, arg.ProjectID, arg.ID)
-	if err != nil {
-		return 0, err
-	}
-	return result.RowsAffected()
+	row := q.db.QueryRowContext(ctx, memberEnters, arg.Now, arg.ProjectID, arg.ID)
+	var proofs_after int64
+	err := row.Scan(&proofs_after)
+	return proofs_after, err
 }
 
 const members = `-- name: Members :many
-SELECT project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id, trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at
+SELECT project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id, trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at, invited_at, proofs_after
 FROM member
 WHERE project_id = $1 AND organization_id = $2 AND id > $3
   AND (CAST($4 AS text) = '' AND status <> 'deleted' OR status = $4)
@@ -719,6 +778,8 @@ func (q *Queries) Members(ctx context.Context, arg MembersParams) ([]Member, err
 			&i.CreatedAt,
 			&i.UpdatedAt,
 			&i.LastSignInAt,
+			&i.InvitedAt,
+			&i.ProofsAfter,
 		); err != nil {
 			return nil, err
 		}
@@ -734,7 +795,7 @@ func (q *Queries) Members(ctx context.Context, arg MembersParams) ([]Member, err
 }
 
 const memberships = `-- name: Memberships :many
-SELECT m.project_id, m.id, m.organization_id, m.email, m.email_folded, m.name, m.status, m.roles, m.is_admin, m.external_id, m.trusted_metadata, m.untrusted_metadata, m.version, m.created_at, m.updated_at, m.last_sign_in_at, o.project_id, o.id, o.name, o.slug, o.external_id, o.active, o.settings, o.trusted_metadata, o.roles, o.logo, o.version, o.created_at, o.updated_at
+SELECT m.project_id, m.id, m.organization_id, m.email, m.email_folded, m.name, m.status, m.roles, m.is_admin, m.external_id, m.trusted_metadata, m.untrusted_metadata, m.version, m.created_at, m.updated_at, m.last_sign_in_at, m.invited_at, m.proofs_after, o.project_id, o.id, o.name, o.slug, o.external_id, o.active, o.settings, o.trusted_metadata, o.roles, o.logo, o.version, o.created_at, o.updated_at
 FROM member m JOIN organization o ON o.project_id = m.project_id AND o.id = m.organization_id
 WHERE m.project_id = $1 AND m.email_folded = $2 AND m.status <> 'deleted' AND o.active
 ORDER BY m.last_sign_in_at DESC, m.id LIMIT $3
@@ -779,6 +840,8 @@ func (q *Queries) Memberships(ctx context.Context, arg MembershipsParams) ([]Mem
 			&i.Member.CreatedAt,
 			&i.Member.UpdatedAt,
 			&i.Member.LastSignInAt,
+			&i.Member.InvitedAt,
+			&i.Member.ProofsAfter,
 			&i.Organization.ProjectID,
 			&i.Organization.ID,
 			&i.Organization.Name,
@@ -1033,8 +1096,9 @@ func (q *Queries) RevokeGrantsInOrganization(ctx context.Context, arg RevokeGran
 
 const saveMember = `-- name: SaveMember :execrows
 UPDATE member SET name = $1, status = $2, roles = $3, is_admin = $4, external_id = $5,
-    trusted_metadata = $6, untrusted_metadata = $7, version = version + 1, updated_at = $8
-WHERE project_id = $9 AND id = $10 AND organization_id = $11 AND version = $12
+    trusted_metadata = $6, untrusted_metadata = $7, version = version + 1, updated_at = $8,
+    invited_at = $9
+WHERE project_id = $10 AND id = $11 AND organization_id = $12 AND version = $13
 `
 
 type SaveMemberParams struct {
@@ -1046,6 +1110,7 @@ type SaveMemberParams struct {
 	TrustedMetadata   string
 	UntrustedMetadata string
 	UpdatedAt         int64
+	InvitedAt         int64
 	ProjectID         string
 	ID                string
 	OrganizationID    string
@@ -1062,6 +1127,7 @@ func (q *Queries) SaveMember(ctx context.Context, arg SaveMemberParams) (int64, 
 		arg.TrustedMetadata,
 		arg.UntrustedMetadata,
 		arg.UpdatedAt,
+		arg.InvitedAt,
 		arg.ProjectID,
 		arg.ID,
 		arg.OrganizationID,

@@ -9,6 +9,24 @@ import (
 	"context"
 )
 
+const activateConnection = `-- name: ActivateConnection :execrows
+UPDATE sso_connection SET active = TRUE, updated_at = $1 WHERE project_id = $2 AND id = $3
+`
+
+type ActivateConnectionParams struct {
+	UpdatedAt int64
+	ProjectID string
+	ID        string
+}
+
+func (q *Queries) ActivateConnection(ctx context.Context, arg ActivateConnectionParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, activateConnection, arg.UpdatedAt, arg.ProjectID, arg.ID)
+	if err != nil {
+		return 0, err
+	}
+	return result.RowsAffected()
+}
+
 const attempt = `-- name: Attempt :one
 SELECT project_id, flow_id, id, hash, organization_id, connection_id, is_test, proves_again, created_at, expires_at
 FROM sso_attempt WHERE project_id = $1 AND id = $2 AND expires_at > $3
@@ -348,22 +366,19 @@ func (q *Queries) SSOSubject(ctx context.Context, arg SSOSubjectParams) (SSOSubj
 	return i, err
 }
 
-const saveConnection = `-- name: SaveConnection :execrows
-UPDATE sso_connection SET active = $1, provider = $2, updated_at = $3
-WHERE project_id = $4 AND id = $5
+const saveProvider = `-- name: SaveProvider :execrows
+UPDATE sso_connection SET provider = $1, updated_at = $2 WHERE project_id = $3 AND id = $4
 `
 
-type SaveConnectionParams struct {
-	Active    bool
+type SaveProviderParams struct {
 	Provider  string
 	UpdatedAt int64
 	ProjectID string
 	ID        string
 }
 
-func (q *Queries) SaveConnection(ctx context.Context, arg SaveConnectionParams) (int64, error) {
-	result, err := q.db.ExecContext(ctx, saveConnection,
-		arg.Active,
+func (q *Queries) SaveProvider(ctx context.Context, arg SaveProviderParams) (int64, error) {
+	result, err := q.db.ExecContext(ctx, saveProvider,
 		arg.Provider,
 		arg.UpdatedAt,
 		arg.ProjectID,

@@ -34,7 +34,8 @@ UPDATE organization SET name = @name, slug = @slug, external_id = @external_id, 
 WHERE project_id = @project_id AND id = @id AND version = @version;
 
 -- LockOrganization makes changes of an organization's members wait for each
--- other, where the number of its administrators counts.
+-- other, where the number of its administrators counts, and the end of its
+-- connection for a change of its settings.
 -- name: LockOrganization :execrows
 UPDATE organization SET updated_at = updated_at WHERE project_id = @project_id AND id = @id;
 
@@ -49,12 +50,12 @@ INSERT INTO organization_domain (project_id, domain, organization_id) VALUES (@p
 ON CONFLICT DO NOTHING;
 
 -- name: Member :one
-SELECT project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id, trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at
+SELECT project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id, trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at, invited_at, proofs_after
 FROM member WHERE project_id = @project_id AND id = @id AND organization_id = @organization_id;
 
 -- MemberByEmail finds the member who is not removed.
 -- name: MemberByEmail :one
-SELECT project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id, trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at
+SELECT project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id, trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at, invited_at, proofs_after
 FROM member
 WHERE project_id = @project_id AND organization_id = @organization_id AND email_folded = @email_folded AND status <> 'deleted';
 
@@ -71,7 +72,7 @@ WHERE m.project_id = @project_id AND m.id = @id AND m.organization_id = @organiz
 -- Members lists those who are not removed where status is ''. A text that can be
 -- taken out is in it: both databases do that alike, letter by letter.
 -- name: Members :many
-SELECT project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id, trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at
+SELECT project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id, trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at, invited_at, proofs_after
 FROM member
 WHERE project_id = @project_id AND organization_id = @organization_id AND id > @after
   AND (CAST(@status AS text) = '' AND status <> 'deleted' OR status = @status)
@@ -103,20 +104,28 @@ WHERE project_id = @project_id AND domain = @domain AND organization_id = @organ
 
 -- name: CreateMember :execrows
 INSERT INTO member (project_id, id, organization_id, email, email_folded, name, status, roles, is_admin, external_id,
-    trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at)
+    trusted_metadata, untrusted_metadata, version, created_at, updated_at, last_sign_in_at, invited_at, proofs_after)
 VALUES (@project_id, @id, @organization_id, @email, @email_folded, @name, @status, @roles, @is_admin, @external_id,
-    @trusted_metadata, @untrusted_metadata, 1, @created_at, @updated_at, @last_sign_in_at)
+    @trusted_metadata, @untrusted_metadata, 1, @created_at, @updated_at, @last_sign_in_at, @invited_at, 0)
 ON CONFLICT DO NOTHING;
 
 -- MemberEnters finds nobody whose organization is suspended, or who was removed.
--- name: MemberEnters :execrows
+-- Whether the proof is new enough is known once the row is held.
+-- name: MemberEnters :one
 UPDATE member SET status = 'active', last_sign_in_at = @now, version = CASE WHEN status = 'active' THEN version ELSE version + 1 END
 WHERE member.project_id = @project_id AND member.id = @id AND member.status <> 'deleted'
-  AND EXISTS (SELECT 1 FROM organization o WHERE o.project_id = @project_id AND o.id = member.organization_id AND o.active);
+  AND EXISTS (SELECT 1 FROM organization o WHERE o.project_id = @project_id AND o.id = member.organization_id AND o.active)
+RETURNING proofs_after;
+
+-- EndMemberProofs holds the row: who goes in at the same time is seen afterwards,
+-- or finds that the proof is too old.
+-- name: EndMemberProofs :execrows
+UPDATE member SET proofs_after = @now WHERE project_id = @project_id AND id = @id;
 
 -- name: SaveMember :execrows
 UPDATE member SET name = @name, status = @status, roles = @roles, is_admin = @is_admin, external_id = @external_id,
-    trusted_metadata = @trusted_metadata, untrusted_metadata = @untrusted_metadata, version = version + 1, updated_at = @updated_at
+    trusted_metadata = @trusted_metadata, untrusted_metadata = @untrusted_metadata, version = version + 1, updated_at = @updated_at,
+    invited_at = @invited_at
 WHERE project_id = @project_id AND id = @id AND organization_id = @organization_id AND version = @version;
 
 -- name: Admins :one
@@ -174,6 +183,9 @@ DELETE FROM session WHERE project_id = @project_id AND browser_id = @browser_id 
 -- BrowsersOfSubject are those that a member is signed in from.
 -- name: BrowsersOfSubject :many
 SELECT browser_id FROM session WHERE project_id = @project_id AND subject = @subject AND browser_id <> '';
+
+-- name: BrowsersOfAddress :many
+SELECT id FROM browser WHERE project_id = @project_id AND email_folded = @email_folded;
 
 -- EndOldBrowserSessions leaves the newest of a browser.
 -- name: EndOldBrowserSessions :exec

@@ -19,9 +19,11 @@ INSERT INTO sso_connection (project_id, id, organization_id, issuer, client_id, 
 VALUES (@project_id, @id, @organization_id, @issuer, @client_id, @client_secret, @active, @provider, @created_at, @updated_at)
 ON CONFLICT DO NOTHING;
 
--- name: SaveConnection :execrows
-UPDATE sso_connection SET active = @active, provider = @provider, updated_at = @updated_at
-WHERE project_id = @project_id AND id = @id;
+-- name: ActivateConnection :execrows
+UPDATE sso_connection SET active = TRUE, updated_at = @updated_at WHERE project_id = @project_id AND id = @id;
+
+-- name: SaveProvider :execrows
+UPDATE sso_connection SET provider = @provider, updated_at = @updated_at WHERE project_id = @project_id AND id = @id;
 
 -- LockConnection makes sign-ins through a connection wait for each other and
 -- for its end.

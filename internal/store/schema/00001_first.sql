@@ -265,6 +265,8 @@ CREATE TABLE member (
     created_at         BIGINT NOT NULL,
     updated_at         BIGINT NOT NULL,
     last_sign_in_at    BIGINT NOT NULL,
+    invited_at         BIGINT NOT NULL, -- when the last invitation was sent, 0 for never
+    proofs_after       BIGINT NOT NULL, -- proofs of the address up to then do not let the member in, 0 for none
     PRIMARY KEY (project_id, id),
     FOREIGN KEY (project_id, organization_id) REFERENCES organization (project_id, id) ON DELETE CASCADE
 );
@@ -292,6 +294,7 @@ CREATE TABLE browser (
     PRIMARY KEY (project_id, id)
 );
 CREATE INDEX browser_expiry ON browser (project_id, idle_expires_at);
+CREATE INDEX browser_email ON browser (project_id, email_folded);
 
 -- A session belongs to one user, or to one member in one organization and then,
 -- if hosted, to a browser. Its secret is the browser's there.
