@@ -117,8 +117,8 @@ func TestScenarios(t *testing.T) {
 			if r.failed != 0 {
 				t.Errorf("%d measurements had errors", r.failed)
 			}
-			if refresh, ok := r.cell("refresh", database, 16); !ok || refresh.Yardsticks <= 1 {
-				t.Errorf("a refresh costs %.1f yardsticks", refresh.Yardsticks)
+			if refresh, ok := r.cell("refresh", database, 16); !ok || refresh.Yardsticks <= 0 {
+				t.Errorf("a refresh has no yardstick: %v", refresh.Yardsticks)
 			}
 			if len(r.Cells) != len(scenarios()) || len(r.Isolation) != 2 || len(r.Growth) != 4 {
 				t.Errorf("measured %+v", r)

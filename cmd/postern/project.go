@@ -305,7 +305,7 @@ func (d *desk) apply(ctx context.Context, before *project.Project, pairs []strin
 		}
 	}
 	if len(changes) > 0 {
-		if _, err := d.projects.Set(ctx, before.ID, changes); err != nil {
+		if _, err := d.projects.Set(ctx, before.ID, changes, nil); err != nil {
 			return err
 		}
 	}

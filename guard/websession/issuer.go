@@ -72,9 +72,14 @@ type refused struct {
 
 func (e *refused) Error() string { return fmt.Sprintf("answered %d %q", e.Status, e.Code) }
 
-// final reports whether asking again is of no use.
+// final reports whether asking again is of no use. A proxy in front of the issuer
+// has statuses of its own, and says none of these words.
 func (e *refused) final() bool {
-	return e.Status >= 400 && e.Status < 500 && e.Status != http.StatusTooManyRequests
+	switch e.Code {
+	case "invalid_grant", "invalid_client", "unauthorized_client", "unsupported_grant_type", "invalid_scope", "invalid_target", "invalid_request":
+		return e.Status >= 400 && e.Status < 500
+	}
+	return false
 }
 
 // redeem exchanges an authorization code (RFC 6749 §4.1.3, RFC 7636 §4.5).

@@ -348,6 +348,7 @@ func (s *Sessions) renew(ctx context.Context, sess *session) error {
 		return errNobody
 	}
 	s.config.Logger.WarnContext(ctx, "websession: could not refresh", "error", err)
+	now = s.config.Now()                 // the issuer may have taken all the time it had
 	sess.renewAt = now.Add(refreshPause) // those who wait behind us need not all try
 	if now.Before(sess.expires) {
 		return nil

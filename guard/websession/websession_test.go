@@ -379,6 +379,8 @@ func TestRefreshFailures(t *testing.T) {
 		{"down while the token lives: it serves", almost, func(w *wire) { w.down = true }, http.StatusOK, http.StatusOK},
 		{"down after the token's end: wait", 20 * time.Minute, func(w *wire) { w.down = true }, http.StatusServiceUnavailable, http.StatusOK},
 		{"broken after the token's end: wait", 20 * time.Minute, func(w *wire) { w.refuse = &refusal{502, ""} }, http.StatusServiceUnavailable, http.StatusOK},
+		{"a proxy knows no such path: wait", 20 * time.Minute, func(w *wire) { w.refuse = &refusal{404, ""} }, http.StatusServiceUnavailable, http.StatusOK},
+		{"it takes all its time: wait from then on", almost, func(w *wire) { w.down, w.slow = true, 10*time.Second }, http.StatusOK, http.StatusOK},
 		{"too many requests: wait", 20 * time.Minute, func(w *wire) { w.refuse = &refusal{429, ""} }, http.StatusServiceUnavailable, http.StatusOK},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -394,7 +396,7 @@ func TestRefreshFailures(t *testing.T) {
 			if w.wire.refreshed != 1 {
 				t.Errorf("%d attempts at once, want 1", w.wire.refreshed)
 			}
-			w.wire.set(func(w *wire) { w.down, w.refuse = false, nil })
+			w.wire.set(func(w *wire) { w.down, w.refuse, w.slow = false, nil, 0 })
 			w.issuer.Advance(10 * time.Second)
 			if got := b.get(w.app.URL + "/api"); got.status != test.after {
 				t.Errorf("afterwards %d, want %d: %s", got.status, test.after, got.body)

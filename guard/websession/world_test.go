@@ -98,8 +98,9 @@ type wire struct {
 	idToken func() map[string]any
 	// extra is written over the token endpoint's answers.
 	extra map[string]any
-	// down makes the token endpoint unreachable, refuse makes it answer so.
+	// down makes the token endpoint unreachable, after slow; refuse makes it answer so.
 	down   bool
+	slow   time.Duration
 	refuse *refusal
 
 	redeemed, refreshed int
@@ -142,6 +143,7 @@ func (w *wire) RoundTrip(r *http.Request) (*http.Response, error) {
 		w.auth = append(w.auth, r.Header.Get("Authorization")+form.Get("client_id"))
 		w.resources = append(w.resources, form.Get("resource"))
 		if w.down {
+			w.issuer.Advance(w.slow)
 			return nil, errors.New("connection refused")
 		}
 		if w.refuse != nil {

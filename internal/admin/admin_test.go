@@ -107,6 +107,13 @@ func TestWhoMayRegister(t *testing.T) {
 		}
 		d.by(t, d.Project.ID, audit.ProjectChanged)
 
+		// Row: D18. A page from before brings nothing back that was turned off since.
+		stale := d.b.Submit(t, overview, "cimd", url.Values{"cimd": {"on"}, "dynamic-registration": {"on"}, "unregistered-resources": nil})
+		shows(t, stale, http.StatusConflict, "Somebody changed the project first")
+		if d.Follow(t); d.Project.Settings.DynamicRegistration || !d.Project.Settings.UnregisteredResources {
+			t.Errorf("settings after a stale page: %+v", d.Project.Settings)
+		}
+
 		before := d.Project.Change
 		forged := d.b.Post(t, d.page(""), url.Values{"csrf": {"x"}, "dynamic-registration": {"on"}})
 		shows(t, forged, http.StatusForbidden)

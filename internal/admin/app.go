@@ -53,6 +53,8 @@ type appView struct {
 	SignedOut   []string          // addresses after signing out
 	Add         string            // an address that was typed, or that a trace proposes
 	Name        string            // as it was typed
+	WasName     string            // as it stands, which the form says it saw
+	WasBypass   bool              // the same
 	Keys        keyFields         // as they are, or as they were typed
 	Secret      string            // a new one: shown once
 	Commands    map[string]string // by action
@@ -115,7 +117,7 @@ func (d *Dashboard) App(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	view := appView{Tab: chosen, Open: r.URL.Query().Get("open"), Add: r.URL.Query().Get("add"), Name: c.Name(), Keys: keysOf(c)}
+	view := appView{Tab: chosen, Open: r.URL.Query().Get("open"), Add: r.URL.Query().Get("add"), Name: c.Name(), Keys: keysOf(c), WasName: c.Name(), WasBypass: c.BypassConsent}
 	if r.Method != http.MethodPost {
 		return d.app(w, r, v, http.StatusOK, view, c)
 	}
@@ -126,7 +128,7 @@ func (d *Dashboard) App(w http.ResponseWriter, r *http.Request) error {
 	f := appForm{
 		action: values.Get("action"), confirmed: confirmed(values, confirmation(c)), grant: values.Get("grant"),
 		address: strings.TrimSpace(values.Get("address")), name: values.Get("name"), bypass: values.Get("bypass_consent") == "on",
-		keys: readKeyFields(values),
+		keys: readKeyFields(values), wasName: values.Get("was_name"), wasBypass: values.Get("was_bypass") == "true", saw: values.Has("was_name"),
 	}
 	done, err := d.changeApp(r.Context(), v, c, f)
 	switch {
@@ -168,6 +170,8 @@ type appForm struct {
 	action, grant, address, name string
 	bypass, confirmed            bool
 	keys                         keyFields
+	wasName                      string // when the page was made
+	wasBypass, saw               bool
 }
 
 // appDone is what a form did, besides its own name.
@@ -193,6 +197,10 @@ func (d *Dashboard) changeApp(ctx context.Context, v visit, c oauth.Client, f ap
 	switch f.action {
 	case "change":
 		_, err = clients.ChangeClient(ctx, v.project, c.ID, func(c *oauth.Client) error {
+			// What another window changed since would go back to what this one shows.
+			if f.saw && (f.wasName != c.Name() || f.wasBypass != c.BypassConsent) {
+				return oauth.ErrConflict
+			}
 			c.Metadata.ClientName, c.BypassConsent = f.name, f.bypass
 			return nil
 		})

@@ -23,6 +23,7 @@ const (
 type appsView struct {
 	frame
 	Switches      []switchRow
+	Was           string // what their form says it saw
 	Switch        string // the command that turns them
 	Registrations oauth.Registrations
 	Query, Show   string
@@ -216,7 +217,7 @@ func (d *Dashboard) appList(w http.ResponseWriter, r *http.Request, v visit, sta
 	view.Lead = "Programs that may ask people to act for them. Times are UTC."
 	view.Problems = problems
 	view.Query, view.Show, view.Shows = q.Text, values.Get("show"), shows(values.Get("show"))
-	view.Switches, view.Switch = v.switchRows(registration())
+	view.Switches, view.Switch, view.Was = v.switchRows(registration())
 	var err error
 	if view.Registrations, err = d.Clients.Registrations(ctx, v.project); err != nil {
 		return err

@@ -304,8 +304,12 @@ func TestChangeApp(t *testing.T) {
 		settings, addresses := d.page("apps/"+c.ID+"/settings"), d.page("apps/"+c.ID+"/addresses")
 
 		shows(t, d.b.Submit(t, d.b.Get(t, settings), "bypass_consent", url.Values{"action": {"change"}, "name": {""}}), http.StatusUnprocessableEntity, "A client needs a name.")
+		open := d.b.Get(t, settings) // in another window
 		saved := d.b.Submit(t, d.b.Get(t, settings), "bypass_consent", url.Values{"action": {"change"}, "name": {"Machine"}, "bypass_consent": {"on"}})
 		shows(t, saved, http.StatusOK, "Saved.", "Machine")
+		// Row: D18.
+		stale := d.b.Submit(t, open, "bypass_consent", url.Values{"action": {"change"}, "name": {"Robot 2"}})
+		shows(t, stale, http.StatusUnprocessableEntity, "Another window changed it first.")
 		if c = d.app(t, c); c.Metadata.ClientName != "Machine" || !c.BypassConsent {
 			t.Errorf("%+v", c)
 		}

@@ -263,7 +263,7 @@ func (d *Dashboard) changeYou(r *http.Request, v visit) (done string, problems [
 		if !d.Administrators.Fresh(v.session) {
 			return "", nil, stale()
 		}
-		err := d.Administrators.RemoveWay(r.Context(), v.who, values.Get("passkey"), from(r))
+		err := d.Administrators.RemoveWay(r.Context(), v.who, v.session.ID, values.Get("passkey"), from(r))
 		switch {
 		case errors.Is(err, identity.ErrLastWay):
 			return "", []string{"The only way to sign in stays. Add another one first."}, nil
@@ -341,7 +341,7 @@ func (d *Dashboard) AddWay(w http.ResponseWriter, r *http.Request) error {
 		}
 		return d.enrol(w, http.StatusOK, view, e)
 	}
-	again, err := d.Administrators.Add(r.Context(), v.who, d.step(r), answerOf(values), from(r))
+	again, err := d.Administrators.Add(r.Context(), v.who, v.session.ID, d.step(r), answerOf(values), from(r))
 	var problems identity.Problems
 	switch {
 	case err == nil:

@@ -20,6 +20,7 @@ type overviewView struct {
 	Charts        []chart
 	Warnings      []warning
 	Switches      []switchRow
+	Was           string // what their form says it saw
 	Registrations oauth.Registrations
 	Search        string // where a trace code is looked up
 	Attempts      []attemptRow
@@ -74,7 +75,7 @@ func (d *Dashboard) Overview(w http.ResponseWriter, r *http.Request) error {
 		view.Attempts = append(view.Attempts, d.attemptRow(v, a))
 	}
 	view.Lead = "Last 24 hours, UTC"
-	view.Switches, view.Switch = v.switchRows(doors())
+	view.Switches, view.Switch, view.Was = v.switchRows(doors())
 	view.Warnings = append(d.warnings(v, keys), refusalWarnings(v, causes)...)
 	return d.pages.Render(w, http.StatusOK, "overview", view)
 }

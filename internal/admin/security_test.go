@@ -69,7 +69,7 @@ func fill(t *testing.T, d desk) filled {
 	by := func(kind audit.Kind) audit.Event {
 		return audit.Event{ProjectID: d.Project.ID, At: d.Clock.Now(), Kind: kind}
 	}
-	_, err := d.Projects.Set(ctx, d.Project.ID, []project.Change{{Setting: "name", Value: f.name("project")}})
+	_, err := d.Projects.Set(ctx, d.Project.ID, []project.Change{{Setting: "name", Value: f.name("project")}}, nil)
 	must(t, err)
 	_, key, err := d.Projects.AddResource(ctx, d.Project, project.Resource{URI: "https://notes.example.test/mcp", Name: f.name("resource")},
 		[]project.Scope{{Name: "read:notes", Description: f.name("sentence"), Detail: f.name("detail"), ReadOnly: true}}, true)

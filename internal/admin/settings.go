@@ -31,6 +31,7 @@ type settingGroup struct {
 	Text        string
 	Rows        []settingRow
 	CLI         string
+	Was         string // what the form says it saw
 }
 
 // settingRow is one setting in a form. Of On, Choices and Value it has what its
@@ -89,6 +90,15 @@ var settingGroups = []settingPlan{
 	}},
 }
 
+// settings are those of a group.
+func (g settingPlan) settings() []string {
+	var all []string
+	for _, row := range g.rows {
+		all = append(all, row[0])
+	}
+	return all
+}
+
 // Settings shows what can be set about a project, and sets it.
 func (d *Dashboard) Settings(w http.ResponseWriter, r *http.Request) error {
 	v, ok, err := d.enter(w, r)
@@ -121,7 +131,7 @@ func (d *Dashboard) Settings(w http.ResponseWriter, r *http.Request) error {
 		d.done(w, r, r.URL.Path, "saved", "")
 		return nil
 	}
-	if _, err := d.Projects.By(v.origin).Set(r.Context(), v.project.ID, changes); err != nil {
+	if err := d.set(r, v, values, changes, settingGroups[i].settings()); err != nil {
 		problems, err := sentences(err)
 		if err != nil {
 			return err
@@ -204,7 +214,7 @@ func (d *Dashboard) settings(w http.ResponseWriter, r *http.Request, v visit, st
 			}
 			group.Rows = append(group.Rows, one)
 		}
-		group.CLI = v.command(words...)
+		group.CLI, group.Was = v.command(words...), shown(p, g.settings())
 		view.Groups = append(view.Groups, group)
 	}
 	return d.pages.Render(w, status, "settings", view)

@@ -302,7 +302,6 @@ func TestSettings(t *testing.T) {
 		if d.Follow(t); d.Project.Change != before {
 			t.Error("what was left as it is, was a change")
 		}
-		page = d.b.Get(t, d.page("settings"))
 		for _, values := range []url.Values{
 			{"action": {"look"}, "name": {"<i>New</i>"}, "privacy-url": {"https://example.test/privacy"}, "badge": {"on"}},
 			{"action": {"authorization"}, "authorization-url": {"https://app.example.test/authorize"}},
@@ -311,6 +310,7 @@ func TestSettings(t *testing.T) {
 			{"action": {"joining"}, "organization-creation": nil},
 			lifetimes("action", "lifetimes", "access-token-lifetime", "5m", "session-idle", "1h"),
 		} {
+			page = d.b.Get(t, d.page("settings"))
 			for field := range values {
 				if field != "action" {
 					shows(t, d.b.Submit(t, page, field, values), http.StatusOK, "Saved.")
@@ -318,6 +318,11 @@ func TestSettings(t *testing.T) {
 				}
 			}
 		}
+		// Row: D18. Somebody who has this page open saves after another, who turned something off.
+		_, err := d.Projects.Set(t.Context(), d.Project.ID, []project.Change{{Setting: "refresh-idle", Value: "1d"}}, nil)
+		must(t, err)
+		stale := d.b.Submit(t, page, "code-lifetime", lifetimes("action", "lifetimes", "code-lifetime", "2m"))
+		shows(t, stale, http.StatusUnprocessableEntity, "another window changed it first")
 		d.Follow(t)
 		s := d.Project.Settings
 		if d.Project.Name != "<i>New</i>" || s.PrivacyURL == "" || !s.HideBadge || s.AuthorizationURL == "" || s.DynamicRegistration || !s.MetadataDocuments || s.DocumentCopies ||

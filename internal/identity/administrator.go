@@ -128,10 +128,12 @@ type AdministratorStore interface {
 
 	// AddAdministratorProof gives an administrator another way to sign in; a
 	// password replaces the one before. ErrConflict: somebody has this passkey.
-	AddAdministratorProof(ctx context.Context, administratorID string, p Proof, e audit.Event) error
+	// ErrNotFound: they were removed, or the session has ended, unless that is "".
+	AddAdministratorProof(ctx context.Context, administratorID, sessionID string, p Proof, e audit.Event) error
 	// RemoveAdministratorProof takes a passkey away, or the password when
-	// passkeyID is "". Errors: ErrNotFound, ErrLastWay.
-	RemoveAdministratorProof(ctx context.Context, administratorID, passkeyID string, e audit.Event) error
+	// passkeyID is "". Errors: ErrNotFound, also where the session has ended, unless
+	// that is "", and ErrLastWay.
+	RemoveAdministratorProof(ctx context.Context, administratorID, sessionID, passkeyID string, e audit.Event) error
 	// AdministratorPasskey returns a passkey and whose it is, or ErrNotFound.
 	AdministratorPasskey(ctx context.Context, id string) (Passkey, Administrator, error)
 	// AdministratorPasskeys returns those of one administrator, the oldest first.

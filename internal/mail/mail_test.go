@@ -523,7 +523,7 @@ func TestSMTPTellsForGoodFromForNow(t *testing.T) {
 		verb, answer string
 		rejected     bool
 	}{
-		"no such person": {"RCPT", "550 5.1.1 no such user", true},
+		"no such person": {"RCPT", "550 5.1.1 no such user ada@example.test", true},
 		"greylisted":     {"RCPT", "451 4.7.1 try again later", false},
 		"sender refused": {"MAIL", "553 5.1.8 not you", true},
 		"server is busy": {"MAIL", "421 4.3.2 busy", false},
@@ -539,6 +539,9 @@ func TestSMTPTellsForGoodFromForNow(t *testing.T) {
 			err := newSMTP(t, s, nil).Send(t.Context(), code)
 			if err == nil || errors.Is(err, mail.ErrRejected) != test.rejected {
 				t.Errorf("Send = %v, rejected should be %v", err, test.rejected)
+			}
+			if !strings.Contains(err.Error(), test.answer[4:9]) || strings.Contains(err.Error(), "@") {
+				t.Errorf("for a log: %v", err)
 			}
 		})
 	}

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"net"
 	netmail "net/mail"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -111,6 +112,8 @@ func isLoopback(host string) bool {
 	return host == "localhost" || ip != nil && ip.IsLoopback()
 }
 
+var anAddress = regexp.MustCompile(`[^\s<>"]+@[^\s<>"]+`)
+
 // Send connects, sends the message and hangs up. A server that says it will
 // never take the message makes it ErrRejected.
 func (s *SMTP) Send(ctx context.Context, m Mail) error {
@@ -120,7 +123,12 @@ func (s *SMTP) Send(ctx context.Context, m Mail) error {
 	}
 	err = s.talk(ctx, message)
 	var refused *gomail.SendError
-	if errors.As(err, &refused) && refused.ErrorCode() >= 500 {
+	if !errors.As(err, &refused) {
+		return err
+	}
+	// The library's words name the recipient, and so may the server's.
+	err = errors.New(anAddress.ReplaceAllString(err.Error(), "(an address)"))
+	if refused.ErrorCode() >= 500 {
 		return fmt.Errorf("%w: %w", ErrRejected, err)
 	}
 	return err

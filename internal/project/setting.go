@@ -262,12 +262,18 @@ func (p *Project) try(changes []Change) (*Project, error) {
 }
 
 // Set changes settings of a project, all of them or, when one cannot be had,
-// none. The issuer is not among them: see SetIssuer.
-func (s *Setup) Set(ctx context.Context, id string, changes []Change) (*Project, error) {
+// none. The issuer is not among them: see SetIssuer. check, unless nil, sees the
+// project as it is before; its error is returned, and nothing set.
+func (s *Setup) Set(ctx context.Context, id string, changes []Change, check func(*Project) error) (*Project, error) {
 	if slices.ContainsFunc(changes, func(c Change) bool { return c.Setting == IssuerSetting }) {
 		return nil, Problem("a new issuer ends what was issued under the old one; it is set by itself")
 	}
 	changed, err := s.Change(ctx, id, func(p *Project) error {
+		if check != nil {
+			if err := check(p); err != nil {
+				return err
+			}
+		}
 		trial, err := p.try(changes)
 		if err == nil {
 			*p = *trial

@@ -227,7 +227,7 @@ func (a *Administrators) Accept(ctx context.Context, cookie string, given Answer
 
 // Add gives a signed-in administrator another way to sign in. Problems come with
 // an Enrolment, as in Accept.
-func (a *Administrators) Add(ctx context.Context, who identity.Administrator, cookie string, given Answer, f From) (Enrolment, error) {
+func (a *Administrators) Add(ctx context.Context, who identity.Administrator, sessionID, cookie string, given Answer, f From) (Enrolment, error) {
 	c, err := a.take(ctx, cookie, forAnother)
 	if err != nil {
 		return Enrolment{}, err
@@ -237,9 +237,12 @@ func (a *Administrators) Add(ctx context.Context, who identity.Administrator, co
 	}
 	proof, err := a.prove(ctx, c, who.Email, given)
 	if err == nil {
-		err = a.Store.AddAdministratorProof(ctx, who.ID, proof, f.event(a.Now(), audit.AdministratorChanged, who))
-		if err == nil {
+		err = a.Store.AddAdministratorProof(ctx, who.ID, sessionID, proof, f.event(a.Now(), audit.AdministratorChanged, who))
+		switch {
+		case err == nil:
 			return Enrolment{}, nil
+		case errors.Is(err, identity.ErrNotFound): // removed, or signed out meanwhile
+			return Enrolment{}, ErrRefused
 		}
 	}
 	own, listErr := a.Store.AdministratorPasskeys(ctx, who.ID)
@@ -496,8 +499,8 @@ func (a *Administrators) Ways(ctx context.Context, who identity.Administrator) (
 
 // RemoveWay takes a passkey from an administrator, or their password when
 // passkeyID is "". Errors: identity.ErrNotFound, identity.ErrLastWay.
-func (a *Administrators) RemoveWay(ctx context.Context, who identity.Administrator, passkeyID string, f From) error {
-	return a.Store.RemoveAdministratorProof(ctx, who.ID, passkeyID, f.event(a.Now(), audit.AdministratorChanged, who))
+func (a *Administrators) RemoveWay(ctx context.Context, who identity.Administrator, sessionID, passkeyID string, f From) error {
+	return a.Store.RemoveAdministratorProof(ctx, who.ID, sessionID, passkeyID, f.event(a.Now(), audit.AdministratorChanged, who))
 }
 
 // End signs one browser out.

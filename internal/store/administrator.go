@@ -266,17 +266,33 @@ func (d *DB) RemoveAdministrator(ctx context.Context, a identity.Administrator, 
 }
 
 // AddAdministratorProof gives an administrator another way to sign in.
-func (d *DB) AddAdministratorProof(ctx context.Context, administratorID string, p identity.Proof, e audit.Event) error {
+func (d *DB) AddAdministratorProof(ctx context.Context, administratorID, sessionID string, p identity.Proof, e audit.Event) error {
 	return d.write(ctx, func(q *db.Queries) error {
 		if err := addProof(ctx, q, administratorID, p); err != nil {
+			return err
+		}
+		if err := stillSignedIn(ctx, q, administratorID, sessionID); err != nil {
 			return err
 		}
 		return record(ctx, q, e)
 	})
 }
 
+// stillSignedIn refuses who was signed out since they asked, as by a reset. The
+// administrator's row is held, so that a reset comes before or after.
+func stillSignedIn(ctx context.Context, q *db.Queries, administratorID, sessionID string) error {
+	if sessionID == "" {
+		return nil
+	}
+	n, err := q.CountAdministratorSession(ctx, sessionID, administratorID)
+	if err == nil && n == 0 {
+		return identity.ErrNotFound
+	}
+	return wrap("read session", err)
+}
+
 // RemoveAdministratorProof takes a way to sign in away while another is left.
-func (d *DB) RemoveAdministratorProof(ctx context.Context, administratorID, passkeyID string, e audit.Event) error {
+func (d *DB) RemoveAdministratorProof(ctx context.Context, administratorID, sessionID, passkeyID string, e audit.Event) error {
 	return d.write(ctx, func(q *db.Queries) error {
 		n, err := q.LockAdministrator(ctx, administratorID)
 		switch {
@@ -284,6 +300,9 @@ func (d *DB) RemoveAdministratorProof(ctx context.Context, administratorID, pass
 			return wrap("lock administrator", err)
 		case n == 0:
 			return identity.ErrNotFound
+		}
+		if err := stillSignedIn(ctx, q, administratorID, sessionID); err != nil {
+			return err
 		}
 		if passkeyID != "" {
 			n, err = q.RemoveAdministratorPasskey(ctx, passkeyID, administratorID)

@@ -177,17 +177,17 @@ func TestOneStays(t *testing.T) {
 			must(t, err)
 			who, err := o.accept(link.ID, email)
 			must(t, err)
-			must(t, db.AddAdministratorProof(ctx, who.ID, identity.Proof{Password: &identity.Password{Hash: "x", TOTPSecret: []byte{1}, TOTPStep: 1}}, adminEvent(audit.AdministratorChanged, who)))
+			must(t, db.AddAdministratorProof(ctx, who.ID, "", identity.Proof{Password: &identity.Password{Hash: "x", TOTPSecret: []byte{1}, TOTPStep: 1}}, adminEvent(audit.AdministratorChanged, who)))
 			both = append(both, who)
 		}
 		keys, err := db.AdministratorPasskeys(ctx, both[0].ID)
 		must(t, err)
 		together(t, identity.ErrLastWay,
 			func() error {
-				return db.RemoveAdministratorProof(ctx, both[0].ID, keys[0].ID, adminEvent(audit.AdministratorChanged, both[0]))
+				return db.RemoveAdministratorProof(ctx, both[0].ID, "", keys[0].ID, adminEvent(audit.AdministratorChanged, both[0]))
 			},
 			func() error {
-				return db.RemoveAdministratorProof(ctx, both[0].ID, "", adminEvent(audit.AdministratorChanged, both[0]))
+				return db.RemoveAdministratorProof(ctx, both[0].ID, "", "", adminEvent(audit.AdministratorChanged, both[0]))
 			},
 		)
 		together(t, identity.ErrLastAdministrator,
@@ -232,7 +232,7 @@ func TestCodeIsUsedOnce(t *testing.T) {
 		who, err := o.accept(link.ID, "ada@example.test")
 		must(t, err)
 		password := identity.Password{Hash: "hash", TOTPSecret: []byte{1}, TOTPStep: 10}
-		must(t, db.AddAdministratorProof(ctx, who.ID, identity.Proof{Password: &password}, adminEvent(audit.AdministratorChanged, who)))
+		must(t, db.AddAdministratorProof(ctx, who.ID, "", identity.Proof{Password: &password}, adminEvent(audit.AdministratorChanged, who)))
 		limits := []identity.TryLimit{{Kind: "try", Key: "ada", Count: 2, Window: time.Minute}}
 		signIn := func(step int64, hash string) error {
 			return db.SignInByPassword(ctx, who.ID, identity.Password{Hash: hash, TOTPStep: step}, limits, session(who), adminEvent(audit.AdministratorSignedIn, who))
@@ -352,6 +352,36 @@ func TestCleanOfTheDeployment(t *testing.T) {
 		}
 		if n, err := db.Clean(ctx, now.Add(2*day), 10); err != nil || n != 4 {
 			t.Errorf("%d rows were deleted, %v; want session, link, ceremony and counter", n, err)
+		}
+	})
+}
+
+// Whoever was signed out since they asked, as by a reset, gets no other way to sign
+// in and takes none away.
+func TestSignedOutWhileAdding(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, db *store.DB) {
+		o, ctx := newOffice(t, db), t.Context()
+		who := o.first()
+		password := identity.Proof{Password: &identity.Password{Hash: "stolen", TOTPSecret: []byte{1}, TOTPStep: 1}}
+		add := func(sessionID string) error {
+			return db.AddAdministratorProof(ctx, who.ID, sessionID, password, adminEvent(audit.AdministratorChanged, who))
+		}
+		s := session(who)
+		must(t, db.SignInByPassword(ctx, who.ID, identity.Password{Hash: "hash", TOTPStep: 99}, nil, s, adminEvent(audit.AdministratorSignedIn, who)))
+		must(t, add(s.ID))
+		link := identity.AdministratorLink{
+			ID: "reset", SecretHash: []byte("secret"), Email: who.Email, AdministratorID: who.ID, CreatedAt: now, ExpiresAt: now.Add(time.Hour),
+		}
+		must(t, db.ResetAdministrator(ctx, link, adminEvent(audit.AdministratorChanged, who)))
+		if err := add(s.ID); !errors.Is(err, identity.ErrNotFound) {
+			t.Errorf("a password after the reset: %v", err)
+		}
+		if err := db.RemoveAdministratorProof(ctx, who.ID, s.ID, "", adminEvent(audit.AdministratorChanged, who)); !errors.Is(err, identity.ErrNotFound) {
+			t.Errorf("taken away after the reset: %v", err)
+		}
+		if _, kept, err := db.AdministratorByAddress(ctx, identity.Fold(who.Email)); err != nil || kept.Hash != "" {
+			t.Errorf("the password after the reset: %q, %v", kept.Hash, err)
 		}
 	})
 }

@@ -346,6 +346,17 @@ func (q *Queries) CountAdministratorLinkTry(ctx context.Context, id string) (int
 	return result.RowsAffected()
 }
 
+const countAdministratorSession = `-- name: CountAdministratorSession :one
+SELECT COUNT(*) FROM administrator_session WHERE id = $1 AND administrator_id = $2
+`
+
+func (q *Queries) CountAdministratorSession(ctx context.Context, iD string, administratorID string) (int64, error) {
+	row := q.db.QueryRowContext(ctx, countAdministratorSession, iD, administratorID)
+	var count int64
+	err := row.Scan(&count)
+	return count, err
+}
+
 const createAdministrator = `-- name: CreateAdministrator :execrows
 INSERT INTO administrator (id, email, email_folded, password_hash, totp_secret, totp_step, created_at, last_sign_in_at, removed_at)
 VALUES ($1, $2, $3, '', $4, 0, $5, 0, 0)

@@ -19,6 +19,9 @@ ORDER BY last_seen_at DESC, id;
 -- name: TouchAdministratorSession :exec
 UPDATE administrator_session SET last_seen_at = @seen_at, idle_expires_at = @idle_expires_at WHERE id = @id;
 
+-- name: CountAdministratorSession :one
+SELECT COUNT(*) FROM administrator_session WHERE id = @id AND administrator_id = @administrator_id;
+
 -- name: EndAdministratorSession :execrows
 DELETE FROM administrator_session WHERE id = @id;
 
