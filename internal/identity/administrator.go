@@ -128,11 +128,11 @@ type AdministratorStore interface {
 
 	// AddAdministratorProof gives an administrator another way to sign in; a
 	// password replaces the one before. ErrConflict: somebody has this passkey.
-	// ErrNotFound: they were removed, or the session has ended, unless that is "".
+	// ErrNotFound: they were removed, or the session in which they ask has ended.
 	AddAdministratorProof(ctx context.Context, administratorID, sessionID string, p Proof, e audit.Event) error
 	// RemoveAdministratorProof takes a passkey away, or the password when
-	// passkeyID is "". Errors: ErrNotFound, also where the session has ended, unless
-	// that is "", and ErrLastWay.
+	// passkeyID is "". Errors: ErrNotFound, also where the session in which they ask
+	// has ended, and ErrLastWay.
 	RemoveAdministratorProof(ctx context.Context, administratorID, sessionID, passkeyID string, e audit.Event) error
 	// AdministratorPasskey returns a passkey and whose it is, or ErrNotFound.
 	AdministratorPasskey(ctx context.Context, id string) (Passkey, Administrator, error)

@@ -50,8 +50,9 @@ type MoveStore interface {
 	// and the name of r. Decisions about old.URI become decisions about r.URI,
 	// where older ones are forgotten; access for an address in ended ends. It
 	// returns how many authorizations that were, ErrNotFound when nothing is at
-	// old any more, and ErrTaken when an address of r is another's.
-	MoveResource(ctx context.Context, projectID string, seen *int64, old, r Resource, ended []string, e audit.Event) (int, error)
+	// old any more, ErrTaken when an address of r is another's, and ErrConflict
+	// unless seen still is the project's change counter.
+	MoveResource(ctx context.Context, projectID string, seen int64, old, r Resource, ended []string, e audit.Event) (int, error)
 	// SetIssuer replaces the issuer old, and ends all access of the project. It
 	// returns how many authorizations that were, and ErrConflict when the host is
 	// another project's or the issuer is not old any more.
@@ -80,7 +81,7 @@ func (s *Setup) MoveResource(ctx context.Context, p *Project, old, uri string) (
 	if err != nil {
 		return Resource{}, 0, err
 	}
-	n, err := s.store.MoveResource(ctx, p.ID, &p.Change, before, after, before.spellings(), s.event(p.ID, audit.ResourceMoved, after.ID))
+	n, err := s.store.MoveResource(ctx, p.ID, p.Change, before, after, before.spellings(), s.event(p.ID, audit.ResourceMoved, after.ID))
 	return after, n, err
 }
 

@@ -30,8 +30,9 @@ import (
 // ErrNotFound says that no project has this id or serves this host.
 var ErrNotFound = errors.New("project: not found")
 
-// ErrConflict says that another project already has this issuer's host.
-var ErrConflict = errors.New("project: another project has this host")
+// ErrConflict says that another project already has this issuer's host, or that
+// somebody changed the project since it was read.
+var ErrConflict = errors.New("project: another project has this host, or somebody changed this one")
 
 // ErrTaken says that another resource server of the project has an address.
 var ErrTaken = errors.New("project: another resource server has this address")

@@ -281,9 +281,6 @@ func (d *DB) AddAdministratorProof(ctx context.Context, administratorID, session
 // stillSignedIn refuses who was signed out since they asked, as by a reset. The
 // administrator's row is held, so that a reset comes before or after.
 func stillSignedIn(ctx context.Context, q *db.Queries, administratorID, sessionID string) error {
-	if sessionID == "" {
-		return nil
-	}
 	n, err := q.CountAdministratorSession(ctx, sessionID, administratorID)
 	if err == nil && n == 0 {
 		return identity.ErrNotFound

@@ -45,6 +45,17 @@ func session(who identity.Administrator) identity.AdministratorSession {
 	}
 }
 
+// inside is a session in which an administrator is signed in.
+func inside(t *testing.T, db *store.DB, id string) string {
+	t.Helper()
+	all, err := db.AdministratorSessions(t.Context(), id, now)
+	must(t, err)
+	if len(all) == 0 {
+		t.Fatal("not signed in")
+	}
+	return all[0].ID
+}
+
 func adminEvent(kind audit.Kind, who identity.Administrator) audit.Event {
 	return audit.Event{At: now, Kind: kind, Actor: who.Email, Object: who.ID}
 }
@@ -177,17 +188,17 @@ func TestOneStays(t *testing.T) {
 			must(t, err)
 			who, err := o.accept(link.ID, email)
 			must(t, err)
-			must(t, db.AddAdministratorProof(ctx, who.ID, "", identity.Proof{Password: &identity.Password{Hash: "x", TOTPSecret: []byte{1}, TOTPStep: 1}}, adminEvent(audit.AdministratorChanged, who)))
+			must(t, db.AddAdministratorProof(ctx, who.ID, inside(t, db, who.ID), identity.Proof{Password: &identity.Password{Hash: "x", TOTPSecret: []byte{1}, TOTPStep: 1}}, adminEvent(audit.AdministratorChanged, who)))
 			both = append(both, who)
 		}
 		keys, err := db.AdministratorPasskeys(ctx, both[0].ID)
 		must(t, err)
 		together(t, identity.ErrLastWay,
 			func() error {
-				return db.RemoveAdministratorProof(ctx, both[0].ID, "", keys[0].ID, adminEvent(audit.AdministratorChanged, both[0]))
+				return db.RemoveAdministratorProof(ctx, both[0].ID, inside(t, db, both[0].ID), keys[0].ID, adminEvent(audit.AdministratorChanged, both[0]))
 			},
 			func() error {
-				return db.RemoveAdministratorProof(ctx, both[0].ID, "", "", adminEvent(audit.AdministratorChanged, both[0]))
+				return db.RemoveAdministratorProof(ctx, both[0].ID, inside(t, db, both[0].ID), "", adminEvent(audit.AdministratorChanged, both[0]))
 			},
 		)
 		together(t, identity.ErrLastAdministrator,
@@ -232,7 +243,7 @@ func TestCodeIsUsedOnce(t *testing.T) {
 		who, err := o.accept(link.ID, "ada@example.test")
 		must(t, err)
 		password := identity.Password{Hash: "hash", TOTPSecret: []byte{1}, TOTPStep: 10}
-		must(t, db.AddAdministratorProof(ctx, who.ID, "", identity.Proof{Password: &password}, adminEvent(audit.AdministratorChanged, who)))
+		must(t, db.AddAdministratorProof(ctx, who.ID, inside(t, db, who.ID), identity.Proof{Password: &password}, adminEvent(audit.AdministratorChanged, who)))
 		limits := []identity.TryLimit{{Kind: "try", Key: "ada", Count: 2, Window: time.Minute}}
 		signIn := func(step int64, hash string) error {
 			return db.SignInByPassword(ctx, who.ID, identity.Password{Hash: hash, TOTPStep: step}, limits, session(who), adminEvent(audit.AdministratorSignedIn, who))

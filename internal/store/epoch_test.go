@@ -84,7 +84,7 @@ func TestRestoredDatabaseBeginsAnew(t *testing.T) {
 		kim, err := o.accept(link.ID, "kim@example.test")
 		must(t, err)
 		password := identity.Password{Hash: "x", TOTPSecret: []byte{1}, TOTPStep: 1}
-		must(t, db.AddAdministratorProof(ctx, kim.ID, "", identity.Proof{Password: &password}, adminEvent(audit.AdministratorChanged, kim)))
+		must(t, db.AddAdministratorProof(ctx, kim.ID, inside(t, db, kim.ID), identity.Proof{Password: &password}, adminEvent(audit.AdministratorChanged, kim)))
 		_, err = o.by.Invite(ctx, "lee@example.test")
 		must(t, err)
 		must(t, db.KeepCeremony(ctx, "ceremony", []byte{1}, []byte{2}, now.Add(time.Hour)))

@@ -58,7 +58,7 @@ func TestNothingInTheDashboardChangesWithoutItsEvent(t *testing.T) {
 		who, err := o.accept(first.ID, "kim@example.test")
 		must(t, err)
 		password := identity.Password{Hash: "x", TOTPSecret: []byte{1}, TOTPStep: 1}
-		must(t, db.AddAdministratorProof(ctx, who.ID, "", identity.Proof{Password: &password}, adminEvent(audit.AdministratorChanged, who)))
+		must(t, db.AddAdministratorProof(ctx, who.ID, inside(t, db, who.ID), identity.Proof{Password: &password}, adminEvent(audit.AdministratorChanged, who)))
 		signedIn, next := session(who), password
 		next.TOTPStep = 2
 		must(t, db.SignInByPassword(ctx, who.ID, next, nil, signedIn, adminEvent(audit.AdministratorSignedIn, who)))
@@ -165,7 +165,7 @@ func TestNothingInTheDashboardChangesWithoutItsEvent(t *testing.T) {
 			"move a resource server": func() error {
 				moved := r
 				moved.URI = "https://notes.example.com/v2"
-				_, err := db.MoveResource(ctx, id, nil, r, moved, []string{notes}, w.event(audit.ResourceChanged))
+				_, err := db.MoveResource(ctx, id, find(t, db, id).Change, r, moved, []string{notes}, w.event(audit.ResourceChanged))
 				return err
 			},
 			"change the issuer": func() error {
@@ -188,10 +188,10 @@ func TestNothingInTheDashboardChangesWithoutItsEvent(t *testing.T) {
 				return db.RemoveAdministrator(ctx, who, true, adminEvent(audit.AdministratorRemoved, who))
 			},
 			"add a way to sign in": func() error {
-				return db.AddAdministratorProof(ctx, who.ID, "", identity.Proof{Password: &next}, adminEvent(audit.AdministratorChanged, who))
+				return db.AddAdministratorProof(ctx, who.ID, inside(t, db, who.ID), identity.Proof{Password: &next}, adminEvent(audit.AdministratorChanged, who))
 			},
 			"remove a way to sign in": func() error {
-				return db.RemoveAdministratorProof(ctx, who.ID, "", keys[0].ID, adminEvent(audit.AdministratorChanged, who))
+				return db.RemoveAdministratorProof(ctx, who.ID, inside(t, db, who.ID), keys[0].ID, adminEvent(audit.AdministratorChanged, who))
 			},
 			"sign in by password": func() error {
 				return db.SignInByPassword(ctx, who.ID, next, nil, session(who), adminEvent(audit.AdministratorSignedIn, who))

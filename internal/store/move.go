@@ -53,7 +53,7 @@ func (d *DB) Connections(ctx context.Context, projectID string) ([]project.Conne
 // MoveResource gives a resource server other addresses. Rows are locked in the
 // order that grant.go names, so the project comes after the families; what it
 // says is checked there all the same, and undoes the rest.
-func (d *DB) MoveResource(ctx context.Context, projectID string, seen *int64, old, r project.Resource, ended []string, e audit.Event) (int, error) {
+func (d *DB) MoveResource(ctx context.Context, projectID string, seen int64, old, r project.Resource, ended []string, e audit.Event) (int, error) {
 	var n int64
 	err := d.write(much(ctx), func(q *db.Queries) error {
 		if err := q.DeleteScopesOfResource(ctx, projectID, r.URI); err != nil {
@@ -66,7 +66,7 @@ func (d *DB) MoveResource(ctx context.Context, projectID string, seen *int64, ol
 		if n, err = q.EndAccess(ctx, db.EndAccessParams{Now: micros(e.At), ProjectID: projectID, Resources: among(ended)}); err != nil {
 			return wrap("end access", err)
 		}
-		if err := raiseChangeFrom(ctx, q, projectID, seen); err != nil {
+		if err := raiseChangeFrom(ctx, q, projectID, &seen); err != nil {
 			return err
 		}
 		moved, err := q.MoveResourceServer(ctx, db.MoveResourceServerParams{

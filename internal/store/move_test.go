@@ -74,23 +74,23 @@ func TestMoveResource(t *testing.T) {
 
 		taken := moved
 		taken.URI = "https://other.example.com/mcp/"
-		if _, err := db.MoveResource(ctx, w.project.ID, nil, r, taken, nil, w.event(audit.ResourceChanged)); !errors.Is(err, project.ErrTaken) {
+		if _, err := db.MoveResource(ctx, w.project.ID, find(t, db, w.project.ID).Change, r, taken, nil, w.event(audit.ResourceChanged)); !errors.Is(err, project.ErrTaken) {
 			t.Errorf("to the address of another: %v", err)
 		}
 		taken.URI, taken.Aliases = next, []string{"https://other.example.com/mcp"}
-		if _, err := db.MoveResource(ctx, w.project.ID, nil, r, taken, spelled(r.URI), w.event(audit.ResourceChanged)); !errors.Is(err, project.ErrTaken) {
+		if _, err := db.MoveResource(ctx, w.project.ID, find(t, db, w.project.ID).Change, r, taken, spelled(r.URI), w.event(audit.ResourceChanged)); !errors.Is(err, project.ErrTaken) {
 			t.Errorf("with the address of another as an alias: %v", err)
 		}
 		gone := r
 		gone.URI = "https://gone.example.com/mcp"
-		if _, err := db.MoveResource(ctx, w.project.ID, nil, gone, moved, spelled(r.URI), w.event(audit.ResourceChanged)); !errors.Is(err, project.ErrNotFound) {
+		if _, err := db.MoveResource(ctx, w.project.ID, find(t, db, w.project.ID).Change, gone, moved, spelled(r.URI), w.event(audit.ResourceChanged)); !errors.Is(err, project.ErrNotFound) {
 			t.Errorf("from where it is not: %v", err)
 		}
 		if !w.alive(family.ID) {
 			t.Error("a move that failed ended access")
 		}
 
-		n, err := db.MoveResource(ctx, w.project.ID, nil, r, moved, spelled(r.URIs()...), w.event(audit.ResourceChanged))
+		n, err := db.MoveResource(ctx, w.project.ID, find(t, db, w.project.ID).Change, r, moved, spelled(r.URIs()...), w.event(audit.ResourceChanged))
 		if err != nil || n != 1 {
 			t.Errorf("%d ended, %v", n, err)
 		}
@@ -217,7 +217,7 @@ func TestMoveAmongRefreshes(t *testing.T) {
 		var failed error
 		at(8, func(i int) {
 			if i == 4 {
-				_, failed = db.MoveResource(t.Context(), w.project.ID, nil, r, moved, spelled(r.URIs()...), w.event(audit.ResourceChanged))
+				_, failed = db.MoveResource(t.Context(), w.project.ID, find(t, db, w.project.ID).Change, r, moved, spelled(r.URIs()...), w.event(audit.ResourceChanged))
 				return
 			}
 			_, err := db.RotateRefresh(t.Context(), w.rotation(token, now.Add(time.Second)), w.event(audit.TokenRefreshed), w.event(audit.RefreshReused))

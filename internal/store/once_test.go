@@ -127,7 +127,7 @@ func (o *office) first() identity.Administrator {
 		who, err = o.accept(link.ID, "first@example.test")
 		must(o.t, err)
 		p := identity.Password{Hash: "hash", TOTPSecret: []byte{1}, TOTPStep: 1}
-		must(o.t, o.AddAdministratorProof(o.t.Context(), who.ID, "", identity.Proof{Password: &p}, adminEvent(audit.AdministratorChanged, who)))
+		must(o.t, o.AddAdministratorProof(o.t.Context(), who.ID, inside(o.t, o.DB, who.ID), identity.Proof{Password: &p}, adminEvent(audit.AdministratorChanged, who)))
 		return who
 	}
 	must(o.t, err)
