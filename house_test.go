@@ -84,6 +84,7 @@ var thirdParty = map[string]string{
 	"github.com/golang-jwt/jwt/v5":           "guard guard/guardtest",
 	"github.com/descope/virtualwebauthn":     "",
 	"github.com/google/go-cmp":               "",
+	"github.com/google/pprof":                "bench",
 	"github.com/google/uuid":                 "examples",
 	"github.com/jackc/pgx/v5":                "internal/store",
 	"github.com/jedib0t/go-pretty/v6":        "cmd/postern",

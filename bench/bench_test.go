@@ -13,6 +13,8 @@ import (
 	"testing"
 	"time"
 
+	pprof "github.com/google/pprof/profile"
+
 	"github.com/postern-id/postern/internal/rig"
 )
 
@@ -95,9 +97,12 @@ func TestErrorsAreCounted(t *testing.T) {
 // Every scenario runs without an error, on an empty database and on a filled one,
 // and so does what is measured beside them.
 func TestScenarios(t *testing.T) {
-	o := options{concurrency: []int{16}, passes: 1, during: 30 * time.Millisecond, rows: 3000, folder: t.TempDir()}
+	o := options{
+		source: "..", connections: 160, concurrency: []int{16}, passes: 1, during: 30 * time.Millisecond,
+		rows: 3000, folder: t.TempDir(),
+	}
 	var err error
-	o.binary, err = rig.Build(t.Context(), "..", o.folder)
+	o.binary, err = rig.Build(t.Context(), o.source, o.folder)
 	must(t, err)
 	for _, database := range []string{"sqlite", "postgres"} {
 		t.Run(database, func(t *testing.T) {
@@ -107,7 +112,7 @@ func TestScenarios(t *testing.T) {
 				}
 			}
 			r := &report{Cleaned: map[string]float64{}, After: map[string]int64{}}
-			measured := []func(context.Context, *report, string) error{o.matrix, o.isolation, o.growth}
+			measured := []func(context.Context, *report, string) error{o.matrix, o.isolation, o.growth, o.profiles}
 			if database == "sqlite" {
 				measured = append(measured, func(ctx context.Context, r *report, _ string) error { return o.floors(ctx, r) })
 			}
@@ -123,7 +128,108 @@ func TestScenarios(t *testing.T) {
 			if len(r.Cells) != len(scenarios()) || len(r.Isolation) != 2 || len(r.Growth) != 4 {
 				t.Errorf("measured %+v", r)
 			}
+			checkProfiles(t, r)
 		})
+	}
+}
+
+// checkProfiles looks whether every scenario has a profile, in which the time of the
+// server is shared out and Postern's own functions are found.
+func checkProfiles(t *testing.T, r *report) {
+	t.Helper()
+	if len(r.Profiles) != len(scenarios()) {
+		t.Errorf("%d profiles", len(r.Profiles))
+	}
+	for _, one := range r.Profiles {
+		all := 0.0
+		for _, part := range one.Parts {
+			all += part.Part
+		}
+		if all < 0.999 || all > 1.001 || !strings.Contains(strings.Join(one.Calls.lines(0, ""), "\n"), "server.(*") {
+			t.Errorf("the profile of %s: %+v\n%s", one.Scenario, one.Parts, strings.Join(one.Calls.lines(0, ""), "\n"))
+		}
+	}
+	states := map[string]bool{}
+	for _, f := range r.Footprints {
+		states[f.When] = true
+		known := int64(f.Objects + f.Free + f.Stacks + f.Own)
+		if f.Bare <= 0 || f.Resident <= f.Bare/2 || known <= 0 || known > f.Resident+64<<20 {
+			t.Errorf("the memory of a server %s: %+v", f.When, f)
+		}
+	}
+	if !states[matrixState] || r.Profiles[0].Database == "sqlite" && (!states[idleState] || !states[connectionsState]) {
+		t.Errorf("memory was looked at when %v", states)
+	}
+	if len(r.Binary) < 5 || r.Binary[0].Part < 1e6 {
+		t.Errorf("the binary: %+v", r.Binary)
+	}
+}
+
+// Time belongs to whoever is the innermost that is named, but for the collector,
+// the allocator and the kernel.
+func TestOwner(t *testing.T) {
+	const ours, sqlite, http = modulePath + "internal/oauth.(*Server).Token", "modernc.org/sqlite/lib._step", "net/http.(*conn).serve"
+	for want, stack := range map[string][]string{
+		"Postern":             {"strings.Index", "runtime.mapaccess1", ours, http},
+		"JSON":                {"reflect.Value.Set", "encoding/json.Marshal", ours, http},
+		"cryptography":        {"crypto/internal/fips140/nistec.p256Mul", "crypto/ecdsa.Sign", ours},
+		"SQLite":              {sqlite, "database/sql.(*Stmt).QueryContext", ours},
+		"kernel, files":       {"internal/runtime/syscall/linux.Syscall6", "modernc.org/libc.Xfsync", sqlite, ours},
+		"kernel, connections": {"internal/runtime/syscall/linux.Syscall6", "internal/poll.(*FD).Write", "net.(*conn).Write", http},
+		"allocation":          {"runtime.nextFreeFast", "runtime.mallocgc", "strings.Clone", ours},
+		"garbage collector":   {"runtime.scanobject", "runtime.gcAssistAlloc", "runtime.mallocgc", ours},
+		waiting:               {"runtime.futex", "runtime.schedule", "runtime.mcall"},
+	} {
+		if got := owner(stack); got != want {
+			t.Errorf("%v belongs to %s, not to %s", stack, got, want)
+		}
+	}
+}
+
+// The tree of calls has its parts right, names the ends of a chain, and leaves out
+// what is small.
+func TestCalls(t *testing.T) {
+	var samples []*pprof.Sample
+	for _, one := range []struct {
+		stack string // from the outermost in
+		value int64
+	}{
+		{"net/http.serve, P.server.answer, P.server.answer.func1, P.oauth.Token, P.oauth.mint, crypto.Sign", 600},
+		{"net/http.serve, P.server.answer, P.oauth.Token, P.store.read[go.shape.struct { a int }]", 60},
+		{"net/http.serve, P.server.answer, P.web.log", 20},
+		{"net/http.serve", 320},
+	} {
+		sample := &pprof.Sample{Value: []int64{one.value / 10, one.value}}
+		for name := range strings.SplitSeq(one.stack, ", ") {
+			name = strings.Replace(name, "P.", modulePath+"internal/", 1)
+			sample.Location = append([]*pprof.Location{{Line: []pprof.Line{{Function: &pprof.Function{Name: name}}}}}, sample.Location...)
+		}
+		samples = append(samples, sample)
+	}
+	tree := calls(&pprof.Profile{SampleType: []*pprof.ValueType{{Type: "samples"}, {Type: "cpu"}}, Sample: samples})
+	want := "68 % server.answer … oauth.mint 60 %"
+	if got := strings.Join(tree.lines(0.03, ""), "\n"); got != want {
+		t.Errorf("%s\nnot\n%s", got, want)
+	}
+	tree.Calls[0].Calls[0].Part = 0.5 // no chain any more
+	want = "68 % server.answer\n    50 % oauth.Token … oauth.mint 60 %\n     2 % web.log"
+	if got := strings.Join(tree.lines(0.02, ""), "\n"); got != want {
+		t.Errorf("%s\nnot\n%s", got, want)
+	}
+}
+
+// Of 100 that waited, one waited longer than the quantile says.
+func TestWaits(t *testing.T) {
+	before := histogram{Bounds: []float64{0.001, 0.002, 0.004}, Counts: []uint64{1000, 0, 5}}
+	after := histogram{Bounds: before.Bounds, Counts: []uint64{1990, 9, 6}}
+	if got := after.since(before).quantile(0.99); got != time.Millisecond {
+		t.Errorf("%s", got)
+	}
+	if got := after.since(before).quantile(0.995); got != 2*time.Millisecond {
+		t.Errorf("%s", got)
+	}
+	if got := (histogram{}).quantile(0.99); got != 0 {
+		t.Errorf("nobody waited %s", got)
 	}
 }
 
@@ -137,10 +243,21 @@ func TestPage(t *testing.T) {
 		{postYardstick, "", 16, fast, 0},
 		{"refresh", "sqlite", 16, fast, 3.5},
 		{"refresh", "sqlite", 64, fast, 0},
+		{getYardstick, "", 64, fast, 0},
+		{postYardstick, "", 64, fast, 0},
 		{"flow", "sqlite", 16, slow, 40},
 		{"flow", "sqlite", 64, slow, 0},
 	}}
 	r.Beyond = []beyond{{"refresh", fast, result{Operations: 1000, Wall: time.Second, Server: 5 * time.Microsecond}, 2, 1}}
+	r.Profiles = []profiled{{
+		Scenario: "flow", Database: "sqlite", At16: slow, At64: slow, Wait: 5 * time.Millisecond,
+		Parts: []share{{"SQLite", 0.6}, {"pages", 0.4}}, Calls: &call{Calls: []*call{{Name: "server.answer", Part: 0.9}}},
+	}}
+	r.Footprints = []footprint{{When: idleState, Database: "sqlite", Bare: 13 << 20, Resident: 40 << 20, Objects: 5 << 20, Sites: []share{{"bufio.NewReaderSize", 3 << 20}}}}
+	r.Starts = []starts{{Database: "sqlite", Binary: 40e6, Idle: 40 << 20}}
+	r.Binary = []share{{"Postern", 3.1e6}}
+	r.SDK = []sdk{{"Read", 2.5, 1}, {"Rejected/expired", 6, 22}}
+	r.Refused = profiled{Parts: []share{{"JSON", 0.7}}, Calls: &call{Calls: []*call{{Name: "guard.parseClaims", Part: 0.5}}}}
 	r.Missing = []string{"idle: no more files"}
 	r.Growth = []grown{{"sqlite", "introspect", fast, fast, 1}, {"sqlite", "register", fast, slow, 2}}
 	text := string(r.markdown())
@@ -158,6 +275,25 @@ func TestPage(t *testing.T) {
 	}
 	if !strings.Contains(text, "| 1000.0000 | 1.000 | **missed**; held in yardsticks | 0.090 | 40.0 | 43.5 |") {
 		t.Error("the page does not tell a slow machine from a slow server")
+	}
+	for _, want := range []string{
+		"* full flow: registration, sign-in by code, consent, token (ES256, no id_token) on SQLite: 1000.000 ms, 40.0 yardsticks, the bar is 1.000 ms, 43.5 yardsticks; it cannot cost less than 0.090 ms here.",
+		"* p99 of full flow: registration, sign-in by code, consent, token (ES256, no id_token) on SQLite at 64: 1000.0 × p50, the bar is 6 × p50; bare handlers have 2.0.",
+		"* binary, stripped: 40.0 MB, the bar is 30 MB; functions and data of Postern are 3.1 of it.",
+		"* resident memory, idle: 40.0 MiB, the bar is 24 MiB; bare handlers take 13.0.",
+		"* guard, refused before cryptography: expired: 6.00 µs, 22 allocations, the bar is 5.0 µs; base64, and whether it is JSON, take 2.50 µs.",
+	} {
+		if !strings.Contains(missed, want) {
+			t.Errorf("among the missed is not\n%s\n%s", want, missed)
+		}
+	}
+	for _, want := range []string{
+		"| SQLite | 60 % |", "| pages | 40 % |", "90 % server.answer", "| idle | SQLite | 40.0 | 13.0 | 5.0 |", "`bufio.NewReaderSize` 3.0",
+		"| Postern | 3.1 |", "JSON 70 %", "50 % guard.parseClaims", "one is longer than, ms | 5.0 |",
+	} {
+		if !strings.Contains(text, want) {
+			t.Errorf("the page does not say %q", want)
+		}
 	}
 	if !strings.Contains(text, "**6 failed**") || !strings.Contains(text, "idle: no more files") {
 		t.Error("the page hides errors")

@@ -80,9 +80,6 @@ func sleep(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// idleConnections is how many connections do nothing.
-const idleConnections = 10_000
-
 // idling measures a server that holds many connections which do nothing: its
 // memory, and how long others wait for the metadata.
 func (o options) idling(ctx context.Context, r *report) (err error) {
@@ -91,19 +88,35 @@ func (o options) idling(ctx context.Context, r *report) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, w.close(ctx)) }()
+	if w.idle, err = o.holdIdle(ctx, w.server.Listen, w.metadata); err != nil {
+		return err
+	}
+	one, err := o.passesOf(ctx, w, named("metadata"), 16)
+	if err != nil {
+		return err
+	}
+	if r.IdleMemory, _, err = w.server.Memory(); err != nil {
+		return err
+	}
+	fmt.Printf("\n%d idle connections: %.0f MiB\n", o.connections, mib(r.IdleMemory))
+	r.head()
+	r.add(cell{Scenario: idleName, Database: "sqlite", Concurrency: 16, Result: one})
+	return nil
+}
+
+// metadata asks for the metadata.
+func (w *world) metadata() []byte { return w.request(w.from(), metadataPath, "", "") }
+
+// holdIdle opens the connections, each for one request, and leaves them open.
+func (o options) holdIdle(ctx context.Context, address string, request func() []byte) ([]*conn, error) {
 	var mu sync.Mutex
 	var idle []*conn
-	defer func() {
-		for _, c := range idle {
-			c.close()
-		}
-	}()
-	err = inParallel(16, func() error {
-		for range idleConnections / 16 {
-			c := &conn{address: w.server.Listen}
-			status, _, err := c.ask(ctx, w.request(w.from(), metadataPath, "", ""))
+	err := inParallel(16, func() error {
+		for range o.connections / 16 {
+			c := &conn{address: address}
+			status, _, err := c.ask(ctx, request())
 			if err == nil && status != 200 {
-				err = fmt.Errorf("metadata: %d", status)
+				err = fmt.Errorf("%s: %d", address, status)
 			}
 			if err != nil {
 				return err
@@ -116,19 +129,9 @@ func (o options) idling(ctx context.Context, r *report) (err error) {
 		return nil
 	})
 	if err != nil {
-		return fmt.Errorf("open %d connections (see ulimit -n): %w", idleConnections, err)
+		err = fmt.Errorf("open %d connections (see ulimit -n): %w", o.connections, err)
 	}
-	one, err := o.passesOf(ctx, w, named("metadata"), 16)
-	if err != nil {
-		return err
-	}
-	if r.IdleMemory, _, err = w.server.Memory(); err != nil {
-		return err
-	}
-	fmt.Printf("\n%d idle connections: %.0f MiB\n", idleConnections, mib(r.IdleMemory))
-	r.head()
-	r.add(cell{Scenario: idleName, Database: "sqlite", Concurrency: 16, Result: one})
-	return nil
+	return idle, err
 }
 
 const idleName = "metadata beside 10,000 idle connections"

@@ -38,9 +38,11 @@ type options struct {
 	during      time.Duration
 	binary      string
 	postgres    string // URL of a server on which databases may be made
+	source      string // folder of the checkout
 	folder      string
 	page        string // where the page about everything goes, "" for none
 	rows        int    // of the filled database
+	connections int    // that do nothing
 	limit       time.Duration
 }
 
@@ -48,8 +50,8 @@ func main() {
 	if asYardsticks() {
 		return
 	}
-	o := options{databases: []string{"sqlite", "postgres"}, concurrency: []int{1, 16, 64, 256}}
-	flag.Func("only", "parts or scenarios, with commas between them (default: all): yardsticks, floors, start, matrix, pool, isolation, clean, growth, idle, guard; "+
+	o := options{source: ".", connections: 10_000, databases: []string{"sqlite", "postgres"}, concurrency: []int{1, 16, 64, 256}}
+	flag.Func("only", "parts or scenarios, with commas between them (default: all): yardsticks, floors, start, matrix, pool, isolation, clean, growth, idle, guard, profiles; "+
 		"introspect-first, introspect, refresh, refresh-rs256, register, metadata, jwks, flow", func(text string) error {
 		o.only = strings.Split(text, ",")
 		return nil
@@ -109,7 +111,7 @@ func measure(ctx context.Context, o options) (err error) {
 	}
 	defer os.RemoveAll(o.folder)
 	if o.binary == "" {
-		if o.binary, err = rig.Build(ctx, ".", o.folder); err != nil {
+		if o.binary, err = rig.Build(ctx, o.source, o.folder); err != nil {
 			return err
 		}
 	}
@@ -173,10 +175,14 @@ func (o options) parts(ctx context.Context, r *report) []part {
 			part{"growth", database, func() error { return o.growth(ctx, r, database) }},
 		)
 	}
-	return append(all,
+	all = append(all,
 		part{"idle", "", func() error { return o.idling(ctx, r) }},
 		part{"guard", "", func() error { return o.guard(ctx, r) }},
 	)
+	for _, database := range o.databases {
+		all = append(all, part{"profiles", database, func() error { return o.profiles(ctx, r, database) }})
+	}
+	return all
 }
 
 // revision is the commit that was measured.
@@ -213,6 +219,9 @@ func (o options) newWorld(ctx context.Context, database string, env ...string) (
 // close ends the server and removes its data: a filled database has gigabytes.
 func (w *world) close(ctx context.Context) error {
 	w.disconnect()
+	for _, c := range w.idle {
+		c.close()
+	}
 	return errors.Join(w.server.Close(ctx), os.RemoveAll(w.folder))
 }
 

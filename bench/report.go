@@ -28,6 +28,10 @@ type report struct {
 	IdleMemory int64
 	SDK        []sdk
 	Rows       int
+	Profiles   []profiled
+	Footprints []footprint
+	Refused    profiled // tokens that guard refuses
+	Binary     []share  // bytes
 
 	Missing []string // parts that were not measured, and why
 	failed  int

@@ -53,6 +53,7 @@ type world struct {
 	held   map[string][]*holder // by resource
 	asked  atomic.Int64         // numbers requests, for their addresses
 	conns  []*conn
+	idle   []*conn // until the server is closed
 	actors []*rig.Actor
 	first  []string  // access tokens to be seen for the first time
 	minted time.Time // when they were

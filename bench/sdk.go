@@ -3,9 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strconv"
 	"strings"
+
+	pprof "github.com/google/pprof/profile"
 )
 
 // sdk is a microbenchmark of guard.
@@ -20,7 +24,8 @@ type sdk struct {
 func (o options) guard(ctx context.Context, r *report) error {
 	c := exec.CommandContext(ctx, "go", "test", "./guard", //nolint:gosec // our own tests
 		"-run", "^$", "-benchmem", "-count", strconv.Itoa(o.passes),
-		"-bench", "^Benchmark(Seen|FirstSeen|Bare|Rejected|IntrospectionCached)$")
+		"-bench", "^Benchmark(Seen|FirstSeen|Bare|Read|Rejected|IntrospectionCached)$")
+	c.Dir = o.source
 	out, err := c.CombinedOutput()
 	if err != nil {
 		return fmt.Errorf("benchmarks of guard: %w\n%s", err, out)
@@ -59,5 +64,27 @@ func (o options) guard(ctx context.Context, r *report) error {
 		r.SDK = append(r.SDK, one)
 		fmt.Printf("guard %-44s %9.3f µs %5d allocations\n", one.Name, one.Micros, one.Allocs)
 	}
-	return nil
+	r.Refused, err = o.refused(ctx)
+	return err
+}
+
+// refused is where the time goes for tokens that are parsed, and refused before any
+// cryptography.
+func (o options) refused(ctx context.Context) (p profiled, err error) {
+	file := filepath.Join(o.folder, "refused")
+	c := exec.CommandContext(ctx, "go", "test", "./guard", "-run", "^$", "-o", file+".test", "-cpuprofile", file, //nolint:gosec // our own tests
+		"-bench", "^BenchmarkRejected$/^(wrong type|unknown key|other issuer|other audience|expired|duplicate claim)$")
+	c.Dir = o.source
+	if out, err := c.CombinedOutput(); err != nil {
+		return p, fmt.Errorf("profile of guard: %w\n%s", err, out)
+	}
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return p, err
+	}
+	taken, err := pprof.ParseData(text)
+	if err != nil {
+		return p, err
+	}
+	return profiled{Parts: parts(taken), Calls: calls(taken)}, nil
 }

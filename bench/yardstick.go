@@ -86,6 +86,7 @@ type yardsticks struct {
 	process *exec.Cmd
 	in      io.Closer
 	address string
+	idle    []*conn
 }
 
 func (o options) startYardsticks(ctx context.Context) (*yardsticks, error) {
@@ -121,6 +122,9 @@ func (o options) startYardsticks(ctx context.Context) (*yardsticks, error) {
 }
 
 func (y *yardsticks) close() {
+	for _, c := range y.idle {
+		c.close()
+	}
 	y.in.Close()
 	_ = y.process.Wait() // its error is of no consequence
 }

@@ -6,6 +6,8 @@ import (
 	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
+	"encoding/base64"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -132,6 +134,22 @@ func BenchmarkBare(b *testing.B) {
 			}
 		}
 	})
+}
+
+// BenchmarkRead decodes header and claims and looks whether they are JSON: what
+// Rejected costs at least where a token has to be read.
+func BenchmarkRead(b *testing.B) {
+	issuer := guardtest.New(b)
+	parts := strings.Split(issuer.Mint(benchToken(issuer, "ES256")), ".")
+	b.ReportAllocs()
+	for b.Loop() {
+		for _, part := range parts[:2] {
+			raw, err := base64.RawURLEncoding.DecodeString(part)
+			if err != nil || !json.Valid(raw) {
+				b.Fatal("not a JWT", err)
+			}
+		}
+	}
 }
 
 // BenchmarkRejected is garbage that is refused before any cryptography

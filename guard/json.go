@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"slices"
 	"strings"
 )
 
@@ -17,7 +18,8 @@ var errAmbiguous = errors.New("ambiguous JSON object")
 // object, which must be valid JSON. It refuses objects that two parsers may
 // read differently (RFC 8725 §2.4 is one way to be fooled by that): a name
 // that stands there twice, and a name that differs from one of the known ones
-// only in case, which encoding/json would take for it.
+// only in case, which encoding/json would take for it. No two known names differ
+// only in that.
 func members(object []byte, known []string, each func(name, value []byte) error) error {
 	i := skipSpace(object, 0)
 	if i == len(object) || object[i] != '{' {
@@ -51,15 +53,9 @@ func members(object []byte, known []string, each func(name, value []byte) error)
 				return errAmbiguous
 			}
 		}
-		ascii := isASCII(name)
-		for _, k := range known {
-			// Only letters outside ASCII are equal to shorter ones.
-			if ascii && len(name) != len(k) || string(name) == k {
-				continue
-			}
-			if strings.EqualFold(string(name), k) {
-				return errAmbiguous
-			}
+		text := string(name)
+		if !slices.Contains(known, text) && slices.ContainsFunc(known, func(k string) bool { return strings.EqualFold(text, k) }) {
+			return errAmbiguous
 		}
 		names[count] = name
 		count++
@@ -68,15 +64,6 @@ func members(object []byte, known []string, each func(name, value []byte) error)
 		}
 		i = end
 	}
-}
-
-func isASCII(b []byte) bool {
-	for _, c := range b {
-		if c >= 0x80 {
-			return false
-		}
-	}
-	return true
 }
 
 func skipSpace(b []byte, i int) int {
@@ -92,12 +79,7 @@ func skipValue(b []byte, i int) int {
 	for {
 		switch b[i] {
 		case '"':
-			for i++; b[i] != '"'; i++ {
-				if b[i] == '\\' {
-					i++
-				}
-			}
-			i++
+			i += stringLen(b[i:])
 		case '{', '[':
 			depth++
 			i++
@@ -107,12 +89,37 @@ func skipValue(b []byte, i int) int {
 		case ',', ':', ' ', '\t', '\n', '\r': // only inside an object or array
 			i++
 		default: // number, true, false, null
-			for i < len(b) && !strings.ContainsRune(",:]} \t\n\r", rune(b[i])) {
+			for i < len(b) && !endsValue(b[i]) {
 				i++
 			}
 		}
 		if depth == 0 {
 			return i
+		}
+	}
+}
+
+// endsValue reports whether no number or word goes on with c.
+func endsValue(c byte) bool {
+	switch c {
+	case ',', ':', ']', '}', ' ', '\t', '\n', '\r':
+		return true
+	}
+	return false
+}
+
+// stringLen is the length of the string that b begins with, quotes included.
+func stringLen(b []byte) int {
+	end := 1 + bytes.IndexByte(b[1:], '"')
+	if bytes.IndexByte(b[:end], '\\') < 0 {
+		return end + 1
+	}
+	for i := 1; ; i++ {
+		switch b[i] {
+		case '\\':
+			i++
+		case '"':
+			return i + 1
 		}
 	}
 }

@@ -52,11 +52,12 @@ const (
 // Scopes are what both resource servers offer.
 const Scopes = "notes:read notes:write"
 
-// Build compiles the Postern of a source tree as a release is compiled, and
-// returns the binary's path, in folder.
-func Build(ctx context.Context, root, folder string) (string, error) {
+// Build compiles the Postern of a source tree as a release is compiled, but for
+// the flags that follow, and returns the binary's path, in folder.
+func Build(ctx context.Context, root, folder string, flags ...string) (string, error) {
 	binary := filepath.Join(folder, "postern")
-	c := exec.CommandContext(ctx, "go", "build", "-trimpath", "-ldflags", "-s -w", "-o", binary, "./cmd/postern") //nolint:gosec // the caller's own folder
+	args := append([]string{"build", "-trimpath", "-ldflags=-s -w", "-o", binary}, flags...)
+	c := exec.CommandContext(ctx, "go", append(args, "./cmd/postern")...) //nolint:gosec // the caller's own folder
 	c.Dir, c.Env = root, append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := c.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build postern: %w\n%s", err, out)

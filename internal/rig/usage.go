@@ -40,8 +40,12 @@ func (s *Server) Usage() (Usage, error) {
 
 // Memory is the resident memory of the process now, and the most it ever was, in
 // bytes.
-func (s *Server) Memory() (now, most int64, err error) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.PID()))
+func (s *Server) Memory() (now, most int64, err error) { return Memory(s.PID()) }
+
+// Memory is the resident memory of a process now, and the most it ever was, in
+// bytes.
+func Memory(pid int) (now, most int64, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, 0, err
 	}
