@@ -104,6 +104,8 @@ func TestScenarios(t *testing.T) {
 	var err error
 	o.binary, err = rig.Build(t.Context(), o.source, o.folder)
 	must(t, err)
+	o.profiled, err = rig.Build(t.Context(), o.source, filepath.Join(o.folder, "profiled"), "-tags=profile", "-ldflags=")
+	must(t, err)
 	for _, database := range []string{"sqlite", "postgres"} {
 		t.Run(database, func(t *testing.T) {
 			if database == "postgres" {

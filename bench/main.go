@@ -37,6 +37,7 @@ type options struct {
 	passes      int
 	during      time.Duration
 	binary      string
+	profiled    string // the same built with -tags profile
 	postgres    string // URL of a server on which databases may be made
 	source      string // folder of the checkout
 	folder      string
@@ -112,6 +113,11 @@ func measure(ctx context.Context, o options) (err error) {
 	defer os.RemoveAll(o.folder)
 	if o.binary == "" {
 		if o.binary, err = rig.Build(ctx, o.source, o.folder); err != nil {
+			return err
+		}
+	}
+	if o.chosen("profiles") { // now: the source may change while the rest is measured
+		if o.profiled, err = rig.Build(ctx, o.source, filepath.Join(o.folder, "profiled"), "-tags=profile", "-ldflags="); err != nil {
 			return err
 		}
 	}

@@ -51,12 +51,10 @@ type footprint struct {
 	Sites          []share
 }
 
-// profiles takes all of them on a database, of this checkout. The bare handlers go through the same,
+// profiles takes all of them on a database. The bare handlers go through the same,
 // for what memory is needed at least.
 func (o options) profiles(ctx context.Context, r *report, database string) (err error) {
-	if o.binary, err = rig.Build(ctx, o.source, filepath.Join(o.folder, "profiled"), "-tags=profile", "-ldflags="); err != nil {
-		return err
-	}
+	o.binary = o.profiled
 	if r.Binary, err = sizes(o.binary); err != nil {
 		return err
 	}

@@ -189,6 +189,13 @@ func TestDamagedFileIsRefused(t *testing.T) {
 			n.start()
 			n.stop()
 			must(t, damage(w.data.Path()))
+			if name == "emptied" { // nor does a command make a database of it
+				for _, args := range [][]string{{"project", "list"}, {"migrate"}, {"project", "create", "Another"}} {
+					if said, err := w.command(args...); err == nil || !strings.Contains(said, "restore") {
+						t.Errorf("postern %v: %v, %s", args, err, said)
+					}
+				}
+			}
 			n.spawn()
 			select {
 			case <-n.ended:

@@ -29,11 +29,7 @@ this by itself.`,
 			if !data.Exists() {
 				return wrong(`postern serve, or: postern project create "My project"`, "there is no database in %s yet; it is made when something is kept", data.Folder)
 			}
-			config := store.Config{URL: data.Database, Now: p.now}
-			if data.Database == "" {
-				config.Path = data.Path()
-			}
-			db, err := store.Open(cmd.Context(), config)
+			db, err := data.OpenToMigrate(cmd.Context())
 			if err != nil {
 				return storageFault(err, data)
 			}

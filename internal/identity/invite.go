@@ -30,9 +30,14 @@ func (o Organization) Invites(email string) bool {
 	case All:
 		return true
 	case Listed:
-		return slices.Contains(o.Settings.AllowedDomains, DomainOf(Fold(email)))
+		return o.inDomains(Fold(email))
 	}
 	return false
+}
+
+// inDomains reports whether a folded address is of the organization's domains.
+func (o Organization) inDomains(folded string) bool {
+	return slices.Contains(o.Settings.AllowedDomains, DomainOf(folded))
 }
 
 // Lapsed reports whether a member's invitation was not taken up in time.
@@ -44,8 +49,12 @@ func (m Member) Lapsed(now time.Time) bool {
 // returns, the error may be ErrLimited after InvitationsAnHour or
 // InvitedAnHour.
 func (p *People) Invite(ctx context.Context, proj *project.Project, o Organization, m Member, e audit.Event) (Member, error) {
-	if err := p.checkMember(ctx, proj, o, m); err != nil {
+	rules, err := p.Rules(ctx, proj)
+	if err != nil {
 		return Member{}, err
+	}
+	if problems := m.check(rules, o); problems != nil {
+		return Member{}, problems
 	}
 	if err := checkAddress(m.Email); err != nil {
 		return Member{}, err

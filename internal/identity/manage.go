@@ -69,16 +69,22 @@ func (p *People) CreateOrganization(ctx context.Context, proj *project.Project, 
 	if problems := o.Check(rules); problems != nil {
 		return Organization{}, Problems(problems)
 	}
+	if o.NeedsSSO() { // it has no connection yet
+		return Organization{}, Problems{lockedOut}
+	}
 	e.Kind, e.Object = audit.OrganizationCreated, o.ID
 	return o, p.store.CreateOrganization(ctx, o, e)
 }
+
+const lockedOut = "Single sign-on alone would lock everybody out: the organization has no active connection."
 
 // retries is how often a change is made again because another came between.
 const retries = 3
 
 // ChangeOrganization changes an organization: change gets it as it is now, and
 // may be called again when another change came between. The error may be
-// Problems, ErrConflict, or what change returned.
+// Problems, ErrConflict, or what change returned. What was wrong before, as a role
+// that left the policy, holds no other change up.
 func (p *People) ChangeOrganization(ctx context.Context, proj *project.Project, id string, change func(*Organization) error, e audit.Event) (Organization, error) {
 	rules, err := p.Rules(ctx, proj)
 	if err != nil {
@@ -89,24 +95,36 @@ func (p *People) ChangeOrganization(ctx context.Context, proj *project.Project, 
 		if o, err = p.store.Organization(ctx, proj.ID, id); err != nil {
 			return Organization{}, err
 		}
+		before := o.Check(rules)
 		if err = change(&o); err != nil {
 			return Organization{}, err
 		}
-		if problems := o.Check(rules); problems != nil {
-			return Organization{}, Problems(problems)
+		if problems := without(o.Check(rules), before); problems != nil {
+			return Organization{}, problems
 		}
 		o.UpdatedAt = p.now()
 		e.Kind, e.Object = audit.OrganizationChanged, o.ID
 		err = p.store.SaveOrganization(ctx, o, e)
 		switch {
 		case errors.Is(err, ErrLockedOut):
-			return Organization{}, Problems{"Single sign-on alone would lock everybody out: the organization has no active connection."}
+			return Organization{}, Problems{lockedOut}
 		case !errors.Is(err, ErrStale):
 			o.Version++
 			return o, err
 		}
 	}
 	return Organization{}, err
+}
+
+// without are the problems that are not among those before.
+func without(problems, before []string) Problems {
+	var left Problems
+	for _, one := range problems {
+		if !slices.Contains(before, one) {
+			left = append(left, one)
+		}
+	}
+	return left
 }
 
 // SetOrganizationLogo gives an organization the logo of a picture file, drawn
@@ -155,8 +173,12 @@ func (p *People) AddMember(ctx context.Context, proj *project.Project, o Organiz
 		return Member{}, err
 	}
 	m.EmailFolded, m.Version, m.CreatedAt, m.UpdatedAt = Fold(m.Email), 1, now, now
-	if err := p.checkMember(ctx, proj, o, m); err != nil {
+	rules, err := p.Rules(ctx, proj)
+	if err != nil {
 		return Member{}, err
+	}
+	if problems := m.check(rules, o); problems != nil {
+		return Member{}, problems
 	}
 	e.Kind, e.Subject, e.Object = audit.MemberAdded, m.ID, o.ID
 	if m.Status == Invited {
@@ -168,18 +190,21 @@ func (p *People) AddMember(ctx context.Context, proj *project.Project, o Organiz
 // ChangeMember changes a member's name, roles, status or metadata, as
 // ChangeOrganization does.
 func (p *People) ChangeMember(ctx context.Context, proj *project.Project, o Organization, id string, change func(*Member) error, e audit.Event) (Member, error) {
-	var err error
+	rules, err := p.Rules(ctx, proj)
+	if err != nil {
+		return Member{}, err
+	}
 	for range retries {
 		var m Member
 		if m, err = p.store.Member(ctx, proj.ID, o.ID, id); err != nil {
 			return Member{}, err
 		}
-		before := m.Status
+		before, wrong := m.Status, m.check(rules, o)
 		if err = change(&m); err != nil {
 			return Member{}, err
 		}
-		if err = p.checkMember(ctx, proj, o, m); err != nil {
-			return Member{}, err
+		if problems := without(m.check(rules, o), wrong); problems != nil {
+			return Member{}, problems
 		}
 		m.UpdatedAt = p.now()
 		e.Subject, e.Object = m.ID, o.ID
@@ -200,12 +225,8 @@ func (p *People) ChangeMember(ctx context.Context, proj *project.Project, o Orga
 	return Member{}, err
 }
 
-// checkMember names what is wrong with a member.
-func (p *People) checkMember(ctx context.Context, proj *project.Project, o Organization, m Member) error {
-	rules, err := p.Rules(ctx, proj)
-	if err != nil {
-		return err
-	}
+// check names what is wrong with a member of an organization, nil for nothing.
+func (m Member) check(rules Rules, o Organization) Problems {
 	var problems Problems
 	for i, r := range m.Roles {
 		switch {
@@ -217,6 +238,9 @@ func (p *People) checkMember(ctx context.Context, proj *project.Project, o Organ
 			problems = append(problems, fmt.Sprintf("The role '%s' is named twice.", r))
 		}
 	}
+	if m.Status != Active && o.NeedsSSO() && !o.inDomains(Fold(m.Email)) { // the address is never proved (docs/decisions/0009)
+		problems = append(problems, "The organization takes single sign-on alone, which lets in new addresses of its domains only; this one is of none.")
+	}
 	if m.Name != "" && !Printable(m.Name, maxName) {
 		problems = append(problems, fmt.Sprintf("The name must have at most %d characters that can be read.", maxName))
 	}
@@ -226,10 +250,7 @@ func (p *People) checkMember(ctx context.Context, proj *project.Project, o Organ
 	if len(m.ExternalID) > maxSlug {
 		problems = append(problems, fmt.Sprintf("The external id must have at most %d bytes.", maxSlug))
 	}
-	if len(problems) > 0 {
-		return problems
-	}
-	return nil
+	return problems
 }
 
 // SignOutMember ends every session of a member, and reports how many there

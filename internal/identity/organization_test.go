@@ -501,6 +501,52 @@ func TestRefusedChanges(t *testing.T) {
 		if _, err := o.People.CreateOrganization(t.Context(), o.Project, identity.Organization{Name: "Other", Slug: "fennel", Settings: identity.DefaultOrganization()}, o.by("")); !errors.Is(err, identity.ErrConflict) {
 			t.Errorf("a taken slug: %v", err)
 		}
+		alone := identity.DefaultOrganization()
+		alone.Methods, alone.AllowedMethods = identity.Listed, []string{identity.MethodSSO}
+		_, err = o.People.CreateOrganization(t.Context(), o.Project, identity.Organization{Name: "Alone", Settings: alone}, o.by(""))
+		if !errors.As(err, &problems) || len(problems) != 1 || !strings.Contains(problems[0], "lock everybody out") {
+			t.Errorf("one that nobody can enter: %v", err)
+		}
+	})
+}
+
+// What was wrong before holds no other change up: whoever has a role that left the
+// policy can be shut out, and so can an organization that names it.
+func TestShutOutAllTheSame(t *testing.T) {
+	eachOffice(t, func(t *testing.T, o *office) {
+		bea := o.add(t, "bea@example.test", identity.Active, "team_lead")
+		change := func(to func(*identity.Organization)) error {
+			_, err := o.People.ChangeOrganization(t.Context(), o.Project, o.fennel.ID, func(o *identity.Organization) error { to(o); return nil }, o.by(""))
+			return err
+		}
+		if err := change(func(o *identity.Organization) {
+			o.Settings.ImplicitRoles = []identity.ImplicitRole{{Domain: "example.test", Role: "team_lead"}}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		policy := notesPolicy()
+		policy.Version, policy.Roles = 1, policy.Roles[:1]
+		if _, err := o.People.ApplyPolicy(t.Context(), o.Project.ID, policy, o.by(audit.PolicyApplied)); err != nil {
+			t.Fatal(err)
+		}
+		o.Follow(t)
+		member := func(to func(*identity.Member)) error {
+			_, err := o.People.ChangeMember(t.Context(), o.Project, o.fennel, bea.ID, func(m *identity.Member) error { to(m); return nil }, o.by(""))
+			return err
+		}
+		var problems identity.Problems
+		if err := member(func(m *identity.Member) { m.Roles = append(m.Roles, "nobody") }); !errors.As(err, &problems) || len(problems) != 1 {
+			t.Errorf("another role that is not there: %v", err)
+		}
+		if err := member(func(m *identity.Member) { m.Status = identity.Deleted }); err != nil {
+			t.Errorf("a member stays: %v", err)
+		}
+		if err := change(func(o *identity.Organization) { o.Slug = "/" }); !errors.As(err, &problems) || len(problems) != 1 {
+			t.Errorf("a new fault: %v", err)
+		}
+		if err := change(func(o *identity.Organization) { o.Active = false }); err != nil {
+			t.Errorf("an organization stays: %v", err)
+		}
 	})
 }
 

@@ -108,6 +108,20 @@ func TestVisit(t *testing.T) {
 			if _, err := o.People.Enter(t.Context(), o.Project, v.Browser, o.fennel.ID, o.by("")); !errors.Is(err, identity.ErrMethod) {
 				t.Errorf("entered: %v", err)
 			}
+			strict, err := o.People.Organization(t.Context(), o.Project.ID, o.fennel.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var problems identity.Problems
+			for _, status := range []identity.MemberStatus{identity.Invited, identity.Pending} {
+				if _, err := o.People.AddMember(t.Context(), o.Project, strict, identity.Member{Email: "new@contractor.test", Status: status}, o.by("")); !errors.As(err, &problems) {
+					t.Errorf("somebody who can never prove the address: %v", err)
+				}
+			}
+			strict.Settings.AllowedDomains = []string{"contractor.test"}
+			if _, err := o.People.AddMember(t.Context(), o.Project, strict, identity.Member{Email: "new@contractor.test", Status: identity.Pending}, o.by("")); err != nil {
+				t.Errorf("of the organization's domain: %v", err)
+			}
 			o.changeFennel(t, func(o *identity.Organization) { o.Settings.Methods = identity.All })
 			if !inside() {
 				t.Error("not inside when every proof counts")

@@ -202,10 +202,15 @@ func TestDiscovery(t *testing.T) {
 			s.AllowedDomains, s.Provisioning = []string{"example.test"}, true
 		})
 		strange := o.organization(t, "Strange", nil)
-		strict := o.organization(t, "Strict", func(s *identity.OrganizationSettings) {
-			s.Methods, s.AllowedMethods = identity.Listed, []string{"sso"}
-		})
-		o.member(t, strict, "ada@example.test")
+		strict := fennel // as one may be that was made before such a one was refused
+		strict.ID, strict.Name, strict.Slug = fennel.ID+"-strict", "Strict", "strict"
+		strict.Settings.Methods, strict.Settings.AllowedMethods = identity.Listed, []string{identity.MethodSSO}
+		if err := o.Store.CreateOrganization(t.Context(), strict, o.event(audit.OrganizationCreated)); err != nil {
+			t.Fatal(err)
+		}
+		invites := strict
+		invites.Settings = fennel.Settings
+		o.member(t, invites, "ada@example.test")
 
 		b := o.Browser(t)
 		page := b.SignIn(t, b.Authorize(t, o.request()), "ada@example.test")

@@ -34,9 +34,9 @@ type SetupStore interface {
 	SetProjectSecret(ctx context.Context, projectID, secretID string, hash []byte, e audit.Event) error
 	// SaveLogo keeps a project's logo, a PNG; nil takes it away.
 	SaveLogo(ctx context.Context, projectID string, png []byte, e audit.Event) error
-	// AddResource keeps a resource server, or replaces the one with the same URI,
-	// whose id stays, and whose secret stays unless r has one. It returns ErrTaken
-	// when an address of r is another's. The scopes are defined in the policy
+	// AddResource keeps a resource server, or replaces the one with the same id,
+	// whose secret stays unless r has one. It returns ErrTaken when an address of r
+	// is another's, and ErrConflict when another has its URI. The scopes are defined in the policy
 	// document, or described anew there; those it has and that are not named here
 	// stay. A new sentence brings its own detail or none, a detail alone joins the
 	// sentence that is there. If r.Default is set, no other is. With seen it returns

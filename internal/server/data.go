@@ -90,9 +90,6 @@ func (d Data) Open(ctx context.Context, lock bool) (*Storage, error) {
 		if err := d.makeFolder(); err != nil {
 			return nil, err
 		}
-		if d.emptied() {
-			return nil, ErrEmptied
-		}
 	}
 	s, err := d.open(ctx, lock)
 	if err != nil {
@@ -103,15 +100,6 @@ func (d Data) Open(ctx context.Context, lock bool) (*Storage, error) {
 		return nil, err
 	}
 	return s, nil
-}
-
-// emptied reports a file without a byte beside a master key that this package
-// made, which it does after the tables. A disk or a copying program that failed
-// leaves such a file; it is not served as a new database.
-func (d Data) emptied() bool {
-	file, err := os.Stat(d.Path())
-	_, keyErr := os.Stat(d.keyFile())
-	return err == nil && file.Size() == 0 && keyErr == nil && d.MasterKey == "" && d.MasterKeyFile == ""
 }
 
 func (d Data) makeFolder() error {
@@ -126,10 +114,7 @@ func (d Data) makeFolder() error {
 // ErrNoData says that there is no database, store.ErrSchemaOld that it waits for
 // its migration.
 func (d Data) OpenBeside(ctx context.Context) (*store.DB, error) {
-	if !d.Exists() {
-		return nil, ErrNoData
-	}
-	db, err := d.connect(ctx, false)
+	db, err := d.OpenToMigrate(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -140,13 +125,37 @@ func (d Data) OpenBeside(ctx context.Context) (*store.DB, error) {
 	return db, nil
 }
 
-// connect opens the database, and a copy that nobody restored only with copied.
+// OpenToMigrate opens the database, whatever version its tables have. ErrNoData
+// says that there is none.
+func (d Data) OpenToMigrate(ctx context.Context) (*store.DB, error) {
+	if !d.Exists() {
+		return nil, ErrNoData
+	}
+	return d.connect(ctx, false)
+}
+
+// connect opens the database, and a copy that nobody restored only with copied. A
+// file without tables beside a master key that this package made, which it does
+// after the tables, is ErrEmptied: a disk or a copying program that failed leaves
+// such a file, and it is not to become a new database.
 func (d Data) connect(ctx context.Context, copied bool) (*store.DB, error) {
 	c := store.Config{URL: d.Database, MaxConns: d.Connections, Now: d.Now}
 	if d.Database == "" {
 		c.Path, c.Copied = d.Path(), copied
 	}
-	return store.Open(ctx, c)
+	there := d.Exists()
+	db, err := store.Open(ctx, c)
+	if err != nil || !there || !db.SQLite() || d.MasterKey != "" || d.MasterKeyFile != "" {
+		return db, err
+	}
+	if version, _, err := db.SchemaVersion(ctx); err != nil || version > 0 {
+		return db, nil // whoever works with it finds out what is damaged
+	}
+	if _, err := os.Stat(d.keyFile()); err != nil {
+		return db, nil
+	}
+	_ = db.Close()
+	return nil, ErrEmptied
 }
 
 func (d Data) open(ctx context.Context, lock bool) (*Storage, error) {

@@ -174,7 +174,7 @@ func (d *DB) SetProjectSecret(ctx context.Context, projectID, secretID string, h
 }
 
 // AddResource keeps a resource server and what the policy document says of its
-// scopes. One that has the same URI keeps its id and its secret.
+// scopes.
 func (d *DB) AddResource(ctx context.Context, projectID string, seen *int64, r project.Resource, scopes []project.Scope, e audit.Event) error {
 	return d.write(much(ctx), func(q *db.Queries) error {
 		if err := raiseChangeFrom(ctx, q, projectID, seen); err != nil {
@@ -200,8 +200,8 @@ func (d *DB) AddResource(ctx context.Context, projectID string, seen *int64, r p
 		if err := describeScopes(ctx, q, projectID, scopes, micros(e.At)); err != nil {
 			return err
 		}
-		if id != r.ID {
-			e.Kind, e.Object = audit.ResourceChanged, id
+		if id != r.ID { // somebody registered it at the same moment
+			return project.ErrConflict
 		}
 		return record(ctx, q, e)
 	})

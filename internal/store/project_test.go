@@ -128,7 +128,11 @@ func TestResource(t *testing.T) {
 		id := w.project.ID
 		add := func(t *testing.T, r project.Resource, scopes ...project.Scope) {
 			t.Helper()
-			must(t, db.AddResource(t.Context(), id, nil, r, scopes, w.event(audit.ResourceAdded)))
+			kind := audit.ResourceAdded
+			if known, ok := find(t, db, id).Resource(r.URI); ok {
+				r.ID, kind = known.ID, audit.ResourceChanged
+			}
+			must(t, db.AddResource(t.Context(), id, nil, r, scopes, w.event(kind)))
 		}
 		read := project.Scope{Name: "read:notes", Description: "Read your notes", Detail: "Titles and texts", ReadOnly: true}
 		write := project.Scope{Name: "write:notes", Description: "Change your notes"}
@@ -169,6 +173,18 @@ func TestResource(t *testing.T) {
 			}
 			if got := events(t, db, id); count(got, "resource.added") != 1 || count(got, "resource.changed") != 1 {
 				t.Errorf("events %v", got)
+			}
+		})
+
+		t.Run("is not replaced by another, registered at the same moment", func(t *testing.T) {
+			before := find(t, db, id)
+			other := w.resource(notes)
+			other.SecretID, other.SecretHash = "other", []byte{7}
+			if err := db.AddResource(t.Context(), id, nil, other, []project.Scope{{Name: "other:notes"}}, w.event(audit.ResourceAdded)); !errors.Is(err, project.ErrConflict) {
+				t.Error(err)
+			}
+			if diff := cmp.Diff(before, find(t, db, id)); diff != "" {
+				t.Error(diff)
 			}
 		})
 
@@ -270,6 +286,9 @@ func TestResourceAddresses(t *testing.T) {
 		add := func(w *world, uri string, aliases ...string) error {
 			r := w.resource(uri)
 			r.Aliases = aliases
+			if known, ok := find(t, db, w.project.ID).Resource(uri); ok && known.URI == uri {
+				r.ID = known.ID
+			}
 			return db.AddResource(t.Context(), w.project.ID, nil, r, nil, w.event(audit.ResourceAdded))
 		}
 		must(t, add(w, notes, sse))
