@@ -121,6 +121,8 @@ func TestProject(t *testing.T) {
 	})
 }
 
+// A resource server is kept, changed and removed whole, whoever else does so at the
+// same moment. Row: D18.
 func TestResource(t *testing.T) {
 	t.Parallel()
 	eachBackend(t, func(t *testing.T, db *store.DB) {
