@@ -44,9 +44,13 @@ func (p *program) data(c Config) server.Data {
 
 // dataOf says where the data is. Without --data or POSTERN_DATA it is the
 // folder "data", or the one of "postern dev" if only that is there, so that the
-// set-up commands find what runs beside them.
+// set-up commands find what runs beside them. A database that the server would
+// not open is not opened here either: the password is the same.
 func (p *program) dataOf(cmd *cobra.Command, c Config) (server.Data, error) {
 	d := p.data(c)
+	if err := c.unsafeDatabase(); err != nil {
+		return d, err
+	}
 	_, fromEnvironment := os.LookupEnv("POSTERN_DATA")
 	_, isDev := dev.Issuer(dev.FolderName)
 	if c.Data != Defaults().Data || c.Database != "" || fromEnvironment || cmd.Flags().Changed("data") || !isDev {
