@@ -78,10 +78,10 @@ func (p *program) newDesk(cmd *cobra.Command, create bool) (*desk, error) {
 		return nil, err
 	}
 	d.current, _ = dev.Issuer(data.Folder)
-	if create {
-		opened, err := data.Open(cmd.Context(), false)
+	if create && !data.Exists() {
+		opened, err := p.open(cmd.Context(), data, false)
 		if err != nil {
-			return nil, storageFault(err, data)
+			return nil, err
 		}
 		d.db = opened.DB
 	} else if d.db, err = data.OpenBeside(cmd.Context()); err != nil {
@@ -107,9 +107,17 @@ func (d *desk) withKey(cmd *cobra.Command) (*server.Storage, error) {
 	if err != nil {
 		return nil, err
 	}
-	opened, err := data.Open(cmd.Context(), false)
+	return d.program.open(cmd.Context(), data, false)
+}
+
+// open opens the data with its master key, and says where that is when it is new.
+func (p *program) open(ctx context.Context, data server.Data, lock bool) (*server.Storage, error) {
+	opened, err := data.Open(ctx, lock)
 	if err != nil {
 		return nil, storageFault(err, data)
+	}
+	if opened.NewKey != "" {
+		p.err.line("%s made the master key %s; keep a copy of it apart from the database", p.err.amber("once"), opened.NewKey)
 	}
 	return opened, nil
 }
