@@ -243,6 +243,15 @@ func TestDefaultScopesAreScopes(t *testing.T) {
 	}
 }
 
+// Nor does one reach a token that was allowed before.
+func TestKeptScopesAreScopes(t *testing.T) {
+	kept := Family{Scopes: []string{"list", "read:todos write:todos"}, PersonActive: true}
+	got, active, err := (&Server{}).grantable(t.Context(), testProject(), kept, Client{})
+	if err != nil || !active || !slices.Equal(got, []string{"list"}) || len(kept.Scopes) != 2 {
+		t.Errorf("%q, %t, %v; kept %q", got, active, err, kept.Scopes)
+	}
+}
+
 // Row: A22-A25. Proves: MCP-AS-22, RFC8707-2-a
 func TestResolveResource(t *testing.T) {
 	const todo = "https://todo.example.test/mcp"
