@@ -58,7 +58,7 @@ public keys with --jwks or --jwks-uri.`,
 				}
 				return d.out.json(j)
 			}
-			d.out.line("%s registered %s", d.out.ok(), d.out.bright(created.Name()))
+			d.out.line("%s registered %s", d.out.ok(), d.out.bright(printable(created.Name())))
 			d.out.line("")
 			d.out.line("Type this into the client's settings:")
 			d.out.line("")
@@ -102,6 +102,9 @@ func keyFile(path string) ([]byte, error) {
 	if err != nil {
 		return nil, wrong("postern client --help", "the file of keys: %s", plain(err))
 	}
+	if len(text) == 0 {
+		return nil, wrong("postern client --help", "the file of keys: %s: it is empty", path)
+	}
 	return text, nil
 }
 
@@ -119,6 +122,12 @@ func (p *program) clientList() *cobra.Command {
 			q := oauth.ClientQuery{
 				Text: strings.Join(args, ""), Type: oauth.ClientType(strings.ReplaceAll(kind, "-", "_")), Creation: oauth.Creation(how),
 				Blocked: blocked, Limit: everyClient,
+			}
+			if types := []oauth.ClientType{"", oauth.FirstParty, oauth.FirstPartyPublic, oauth.ThirdParty, oauth.ThirdPartyPublic}; !slices.Contains(types, q.Type) {
+				return wrong("postern client list --help", "there is no client type %q; use first-party, first-party-public, third-party or third-party-public", kind)
+			}
+			if ways := []oauth.Creation{"", oauth.Preregistered, oauth.Dynamic, oauth.Document}; !slices.Contains(ways, q.Creation) {
+				return wrong("postern client list --help", "no client comes to be known as %q; use preregistered, dynamic or document", how)
 			}
 			all := []clientJSON{}
 			var rows [][]string
@@ -486,7 +495,7 @@ func (p *program) clientRotateSecret() *cobra.Command {
 				j.Secret = key.Text
 				return d.out.json(j)
 			}
-			d.out.line("%s %s has a new secret; the old one has stopped", d.out.ok(), d.out.bright(c.Name()))
+			d.out.line("%s %s has a new secret; the old one has stopped", d.out.ok(), d.out.bright(printable(c.Name())))
 			d.out.line("")
 			d.out.facts([2]string{"client id", c.PublicID()}, [2]string{"client secret", d.out.amber(key.Text)})
 			d.out.line("%s", d.out.dim("The secret is shown once; only its hash is kept."))

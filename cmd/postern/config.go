@@ -161,9 +161,12 @@ func (s setting) text() string {
 
 // maskedURL is a database's URL without its password, wherever that stands.
 func maskedURL(text string) string {
+	if text == "" {
+		return ""
+	}
 	u, err := url.Parse(text)
-	if err != nil {
-		return "(set, not a URL)"
+	if err != nil || !isPostgres(u) || u.Opaque != "" {
+		return "(set, not a URL)" // a password may stand anywhere in it
 	}
 	query := u.Query()
 	for name := range query {
@@ -358,6 +361,18 @@ func (c Config) checkMail(reached bool, add func(string, ...any)) {
 	}
 }
 
+// unsafeDatabase is what checkDatabase says, for a command that opens the database.
+func (c Config) unsafeDatabase() error {
+	var problems []string
+	checkDatabase(c.Database, func(format string, args ...any) { problems = append(problems, fmt.Sprintf(format, args...)) })
+	if len(problems) > 0 {
+		return &fault{problems: problems, next: settingsHelp}
+	}
+	return nil
+}
+
+func isPostgres(u *url.URL) bool { return u.Scheme == "postgres" || u.Scheme == "postgresql" }
+
 // checkDatabase refuses a PostgreSQL URL that is none, or that goes to another
 // computer in clear.
 func checkDatabase(database string, add func(string, ...any)) {
@@ -365,7 +380,7 @@ func checkDatabase(database string, add func(string, ...any)) {
 		return
 	}
 	u, err := url.Parse(database)
-	if err != nil || u.Scheme != "postgres" && u.Scheme != "postgresql" {
+	if err != nil || !isPostgres(u) {
 		add("database is not a PostgreSQL URL; use one such as postgres://postern@db.example.com/postern?sslmode=verify-full")
 		return
 	}

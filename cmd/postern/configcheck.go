@@ -80,9 +80,7 @@ func (p *program) safe(ctx context.Context, c Config) []string {
 			problems = append(problems, "tls: "+err.Error())
 		}
 	}
-	reachable := true
-	checkDatabase(c.Database, func(string, ...any) { reachable = false })
-	if data.Exists() && reachable && !ofDev {
+	if data.Exists() && c.unsafeDatabase() == nil && !ofDev {
 		problems = append(problems, p.unfit(ctx, data, c.Mail.Transport == "console")...)
 	}
 	return problems

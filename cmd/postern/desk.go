@@ -44,9 +44,13 @@ func (p *program) data(c Config) server.Data {
 
 // dataOf says where the data is. Without --data or POSTERN_DATA it is the
 // folder "data", or the one of "postern dev" if only that is there, so that the
-// set-up commands find what runs beside them.
+// set-up commands find what runs beside them. A database that the server would
+// not open is not opened here either: the password is the same.
 func (p *program) dataOf(cmd *cobra.Command, c Config) (server.Data, error) {
 	d := p.data(c)
+	if err := c.unsafeDatabase(); err != nil {
+		return d, err
+	}
 	_, fromEnvironment := os.LookupEnv("POSTERN_DATA")
 	_, isDev := dev.Issuer(dev.FolderName)
 	if c.Data != Defaults().Data || c.Database != "" || fromEnvironment || cmd.Flags().Changed("data") || !isDev {
@@ -74,10 +78,10 @@ func (p *program) newDesk(cmd *cobra.Command, create bool) (*desk, error) {
 		return nil, err
 	}
 	d.current, _ = dev.Issuer(data.Folder)
-	if create {
-		opened, err := data.Open(cmd.Context(), false)
+	if create && !data.Exists() {
+		opened, err := p.open(cmd.Context(), data, false)
 		if err != nil {
-			return nil, storageFault(err, data)
+			return nil, err
 		}
 		d.db = opened.DB
 	} else if d.db, err = data.OpenBeside(cmd.Context()); err != nil {
@@ -103,9 +107,17 @@ func (d *desk) withKey(cmd *cobra.Command) (*server.Storage, error) {
 	if err != nil {
 		return nil, err
 	}
-	opened, err := data.Open(cmd.Context(), false)
+	return d.program.open(cmd.Context(), data, false)
+}
+
+// open opens the data with its master key, and says where that is when it is new.
+func (p *program) open(ctx context.Context, data server.Data, lock bool) (*server.Storage, error) {
+	opened, err := data.Open(ctx, lock)
 	if err != nil {
 		return nil, storageFault(err, data)
+	}
+	if opened.NewKey != "" {
+		p.err.line("%s made the master key %s; keep a copy of it apart from the database", p.err.amber("once"), opened.NewKey)
 	}
 	return opened, nil
 }

@@ -57,6 +57,9 @@ beside it, keep the data there instead.`,
 			if err != nil {
 				return err
 			}
+			if err := c.unsafeDatabase(); err != nil {
+				return err
+			}
 			first, second := args, []string(nil)
 			if i := slices.Index(args, "--"); i >= 0 {
 				first, second = args[:i], args[i+1:]

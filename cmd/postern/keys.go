@@ -116,9 +116,21 @@ they signed has run out. A running server follows within a second.`,
 				if hurry {
 					lead = signing.KeySetMaxAge
 				}
+				there, err := keys.All(ctx, one.ID)
+				if err != nil {
+					return err
+				}
+				for _, alg := range signing.Algorithms() { // before one is rotated, and not the other
+					if !slices.ContainsFunc(there, func(k signing.Key) bool { return k.Algorithm == alg }) {
+						return wrong("postern serve", "there is no %s key yet; a running server makes it within a second", alg)
+					}
+				}
 				var made []signing.Key
-				for _, alg := range []signing.Algorithm{signing.ES256, signing.RS256} {
+				for _, alg := range signing.Algorithms() {
 					k, err := keys.Rotate(ctx, audit.Origin{Actor: audit.Operator}, one.ID, alg, lead)
+					if errors.Is(err, signing.ErrConflict) {
+						return wrong("postern keys list", "somebody else made an %s key at the same moment; look whether that one is enough", alg)
+					}
 					if err != nil {
 						return advise(err, "postern keys list")
 					}
@@ -162,6 +174,9 @@ tokens. Other keys stay; "postern keys list" names them.`,
 				next, err := keys.Compromise(ctx, audit.Origin{Actor: audit.Operator}, one.ID, kid)
 				if errors.Is(err, signing.ErrNotFound) {
 					return wrong("postern keys list", "%s has no signing key %s", one.Name, kid)
+				}
+				if errors.Is(err, signing.ErrConflict) {
+					return wrong(cmd.CommandPath()+" --kid "+kid, "somebody else made a key at the same moment; do it again")
 				}
 				if err != nil {
 					return advise(err, "postern keys list")

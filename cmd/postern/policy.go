@@ -346,7 +346,8 @@ func (p *program) show(c policyChange, place policyPlace) {
 func (p *program) ask(cmd *cobra.Command, shown bool) error {
 	in, ok := cmd.InOrStdin().(*os.File)
 	if !shown || !ok || !term.IsTerminal(int(in.Fd())) {
-		return wrong(cmd.CommandPath()+" --yes", "nobody can be asked here, so nothing was changed")
+		typed := append(strings.Fields(cmd.CommandPath()), cmd.Flags().Args()...)
+		return wrong(strings.Join(append(typed, "--yes"), " "), "nobody can be asked here, so nothing was changed")
 	}
 	fmt.Fprint(p.err, "\n  Change it? [y/N] ")
 	answer, err := bufio.NewReader(in).ReadString('\n')

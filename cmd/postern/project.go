@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -181,7 +182,7 @@ func (p *program) projectSet() *cobra.Command {
 					problems = append(problems, err.Error())
 				}
 			}
-			if len(problems) > 0 {
+			if problems = append(problems, trial.Settings.Check()...); len(problems) > 0 {
 				return &fault{problems: problems, next: "postern project set --help"}
 			}
 			var moved *movedJSON
@@ -192,7 +193,11 @@ func (p *program) projectSet() *cobra.Command {
 				one.Issuer = trial.Issuer
 			}
 			if err := d.apply(ctx, one, args); err != nil {
-				return advise(err, "postern project show")
+				err = advise(err, "postern project show")
+				if f, ok := errors.AsType[*fault](err); ok && moved != nil {
+					f.problems = append(f.problems, "the issuer is "+one.Issuer+" all the same, and what was issued under the old one has ended; set the rest again")
+				}
+				return err
 			}
 			if one, err = d.projects.Find(ctx, one.ID); err != nil {
 				return err
@@ -331,7 +336,7 @@ const logoSetting = "logo"
 const logoValues = "a PNG, JPEG, GIF or WebP file of at most 256 KiB and 2048 by 2048 pixels, or none"
 
 // readLogo reads the file of a logo, no more of it than a logo may have and one
-// byte; nil for "none".
+// byte, and refuses what is none; nil for "none".
 func readLogo(path string) ([]byte, error) {
 	if path == "none" {
 		return nil, nil
@@ -341,17 +346,17 @@ func readLogo(path string) ([]byte, error) {
 		return nil, err
 	}
 	defer f.Close()
-	return io.ReadAll(io.LimitReader(f, picture.MaxBytes+1))
+	file, err := io.ReadAll(io.LimitReader(f, picture.MaxBytes+1))
+	if err == nil {
+		_, err = picture.Logo(file)
+	}
+	return file, err
 }
 
 // try applies one setting to a copy of a project.
 func try(trial *project.Project, name, value string) error {
 	if name == logoSetting {
-		file, err := readLogo(value)
-		if err == nil && file != nil {
-			_, err = picture.Logo(file)
-		}
-		if err != nil {
+		if _, err := readLogo(value); err != nil {
 			return fmt.Errorf("%s is %q; use %s", name, value, logoValues)
 		}
 		return nil

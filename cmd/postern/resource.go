@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net/http"
@@ -78,7 +79,7 @@ answers; --scope and --write-scope add others and say what a person reads:
 			}
 			switch {
 			case slices.Equal(defaults, []string{"all"}):
-				r.DefaultScopes = nil
+				r.DefaultScopes, defaults = nil, nil
 			case len(defaults) > 0:
 				r.DefaultScopes = defaults
 			}
@@ -111,6 +112,9 @@ answers; --scope and --write-scope add others and say what a person reads:
 				if !project.ValidScope(s.Name) {
 					problems = append(problems, fmt.Sprintf("the scope %q has a character that a scope cannot have", s.Name))
 				}
+				if old, ok := one.Scope(s.Name); ok && s.Description == "" && old.ReadOnly && !s.ReadOnly { // a bare --scope names any that is there
+					problems = append(problems, fmt.Sprintf("the scope %q is registered as one that only reads; to change that, give it a sentence too: --write-scope 'NAME=Sentence'", s.Name))
+				}
 			}
 			for _, gone := range removed {
 				i := slices.Index(r.Scopes, gone)
@@ -132,7 +136,8 @@ answers; --scope and --write-scope add others and say what a person reads:
 				}
 				client.CloseIdleConnections()
 			}
-			if problems := addDetails(one, r, &scopes, details); len(problems) > 0 {
+			problems = append(addDetails(one, r, &scopes, details), undefaultable(r, scopes, defaults)...)
+			if len(problems) > 0 {
 				return &fault{problems: problems, next: "postern resource add --help"}
 			}
 			added, key, err := d.projects.AddResource(ctx, one, r, scopes, introspect)
@@ -146,6 +151,9 @@ answers; --scope and --write-scope add others and say what a person reads:
 				added = kept
 			}
 			if d.json {
+				for _, t := range told {
+					p.err.line("%s", t)
+				}
 				j := describeResource(added)
 				if key != nil {
 					j.Secret, j.SecretID = key.Text, key.ID
@@ -213,6 +221,19 @@ func addDetails(one *project.Project, r project.Resource, scopes *[]project.Scop
 			problems = append(problems, fmt.Sprintf("the scope %q has no sentence for a detail to stand below; give it one with --scope or --write-scope", name))
 		}
 		(*scopes)[i].Detail = detail
+	}
+	return problems
+}
+
+// undefaultable says which of the default scopes that were named r neither has nor
+// is about to have.
+func undefaultable(r project.Resource, scopes []project.Scope, defaults []string) []string {
+	var problems []string
+	for _, name := range defaults {
+		is := func(s project.Scope) bool { return s.Name == name }
+		if !slices.Contains(r.Scopes, name) && !slices.ContainsFunc(scopes, is) {
+			problems = append(problems, fmt.Sprintf("the default scope %q is not one of its scopes; --scope adds one, and --default-scope is repeated for several", name))
+		}
 	}
 	return problems
 }
@@ -492,12 +513,8 @@ func (d *desk) resource(p *project.Project, r project.Resource) {
 	d.out.table([]string{"SCOPE", "KIND", "SENTENCE"}, rows)
 }
 
-func orNone(list []string) string {
-	if len(list) == 0 {
-		return "none"
-	}
-	return strings.Join(list, " ")
-}
+// orNone is a list on one line. Strangers may have chosen what is in it.
+func orNone(list []string) string { return printable(cmp.Or(strings.Join(list, " "), "none")) }
 
 func orAll(list []string) string {
 	if len(list) == 0 {

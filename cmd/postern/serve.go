@@ -49,14 +49,11 @@ func (p *program) serve(ctx context.Context, c Config) error {
 	log, flush := newLog(p.err, c.Log)
 	defer flush()
 	data := p.data(c)
-	opened, err := data.Open(ctx, true)
+	opened, err := p.open(ctx, data, true)
 	if err != nil {
-		return storageFault(err, data)
+		return err
 	}
 	defer opened.Close()
-	if opened.NewKey != "" {
-		p.err.line("%s made the master key %s; keep a copy of it apart from the database", p.err.amber("once"), opened.NewKey)
-	}
 	proxies, _ := c.proxies(new([]string))
 	config := server.Config{
 		Storage: opened, URL: c.URL, Proxies: proxies, Certificate: c.TLS.Certificate, Key: c.TLS.Key, Migrate: c.Migrate,

@@ -134,6 +134,9 @@ func (o Organization) Check(rules Rules) []string {
 	if !ValidSlug(o.Slug) {
 		say("The slug must have 2 to %d of a-z, 0-9, '-', '_', '.' and '~', such as 'fennel-labs'.", maxSlug)
 	}
+	if len(o.ExternalID) > maxSlug {
+		say("The external id must have at most %d bytes.", maxSlug)
+	}
 	if tooMuch(o.TrustedMetadata) {
 		say("The trusted metadata must be at most %d bytes of JSON.", maxMetadata)
 	}

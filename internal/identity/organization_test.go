@@ -106,6 +106,7 @@ func TestCheckOrganization(t *testing.T) {
 		"a short slug":           {func(o *identity.Organization) { o.Slug = "f" }, []string{badSlug}},
 		"a long slug":            {func(o *identity.Organization) { o.Slug = strings.Repeat("f", 129) }, []string{badSlug}},
 		"a slug with capitals":   {func(o *identity.Organization) { o.Slug = "Fennel" }, []string{badSlug}},
+		"a long external id":     {func(o *identity.Organization) { o.ExternalID = strings.Repeat("é", 65) }, []string{"The external id must have at most 128 bytes."}},
 		"a slug with a slash":    {func(o *identity.Organization) { o.Slug = "a/b" }, []string{badSlug}},
 		"too many domains": {func(o *identity.Organization) {
 			o.Settings.AllowedDomains = many(51, "d%d.example.test")

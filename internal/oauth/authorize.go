@@ -352,12 +352,11 @@ func check(p *project.Project, r AuthorizeRequest, c Client, redirectURI string)
 }
 
 // offered keeps the scopes that mean something at the resource; those of
-// another resource would only confuse the person who is asked.
+// another resource would only confuse the person who is asked. A default that is
+// no scope-token goes too: with a blank in it, a token would have it as two.
 func offered(t target, scopes []string) []string {
-	if !t.registered || len(t.resource.Scopes) == 0 {
-		return scopes
-	}
+	names := t.registered && len(t.resource.Scopes) > 0
 	return slices.DeleteFunc(slices.Clone(scopes), func(name string) bool {
-		return !slices.Contains(t.resource.Scopes, name) && !ofOpenID(name)
+		return !project.ValidScope(name) || names && !slices.Contains(t.resource.Scopes, name) && !ofOpenID(name)
 	})
 }

@@ -227,6 +227,31 @@ func TestParseScope(t *testing.T) {
 	}
 }
 
+// A default that is no scope-token reaches no code, whatever resource it is of: in
+// a token it would be two scopes that nobody was asked for.
+func TestDefaultScopesAreScopes(t *testing.T) {
+	for name, scopes := range map[string][]string{"a server without scopes": nil, "one with scopes": {"read:todos", "list", "read:todos write:todos"}} {
+		t.Run(name, func(t *testing.T) {
+			at := target{uri: "https://todo.example.test/mcp", registered: true, resource: project.Resource{
+				Scopes: scopes, DefaultScopes: []string{"list", "read:todos write:todos"},
+			}}
+			got, err := requestedScopes(testProject(), at, nil)
+			if got = offered(at, got); err != nil || !slices.Equal(got, []string{"list"}) {
+				t.Errorf("asked for %q, %v", got, err)
+			}
+		})
+	}
+}
+
+// Nor does one reach a token that was allowed before.
+func TestKeptScopesAreScopes(t *testing.T) {
+	kept := Family{Scopes: []string{"list", "read:todos write:todos"}, PersonActive: true}
+	got, active, err := (&Server{}).grantable(t.Context(), testProject(), kept, Client{})
+	if err != nil || !active || !slices.Equal(got, []string{"list"}) || len(kept.Scopes) != 2 {
+		t.Errorf("%q, %t, %v; kept %q", got, active, err, kept.Scopes)
+	}
+}
+
 // Row: A22-A25. Proves: MCP-AS-22, RFC8707-2-a
 func TestResolveResource(t *testing.T) {
 	const todo = "https://todo.example.test/mcp"

@@ -161,8 +161,11 @@ func (s *Server) narrow(ctx context.Context, r tokenRequest, f Family) ([]string
 }
 
 // grantable is what of a family's scopes its person may grant today. Of a
-// consumer project's person there is no more to know than was read with it.
+// consumer project's person there is no more to know than was read with it. What
+// is no scope-token, from a default that was kept before those were checked, stays
+// out of tokens (see offered).
 func (s *Server) grantable(ctx context.Context, p *project.Project, f Family, c Client) (scopes []string, active bool, err error) {
+	f.Scopes = slices.DeleteFunc(slices.Clone(f.Scopes), func(name string) bool { return !project.ValidScope(name) })
 	if f.Organization == "" {
 		return f.Scopes, f.PersonActive, nil
 	}

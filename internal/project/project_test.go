@@ -15,6 +15,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/picture"
 	"github.com/postern-id/postern/internal/project"
 	"github.com/postern-id/postern/internal/server"
@@ -452,6 +453,24 @@ func TestSetup(t *testing.T) {
 		}
 		if err := setup.RemoveResource(t.Context(), p, "https://notes.example.com/mcp"); !errors.Is(err, project.ErrNotFound) {
 			t.Errorf("removed twice: %v", err)
+		}
+	})
+
+	t.Run("a default scope is a scope, but one that is wrong already stops nothing", func(t *testing.T) {
+		const uri = "https://okr.example.com/mcp"
+		wrong := project.Resource{ID: "resource-server-live-1", URI: uri, Name: "OKR", Profile: project.RFC9068, DefaultScopes: []string{"read:okrs manage:objectives"}}
+		if _, _, err := setup.AddResource(t.Context(), p, wrong, nil, false); err == nil || !strings.Contains(err.Error(), "without space") {
+			t.Errorf("a new one: %v", err)
+		}
+		if err := db.AddResource(t.Context(), p.ID, nil, wrong, nil, audit.Origin{Actor: audit.Operator}.Event(p.ID, p.CreatedAt, audit.ResourceAdded, wrong.ID)); err != nil {
+			t.Fatal(err)
+		}
+		now, err := setup.Find(t.Context(), p.ID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := setup.RotateResourceSecret(t.Context(), now, uri); err != nil {
+			t.Errorf("a new secret for one from before: %v", err)
 		}
 	})
 

@@ -201,7 +201,9 @@ func span(name string, field func(*Lifetimes) *int) Setting {
 		return Span(*field(&p.Settings.Lifetimes))
 	}, set: func(p *Project, v string) error {
 		n, err := ParseSpan(v)
-		*field(&p.Settings.Lifetimes) = n
+		if err == nil {
+			*field(&p.Settings.Lifetimes) = n
+		}
 		return err
 	}}
 }
@@ -252,10 +254,7 @@ func (p *Project) try(changes []Change) (*Project, error) {
 			problems = append(problems, err.Error())
 		}
 	}
-	if len(problems) == 0 {
-		problems = trial.Settings.Check()
-	}
-	if len(problems) > 0 {
+	if problems = append(problems, trial.Settings.Check()...); len(problems) > 0 {
 		return nil, Problem(strings.Join(problems, "\n"))
 	}
 	return &trial, nil

@@ -218,7 +218,8 @@ func (s *Setup) AddResource(ctx context.Context, p *Project, r Resource, scopes 
 	now := s.now()
 	r.ID, r.CreatedAt = secret.NewID(now, "resource-server", string(p.Environment)), now
 	kind, seen := audit.ResourceAdded, (*int64)(nil)
-	if known, ok := p.Resource(r.URI); ok {
+	known, ok := p.Resource(r.URI)
+	if ok {
 		r.ID, r.CreatedAt, kind, seen = known.ID, known.CreatedAt, audit.ResourceChanged, &p.Change
 	}
 	if r.Profile == "" {
@@ -239,6 +240,11 @@ func (s *Setup) AddResource(ctx context.Context, p *Project, r Resource, scopes 
 	for _, sc := range scopes {
 		if !slices.Contains(r.Scopes, sc.Name) {
 			r.Scopes = append(r.Scopes, sc.Name)
+		}
+	}
+	for _, name := range r.DefaultScopes { // one that is there may be taken away in its own time
+		if !ValidScope(name) && !slices.Contains(known.DefaultScopes, name) {
+			return Resource{}, nil, Problem(fmt.Sprintf("default scope %q must be printable ASCII without space, quote or backslash", name))
 		}
 	}
 	var key *secret.Secret
