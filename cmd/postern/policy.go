@@ -349,7 +349,7 @@ func (p *program) ask(cmd *cobra.Command, shown bool) error {
 		typed := append(strings.Fields(cmd.CommandPath()), cmd.Flags().Args()...)
 		return wrong(strings.Join(append(typed, "--yes"), " "), "nobody can be asked here, so nothing was changed")
 	}
-	fmt.Fprint(p.err, "\n  Change it? [y/N] ")
+	fmt.Fprint(p.err, "\n  Go on? [y/N] ")
 	answer, err := bufio.NewReader(in).ReadString('\n')
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err

@@ -165,7 +165,9 @@ func (s *Server) narrow(ctx context.Context, r tokenRequest, f Family) ([]string
 // is no scope-token, from a default that was kept before those were checked, stays
 // out of tokens (see offered).
 func (s *Server) grantable(ctx context.Context, p *project.Project, f Family, c Client) (scopes []string, active bool, err error) {
-	f.Scopes = slices.DeleteFunc(slices.Clone(f.Scopes), func(name string) bool { return !project.ValidScope(name) })
+	if bad := func(name string) bool { return !project.ValidScope(name) }; slices.ContainsFunc(f.Scopes, bad) {
+		f.Scopes = slices.DeleteFunc(slices.Clone(f.Scopes), bad)
+	}
 	if f.Organization == "" {
 		return f.Scopes, f.PersonActive, nil
 	}
