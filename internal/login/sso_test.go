@@ -771,6 +771,17 @@ func TestSSOAlone(t *testing.T) {
 	})
 }
 
+// An invitation does not promise a code where there is another way in.
+func TestSSOInvitation(t *testing.T) {
+	eachSSOOffice(t, func(t *testing.T, o *ssoOffice) {
+		o.admin.Submit(t, o.admin.Get(t, membersPage), "email", url.Values{"email": {"eve@example.test"}})
+		mail := o.invited(t, "eve@example.test")
+		if !strings.Contains(mail, "by single sign-on\nor with a code to this mail address.") || strings.Contains(mail, "nobody gets in") {
+			t.Errorf("the mail says:\n%s", mail)
+		}
+	})
+}
+
 // A request for a new proof goes to the provider too.
 func TestSSOProvesAgain(t *testing.T) {
 	eachSSOOffice(t, func(t *testing.T, o *ssoOffice) {
