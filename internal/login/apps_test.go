@@ -205,6 +205,9 @@ func TestLogout(t *testing.T) {
 			if got.status != http.StatusSeeOther || !strings.HasPrefix(got.header.Get("Location"), "/oauth/logout?") {
 				t.Fatalf("%d %s", got.status, got.text())
 			}
+			if got := stranger.send(http.MethodPost, "/oauth/logout", logout("csrf", "x"), "Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site"); got.status != http.StatusSeeOther {
+				t.Errorf("with a field csrf: %d %s", got.status, got.text())
+			}
 			p := b.get(got.header.Get("Location")) // which the browser then follows, with cookies
 			wantText(t, p, 200, "Notebook asks to sign you out of Notes")
 			for _, csrf := range []string{"", "wrong"} {
