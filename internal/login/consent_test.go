@@ -167,11 +167,11 @@ func TestConsentNamesTheServer(t *testing.T) {
 				}
 				c, _ := w.AddClient(t, oauthClient("Namer"))
 				p := b.authorize(request(c.ID, callback, test.changes...))
-				before, after := "Enter decides nothing", "Take back"
+				before, after := "", "Take back"
 				if test.narrow {
-					before, after = "Read only Everything", "Make read only"
+					before, after = "Read only Everything ", "Make read only"
 				}
-				wantText(t, p, 200, append(test.says, "Namer wants to act for you in Notes", "What it may do "+before+" "+test.page)...)
+				wantText(t, p, 200, append(test.says, "Namer wants to act for you in Notes", "What it may do "+before+test.page)...)
 				got := b.allow(p)
 				wantText(t, got, 200, test.allowed)
 				held := w.redeem(c.ID, got.answer())

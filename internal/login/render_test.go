@@ -161,6 +161,11 @@ func samples(client string) []sample {
 			v.Client, v.Answer = verified, answerTo("https://claude.ai/cb", "claude.ai")
 			v.Groups, v.Already = groups(deletes), []permission{reads, adds}
 		})},
+		{"consent-closed", 200, with(consent, func(v *consentView) { v.Groups = groups(closed) })},
+		{"consent-closed-member", 200, with(consent, func(v *consentView) {
+			v.Groups, v.Organization = groups(closed), &organizationView{ID: "organization-test-1", Name: client, Roles: "Member", Change: "/flow/1/organization"}
+		})},
+		{"consent-step-up-closed", 200, with(consent, func(v *consentView) { v.Groups, v.Already = groups(closed), []permission{reads} })},
 		{"consent-whole-server", 200, with(consent, func(v *consentView) { v.Groups = onlyWho(opens(oauth.ReachServer, "there")) })},
 		{"consent-open-part", 200, with(consent, func(v *consentView) {
 			v.Client, v.Answer = verified, answerTo("https://claude.ai/cb", "claude.ai")
@@ -540,7 +545,7 @@ func sampled(t *testing.T, name string) page {
 }
 
 // TestConsentIsEven holds the consent page to ui.md: what was asked and can be
-// granted is ticked, "Read only" is what Enter means, Deny comes before Allow
+// granted is ticked, Enter decides nothing, Deny comes before Allow
 // and has its size.
 func TestConsentIsEven(t *testing.T) {
 	for _, c := range []struct {
@@ -549,27 +554,33 @@ func TestConsentIsEven(t *testing.T) {
 	}{
 		{
 			"consent",
-			[]string{"switch: Not you?", "read_only: Read only", "everything: Everything", "deny: Deny", "allow: Allow"},
+			[]string{"switch: Not you?", ": Enter decides nothing", "read_only: Read only", "everything: Everything", "deny: Deny", "allow: Allow"},
 			[]string{"x read:todos", "x write:todos", "x delete:todos"},
 			[]string{"Everything"},
 		},
 		{
 			"consent-read-only",
-			[]string{"switch: Not you?", "read_only: Read only", "everything: Everything", "deny: Deny", "allow: Allow"},
+			[]string{"switch: Not you?", ": Enter decides nothing", "read_only: Read only", "everything: Everything", "deny: Deny", "allow: Allow"},
 			[]string{"x read:todos", "  write:todos", "  delete:todos"},
 			[]string{"Read only"},
 		},
 		{
 			"consent-by-hand",
-			[]string{"switch: Not you?", "read_only: Read only", "everything: Everything", "deny: Deny", "allow: Allow"},
+			[]string{"switch: Not you?", ": Enter decides nothing", "read_only: Read only", "everything: Everything", "deny: Deny", "allow: Allow"},
 			[]string{"x read:todos", "x write:todos", "  delete:todos"},
 			nil,
 		},
 		{
 			"consent-verified",
-			[]string{"switch: Not you?", "read_only: Read only", "everything: Everything", "deny: Deny", "allow: Allow"},
+			[]string{"switch: Not you?", ": Enter decides nothing", "read_only: Read only", "everything: Everything", "deny: Deny", "allow: Allow"},
 			[]string{"x read:todos", "x write:todos", "x admin:everything", "- publish:todos"},
 			[]string{"Everything"},
+		},
+		{
+			"consent-closed",
+			[]string{"switch: Not you?", ": Enter decides nothing", "deny: Deny"},
+			[]string{"- publish:todos"},
+			nil,
 		},
 		{
 			"consent-step-up",
@@ -664,6 +675,9 @@ func TestPagesSay(t *testing.T) {
 		{"consent-operator", []string{"Added by the people who run Todo", "It ends after 1 hour, or when you take it back"}, []string{"Verified", "Nobody has checked", "Read only"}},
 		{"consent-nothing", []string{"Tick at least one permission, or choose Deny."}, nil},
 		{"consent-step-up", []string{"MCP Inspector asks for one more permission", "You already allow: read your to-dos, add and edit to-dos. That stays.", "You are allowing 1 of 1."}, []string{"Deny"}},
+		{"consent-closed", []string{"You can allow none of this.", "Deny"}, []string{"You are allowing"}},
+		{"consent-closed-member", []string{"Your role permits none of this. Ask an administrator of MCP Inspector."}, []string{"You are allowing"}},
+		{"consent-step-up-closed", []string{"You already allow: read your to-dos. That stays.", "You are allowing 0 of 1."}, []string{"none of this"}},
 		{"consent-whole-server", []string{"Todo todo.example/mcp Do everything that you can there This server names no narrower permissions About you Know who you are", "You are allowing 1 of 1."}, []string{"Read only", "Changes data"}},
 		{"consent-open-part", []string{"Todo todo.example/mcp Do what needs no permission there It gets none of this server’s own permissions About you"}, nil},
 		{"consent-whole-server-and-more", []string{"This server names no narrower permissions Read your to-dos", "You are allowing 2 of 3."}, []string{"Read only"}},

@@ -366,6 +366,11 @@ func (v consentView) count(keep func(permission) bool) int {
 func (v consentView) Total() int  { return v.count(func(permission) bool { return true }) }
 func (v consentView) Ticked() int { return v.count(func(p permission) bool { return p.Ticked }) }
 
+// Grantable reports whether there is anything that the person can allow.
+func (v consentView) Grantable() bool {
+	return len(v.Already) > 0 || v.count(func(p permission) bool { return p.Refused == "" }) > 0
+}
+
 // Shortcuts reports whether "Read only" and "Everything" differ. Where a resource
 // server opens all the same, nothing is read only.
 func (v consentView) Shortcuts() bool {
