@@ -187,12 +187,24 @@ type signInView struct {
 	Email  string      // what stands in the field
 	SSO    string      // address of single sign-on, "" in a consumer project
 
-	BadEmail bool          // what was sent is no address
-	Wait     time.Duration // > 0: too many codes, wait this long
+	BadEmail bool // what was sent is no address
+	pause
 }
 
-// WaitWords is Wait for a person, never less than it is.
-func (v signInView) WaitWords() string { return waitWords(v.Wait) }
+// pause is why and how long nobody sends another code; the zero pause is none.
+type pause struct {
+	Why  string // one of the sentences below
+	Wait time.Duration
+}
+
+const (
+	pauseGap     = "A code went out a moment ago."
+	pauseAddress = "Too many codes went to this address."
+	pauseNetwork = "Too many codes went out to your network."
+)
+
+// WaitWords is the pause for a person, never less than it is.
+func (p pause) WaitWords() string { return p.Why + " Wait " + waitWords(p.Wait) + " and try again." }
 
 func waitWords(d time.Duration) string {
 	if d > 2*time.Minute {
@@ -209,7 +221,9 @@ const (
 	codeRunOut  codeProblem = "run out"  // too old, used or replaced
 	codeTooMany codeProblem = "too many" // no tries left on this code
 	codeLocked  codeProblem = "locked"   // no tries left for this address today
-	codeWait    codeProblem = "wait"     // another code was asked for too soon: Wait
+	codeWait    codeProblem = "wait"     // another code cannot be sent yet: pause
+
+	codeInactive codeProblem = "inactive" // it was right, and its person is locked
 )
 
 // codeView is the page that asks for the one-time code.
@@ -223,11 +237,14 @@ type codeView struct {
 
 	Problem   codeProblem // "" for none
 	TriesLeft int
-	Wait      time.Duration
+	Spent     bool // with codeWait: the code that was sent before works no more
+	pause
 }
 
 // Dead reports that no code can be typed any more: the page offers a new one.
-func (v codeView) Dead() bool { return v.Problem == codeRunOut || v.Problem == codeTooMany }
+func (v codeView) Dead() bool {
+	return v.Problem == codeRunOut || v.Problem == codeTooMany || v.Spent
+}
 
 // Tries is TriesLeft in words.
 func (v codeView) Tries() string {
@@ -236,9 +253,6 @@ func (v codeView) Tries() string {
 	}
 	return strconv.Itoa(v.TriesLeft) + " tries"
 }
-
-// WaitWords is Wait for a person, never less than it is.
-func (v codeView) WaitWords() string { return waitWords(v.Wait) }
 
 // permission is one scope in the words of the project.
 type permission struct {
