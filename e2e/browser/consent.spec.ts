@@ -173,7 +173,19 @@ test('a decision holds: going back and choosing the other is too late', async ({
     await page.getByRole('button', { name: 'Allow' }).click();
   }
   await expect(page.getByRole('heading', { name: 'This link is too old' })).toBeVisible();
+  await expect(page.getByRole('link', { name: 'My connected apps' })).toBeVisible();
   await app.close();
+});
+
+test('a page that a form drew can be loaded again', async ({ page, app, email }) => {
+  await untilAsked(page, app, email);
+  await write(page).uncheck();
+  await read(page).uncheck();
+  await page.getByRole('button', { name: 'Allow' }).click();
+  await expect(page.getByRole('alert')).toBeVisible();
+  await page.goto(page.url()); // Enter in the address bar
+  await expect(page.getByRole('alert')).toHaveCount(0);
+  expect((await allow(page, app)).scope).toContain('read:todos');
 });
 
 test('Not you? signs out and asks who is there, for the same request', async ({ page, app, email }) => {

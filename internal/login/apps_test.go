@@ -138,7 +138,7 @@ func TestConnectedAppWithoutRefreshToken(t *testing.T) {
 		w.Clock.Advance(20 * time.Minute)
 		wantText(t, b.get("/connected-apps"), 200, "Once Unverified", "Ends in 40 minutes")
 		w.Clock.Advance(40 * time.Minute)
-		if p := b.get("/connected-apps"); w.active(held) || !strings.Contains(p.text(), "Its access has run out; it asks you again") {
+		if p := b.get("/connected-apps"); w.active(held) || !strings.Contains(p.text(), "Its access has run out until you connect it again") {
 			t.Errorf("after an hour: %s", p.text())
 		}
 	})

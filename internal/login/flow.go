@@ -41,7 +41,7 @@ func (l *Pages) open(w http.ResponseWriter, r *http.Request) (st step, ok bool, 
 	st.project = p
 	st.flow, err = l.methods.Open(ctx, p, id, flowCookie(r, p, id), readMark(r, p))
 	if errors.Is(err, signin.ErrNotFound) {
-		return st, false, l.refuseSignIn(w, r, st, "link is too old", "sign in", linkTooOld(""))
+		return st, false, l.refuseSignIn(w, r, st, "link is too old", "sign in", linkTooOld(p, ""))
 	}
 	if err != nil {
 		return st, false, err
@@ -57,7 +57,7 @@ func (l *Pages) open(w http.ResponseWriter, r *http.Request) (st step, ok bool, 
 		if st.pending != nil && st.pending.Client.ID != "" {
 			name = st.pending.Client.Name()
 		}
-		return st, false, l.failIn(w, r, st, "consent", linkTooOld(name))
+		return st, false, l.failIn(w, r, st, "consent", linkTooOld(p, name))
 	}
 	st.who, err = l.session(ctx, r)
 	switch {
@@ -105,7 +105,12 @@ func (l *Pages) form(w http.ResponseWriter, r *http.Request, st step, binding []
 		if err := l.refuseForm(r, st, audit.ReasonFormToken); err != nil {
 			return nil, false, err
 		}
-		return nil, false, l.fail(w, r, "form", web.StatusPage(http.StatusForbidden))
+		page := web.StatusPage(http.StatusForbidden)
+		page.Way, page.WayTo = project.FromContext(r.Context()).Path()+web.PagePath(r), goBack
+		if st.flow.ID != "" { // whoever signed in in another window since goes on there
+			page.Way = st.at("")
+		}
+		return nil, false, l.fail(w, r, "form", page)
 	}
 	return values, true, nil
 }
@@ -155,6 +160,17 @@ func (l *Pages) Flow(w http.ResponseWriter, r *http.Request) error {
 	return l.pages.consent(w, l.consentView(st, consent))
 }
 
+// Again leads a page that was drawn in answer to a form, and is loaded again, to
+// what its flow needs next.
+func (l *Pages) Again(w http.ResponseWriter, r *http.Request) error {
+	st, ok, err := l.open(w, r)
+	if !ok {
+		return err
+	}
+	http.Redirect(w, r, st.at(""), http.StatusSeeOther)
+	return nil
+}
+
 // ask says what consent a flow needs. A client that is known by its metadata
 // document is read here for the first time, now that somebody signed in, and
 // what it said is pinned to the flow. ok is false when the answer was written.
@@ -172,7 +188,7 @@ func (l *Pages) ask(w http.ResponseWriter, r *http.Request, st *step) (oauth.Con
 		}
 		err = l.methods.Pin(ctx, st.flow, pinned, l.oauth.Attempt(ctx, st.project, pending, audit.AtConsent))
 		if errors.Is(err, signin.ErrNotFound) { // decided in between
-			return oauth.Consent{}, false, l.failIn(w, r, *st, "consent", linkTooOld(pending.Client.Name()))
+			return oauth.Consent{}, false, l.failIn(w, r, *st, "consent", linkTooOld(st.project, pending.Client.Name()))
 		}
 		if err != nil {
 			return oauth.Consent{}, false, err
@@ -276,11 +292,18 @@ func (l *Pages) refuseSignIn(w http.ResponseWriter, r *http.Request, st step, re
 	return l.failIn(w, r, st, at, page)
 }
 
+// goBack are the words on a link to the page that comes before an error.
+const goBack = "Go back"
+
 // failIn draws an error page about a flow: its trace code is the one of the
-// attempt that the flow is a part of.
+// attempt that the flow is a part of, and it leads back to the flow where the
+// page leads nowhere else.
 func (l *Pages) failIn(w http.ResponseWriter, r *http.Request, st step, at string, e web.ErrorPage) error {
 	if st.pending != nil {
 		e.Trace = st.flow.TraceID
+	}
+	if e.Way == "" && st.flow.ID != "" {
+		e.Way, e.WayTo = st.at(""), goBack
 	}
 	return l.fail(w, r, at, e)
 }
@@ -384,9 +407,7 @@ func (l *Pages) Consent(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if !l.csrf.Check(values.Get("page"), st.shown(consent)...) {
-		// Another window decided, or another of this person's decisions changed
-		// what there is to ask.
-		return l.failIn(w, r, st, "consent", linkTooOld(st.pending.Client.Name()))
+		return l.failIn(w, r, st, "consent", pageTooOld(st.pending.Client.Name()))
 	}
 	v := l.consentView(st, consent)
 	switch values.Get("action") {
@@ -437,7 +458,7 @@ func (l *Pages) allow(w http.ResponseWriter, r *http.Request, st step, consent o
 // stands, and there is none for a client that is gone.
 func (l *Pages) decided(w http.ResponseWriter, r *http.Request, st step, err error) error {
 	if errors.Is(err, oauth.ErrUsed) || errors.Is(err, oauth.ErrDead) {
-		return l.failIn(w, r, st, "consent", linkTooOld(st.pending.Client.Name()))
+		return l.failIn(w, r, st, "consent", linkTooOld(st.project, st.pending.Client.Name()))
 	}
 	return err
 }

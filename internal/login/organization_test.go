@@ -335,6 +335,8 @@ func TestOrganizationsApps(t *testing.T) {
 		b := o.Browser(t)
 		page := b.SignIn(t, b.Authorize(t, o.request()), "eve@example.test")
 		shows(t, page, http.StatusForbidden, "Your organization does not allow Claude")
+		others := b.Get(t, page.Link(t, "See your organizations"))
+		shows(t, others, http.StatusOK, "Harbour Trust", "Does not allow Claude. Ask its administrator.", "Not you?")
 
 		two := o.Browser(t)
 		page = two.SignIn(t, two.Authorize(t, o.request()), "ada@example.test")

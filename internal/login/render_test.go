@@ -19,6 +19,7 @@ import (
 	"golang.org/x/net/html/atom"
 
 	"github.com/postern-id/postern/internal/oauth"
+	"github.com/postern-id/postern/internal/project"
 	"github.com/postern-id/postern/internal/web"
 )
 
@@ -114,6 +115,9 @@ func samples(client string) []sample {
 
 	onward := requestRefused(client, "It asked for a permission that does not exist.")
 	onward.Onward, onward.OnwardTo = link, client
+	todo := &project.Project{Issuer: "https://todo.example"}
+	form403 := web.StatusPage(http.StatusForbidden)
+	form403.Way, form403.WayTo = "/flow/1", goBack
 
 	all := []sample{
 		{"signin", 200, signIn(signInView{Client: &unverified})},
@@ -194,10 +198,12 @@ func samples(client string) []sample {
 			v.TakenBack = []takenBackView{{clientView{Name: client, Shut: true}, on(sampleTime)}}
 		})},
 		{"apps-read-only", 200, appsWith(func(v *appsView) { v.Done, v.DoneName = doneReadOnly, client })},
+		{"apps-confined", 200, appsWith(func(v *appsView) { v.Organization, v.Confined = client, client })},
 		{"apps-none", 200, appsWith(func(v *appsView) { v.Apps = nil })},
 		{"signout", 200, signOut(signOutView{})},
 		{"signout-asked", 200, signOut(signOutView{Client: client, Hidden: []hiddenField{{"state", hostile}}})},
 		{"signedout", 200, signedOut(signedOutView{})},
+		{"signedout-organization", 200, signedOut(signedOutView{Everywhere: true, Organization: client})},
 		{"signedout-return", 200, signedOut(signedOutView{Everywhere: true, Client: client, Return: "https://claude.ai/bye"})},
 		{"error-return-address", 400, fail(returnAddressUnknown(client, "http://localhost:6274/callback", []string{"http://localhost:6274/oauth/callback"}))},
 		{"error-return-addresses", 400, fail(returnAddressUnknown(client, hostile, []string{"https://a.example/cb", "https://b.example/cb"}))},
@@ -208,8 +214,10 @@ func samples(client string) []sample {
 		{"error-document-off", 400, fail(documentsOff("zed.dev"))},
 		{"error-request", 400, fail(requestRefused(client, "code_challenge is missing"))},
 		{"error-onward", 400, fail(onward)},
-		{"error-old", 400, fail(linkTooOld(client))},
-		{"error-old-nobody", 400, fail(linkTooOld(""))},
+		{"error-old", 400, fail(linkTooOld(todo, client))},
+		{"error-old-nobody", 400, fail(linkTooOld(todo, ""))},
+		{"error-old-page", 400, fail(pageTooOld(client))},
+		{"error-form", 403, fail(form403)},
 	}
 	for _, status := range []int{400, 403, 404, 405, 413, 421, 429, 500, 503} {
 		name := "status-" + strings.ToLower(strings.ReplaceAll(http.StatusText(status), " ", "-"))
@@ -693,14 +701,19 @@ func TestPagesSay(t *testing.T) {
 		{"handover-scheme", []string{"Choose Continue. Your browser hands the answer to the program that opens cursor links on this computer."}, []string{"Nothing happening"}},
 		{"handover-denied", []string{"You said no", "MCP Inspector gets nothing.", "Tell MCP Inspector", "Close this page if you did not start this."}, nil},
 		{"handover-not-now", []string{"MCP Inspector gets nothing more. What you allowed before stays."}, nil},
-		{"apps", []string{"Access taken back from MCP Inspector. It was last used today at 23:40 UTC.", "A program on your computer. Allowed today, used 2 minutes ago. Ends on 3 Dec 2026", "Allowed on 3 Nov, used yesterday. Ends on 1 Feb 2027", "Allowed on 12 Oct, not used for 11 days. Ends in 3 days without use", "Allowed on 16 Oct 2025, not used yet. Its access has run out; it asks you again", "Make read only", "Sign out everywhere"}, nil},
+		{"apps", []string{"Access taken back from MCP Inspector. It was last used today at 23:40 UTC.", "A program on your computer. Allowed today, used 2 minutes ago. Ends on 3 Dec 2026", "Allowed on 3 Nov, used yesterday. Ends on 1 Feb 2027", "Allowed on 12 Oct, not used for 11 days. Ends in 3 days without use", "Allowed on 16 Oct 2025, not used yet. Its access has run out until you connect it again", "Make read only", "Sign out everywhere"}, nil},
 		{"apps-none", []string{"No connected apps yet", "When you allow one, it is listed here and you can take it back."}, []string{"Take back:"}},
+		{"apps-confined", []string{"Sign out here, and of MCP Inspector in every other browser."}, nil},
+		{"signedout-organization", []string{"This browser is signed out, and every other one is signed out of MCP Inspector."}, []string{"Every browser"}},
+		{"organization", []string{"MCP Inspector Unverified app-1"}, nil},
 		{"signout-asked", []string{"MCP Inspector asks to sign you out of Todo"}, nil},
 		{"error-return-address", []string{"MCP Inspector gave a return address it never registered", "It asked us to send the answer to http://localhost:6274/callback. It registered http://localhost:6274/oauth/callback, so we stopped here. Nothing was shared.", "K7F-2QX-9MD", "20 Nov 2026, 23:41:07 UTC. Step: authorize"}, nil},
 		{"error-return-addresses", []string{"It registered https://a.example/cb and 1 more, so"}, nil},
 		{"error-request", []string{"code_challenge is missing. Nothing was shared."}, nil},
 		{"error-onward", []string{"Tell MCP Inspector"}, nil},
-		{"error-old-nobody", []string{"Go back to the program that sent you here and connect again."}, nil},
+		{"error-old-nobody", []string{"This time nothing was shared.", "If it is not connected yet, go back to the program that sent you here and connect again. My connected apps"}, nil},
+		{"error-old-page", []string{"This page is too old", "This time nothing was shared."}, nil},
+		{"error-form", []string{"Go back to the page and repeat what you did. Go back"}, nil},
 		{"status-service-unavailable", []string{"tell the people who run Todo"}, nil},
 	} {
 		t.Run(c.sample, func(t *testing.T) {

@@ -505,7 +505,7 @@ func TestFlowOfAnotherBrowser(t *testing.T) {
 		victim := w.signedIn(ada)
 
 		t.Run("its address opens nothing", func(t *testing.T) {
-			wantText(t, victim.send(http.MethodGet, consent.at, ""), 400, "This link is too old", "opened in another browser", "Nothing was shared.")
+			wantText(t, victim.send(http.MethodGet, consent.at, ""), 400, "This link is too old", "opened in another browser", "This time nothing was shared.")
 		})
 		t.Run("its form is refused", func(t *testing.T) {
 			action, csrf := attacker.form(consent)
@@ -568,7 +568,7 @@ func TestFlowRunsOut(t *testing.T) {
 	p := b.authorize(request(w.operator.ID, callback))
 	w.Clock.Advance(15 * time.Minute)
 	for _, got := range []page{b.send(http.MethodGet, p.at, ""), b.allow(p)} {
-		wantText(t, got, 400, "This link is too old", "Go back to", "Trace code")
+		wantText(t, got, 400, "This link is too old", "go back to", "Trace code")
 	}
 }
 

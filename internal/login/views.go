@@ -452,7 +452,7 @@ func (a appView) Ends() string {
 	soon := a.IdleEnd.At.Before(a.End.At) && a.IdleEnd.At.Sub(a.End.Now) < 7*24*time.Hour
 	switch {
 	case a.End.IsZero() || !a.End.At.After(a.End.Now):
-		return "Its access has run out; it asks you again"
+		return "Its access has run out until you connect it again"
 	case !a.IdleEnd.At.After(a.End.Now) && a.End.At.Sub(a.End.Now) < 24*time.Hour:
 		return "Ends in " + inWords(max(time.Minute, a.End.At.Sub(a.End.Now)))
 	case a.IdleEnd.IsZero():
@@ -497,6 +497,7 @@ type appsView struct {
 	Email        string
 	SignOut      string // address of the sign-out page
 	Organization string // name of the organization that the page is about, "" in a consumer project
+	Confined     string // the same name where the person's proof counts for it alone
 	Switch       string // address where another one is chosen
 	Manage       string // address of the pages about it
 	Apps         []appView
@@ -522,10 +523,11 @@ type hiddenField struct{ Name, Value string }
 // signedOutView says that it is done.
 type signedOutView struct {
 	web.Site
-	Everywhere bool         // in every browser
-	SignIn     string       // address to sign in again
-	Client     string       // name of the connected app to go back to, with Return
-	Return     template.URL // its address after sign-out, made and checked like an answer; "" for none
+	Everywhere   bool         // in every browser
+	Organization string       // name of the one that the other browsers are signed out of, "" for all
+	SignIn       string       // address to sign in again
+	Client       string       // name of the connected app to go back to, with Return
+	Return       template.URL // its address after sign-out, made and checked like an answer; "" for none
 }
 
 // codeMailView is the mail that carries a one-time code.
@@ -721,14 +723,28 @@ func requestRefused(client, what string) web.ErrorPage {
 }
 
 // linkTooOld: the flow has run out, was decided, or belongs to another browser.
-// client may be "".
-func linkTooOld(client string) web.ErrorPage {
+// client may be "". Whoever comes back to it after Allow shared something before.
+func linkTooOld(p *project.Project, client string) web.ErrorPage {
 	return web.ErrorPage{
 		Status:   http.StatusBadRequest,
 		Headline: "This link is too old",
-		What:     "It was used already, it waited too long, or it was opened in another browser. Nothing was shared.",
+		What:     "It was used already, it waited too long, or it was opened in another browser. This time nothing was shared.",
 		Turn:     web.Yours,
-		Next:     "Go back to {client} and connect again.",
+		Next:     "If it is not connected yet, go back to {client} and connect again.",
+		Way:      p.Path() + appsPath, WayTo: "My connected apps",
+		Client: client,
+	}
+}
+
+// pageTooOld: another of the person's decisions, or the client's document, changed
+// what there is to ask, or another window decides at this moment.
+func pageTooOld(client string) web.ErrorPage {
+	return web.ErrorPage{
+		Status:   http.StatusBadRequest,
+		Headline: "This page is too old",
+		What:     "What {client} asks for, or what you allow it already, changed after the page was drawn. This time nothing was shared.",
+		Turn:     web.Yours,
+		Next:     "Go back and decide on the page as it is now.",
 		Client:   client,
 	}
 }
