@@ -37,6 +37,21 @@ test('the page shows where the answer goes, and warns of a program on this compu
   await expect(page.getByText('on this computer')).toHaveCount(0);
 });
 
+test('a name without a blank stays inside its page', async ({ page, email }, info) => {
+  const app = await App.start({ client_name: 'W'.repeat(60) });
+  await page.goto(app.request());
+  await look(page, 'sign-in-long-name', info);
+  await untilAsked(page, app, email);
+  await look(page, 'consent-long-name', info);
+  const card = (await page.locator('main').boundingBox())!;
+  for (const part of await page.locator('main *:visible').all()) {
+    const box = (await part.boundingBox())!;
+    expect(box.x + box.width, await part.evaluate((e) => e.outerHTML.slice(0, 200))).toBeLessThanOrEqual(card.x + card.width);
+  }
+  await page.getByRole('button', { name: 'Allow' }).click();
+  await app.close();
+});
+
 test('a box is named by its sentence and described by the line below it', async ({ page, app, email }) => {
   await untilAsked(page, app, email);
   await expect(read(page)).toHaveAccessibleName('Read your to-dos');
@@ -158,7 +173,19 @@ test('a decision holds: going back and choosing the other is too late', async ({
     await page.getByRole('button', { name: 'Allow' }).click();
   }
   await expect(page.getByRole('heading', { name: 'This link is too old' })).toBeVisible();
+  await expect(page.getByRole('link', { name: 'My connected apps' })).toBeVisible();
   await app.close();
+});
+
+test('a page that a form drew can be loaded again', async ({ page, app, email }) => {
+  await untilAsked(page, app, email);
+  await write(page).uncheck();
+  await read(page).uncheck();
+  await page.getByRole('button', { name: 'Allow' }).click();
+  await expect(page.getByRole('alert')).toBeVisible();
+  await page.goto(page.url()); // Enter in the address bar
+  await expect(page.getByRole('alert')).toHaveCount(0);
+  expect((await allow(page, app)).scope).toContain('read:todos');
 });
 
 test('Not you? signs out and asks who is there, for the same request', async ({ page, app, email }) => {

@@ -1,5 +1,5 @@
 import { App } from './app.ts';
-import { expect, look, test } from './person.ts';
+import { expect, look, test, untilAsked } from './person.ts';
 import { issuer } from './server.ts';
 
 test('an unknown app is told on our page, with a trace code and without a way on', async ({ page, app }, info) => {
@@ -23,6 +23,18 @@ test('a foreign redirect URI is told on our page, with both addresses and withou
   await expect(page.locator('main').getByRole('link')).toHaveCount(0);
   await look(page, 'error-return-address', info);
   expect(requests.filter((url) => !url.startsWith(issuer() + '/') && !url.startsWith('data:'))).toEqual([]);
+});
+
+test('a form from before a sign-in in another tab is refused, and its page leads on', async ({ page, context, app, email }, info) => {
+  await page.goto(app.request());
+  const tab = await context.newPage();
+  await untilAsked(tab, app, email);
+  await page.getByLabel('E-mail address').fill(email);
+  await page.getByRole('button', { name: 'Send me a code' }).click();
+  await expect(page.getByRole('heading', { name: 'This page did not come from us' })).toBeVisible();
+  await look(page, 'error-form', info);
+  await page.getByRole('link', { name: 'Go back' }).click();
+  await expect(page.getByRole('button', { name: 'Allow' })).toBeVisible();
 });
 
 test('a page that is not there says so', async ({ page }, info) => {

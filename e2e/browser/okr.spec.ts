@@ -117,6 +117,18 @@ test('three roles are asked the same and can allow two, three and four', async (
   }
 });
 
+test('a role that permits nothing of what is asked has nothing to tick, and Deny', async ({ page }, info) => {
+  const app = await App.start({}, 200, atOKR);
+  await page.goto(app.request({ scope: 'manage:krs manage:objectives' }));
+  await signIn(page, await member(await organization('Fennel Labs')));
+  await expect(page.getByText('Your role permits none of this. Ask an administrator of Fennel Labs.')).toBeVisible();
+  await expect(page.getByRole('button', { name: 'Allow' })).toHaveCount(0);
+  await look(page, 'consent-none', info);
+  await page.getByRole('button', { name: 'Deny' }).click();
+  await expect(heading(page, 'You said no')).toBeVisible();
+  await app.close();
+});
+
 // Row: O02
 test('a person of two organizations chooses, changes, and is shown the other one', async ({ page }, info) => {
   const email = newAddress();

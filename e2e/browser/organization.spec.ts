@@ -105,6 +105,7 @@ test('an administrator invites somebody, gives a role, and takes it all back', a
   await own.getByText('Change').click();
   await own.getByRole('button', { name: /^Remove/ }).click();
   await expect(page.getByRole('alert')).toContainText('This is the last administrator.');
+  await expect(page.getByRole('alert')).toBeFocused();
 });
 
 test('an administrator sees what members connected, and takes it back', async ({ page, anotherBrowser }, info) => {

@@ -101,7 +101,7 @@ func New(c Config) (*Dashboard, error) {
 // Error is the web.ErrorWriter of the dashboard.
 func (d *Dashboard) Error(w http.ResponseWriter, _ *http.Request, e *web.Error) {
 	page := e.Page
-	page.At, page.Home = d.Now(), Path
+	page.At, page.Way, page.WayTo = d.Now(), Path, "Back to the dashboard"
 	if err := d.pages.Error(w, page); err != nil {
 		w.WriteHeader(http.StatusInternalServerError)
 	}

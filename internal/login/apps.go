@@ -17,6 +17,9 @@ const (
 	grantParameter = "grant"
 )
 
+// doneResent is what the form of a code did.
+const doneResent = "sent"
+
 // ConnectedApps is the person's own page: what may act for them, and taking it
 // back.
 func (l *Pages) ConnectedApps(w http.ResponseWriter, r *http.Request) error {
@@ -31,7 +34,7 @@ func (l *Pages) ConnectedApps(w http.ResponseWriter, r *http.Request) error {
 	}
 	v := appsView{
 		Site: site(p), form: form{Post: p.Path() + appsPath, CSRF: l.csrf.Token("apps", who.session.ID)},
-		Email: who.email, SignOut: p.Path() + signOutPath, Organization: who.visit.Organization.Name, Switch: p.Path() + switchPath, Manage: p.Path() + orgPath,
+		Email: who.email, SignOut: p.Path() + signOutPath, Organization: who.visit.Organization.Name, Confined: who.confined(), Switch: p.Path() + switchPath, Manage: p.Path() + orgPath,
 	}
 	query := r.URL.Query()
 	for _, app := range apps {
@@ -92,7 +95,7 @@ func (l *Pages) ChangeApps(w http.ResponseWriter, r *http.Request) error {
 		if err := l.signOutEverywhere(w, r, who); err != nil {
 			return err
 		}
-		return l.pages.signedOut(w, signedOutView{Site: site(p), Everywhere: true, SignIn: p.Path() + signInPath})
+		return l.pages.signedOut(w, signedOutView{Site: site(p), Everywhere: true, Organization: who.confined(), SignIn: p.Path() + signInPath})
 	default:
 		return l.fail(w, r, "connected apps", web.StatusPage(http.StatusBadRequest))
 	}

@@ -138,7 +138,7 @@ func TestConnectedAppWithoutRefreshToken(t *testing.T) {
 		w.Clock.Advance(20 * time.Minute)
 		wantText(t, b.get("/connected-apps"), 200, "Once Unverified", "Ends in 40 minutes")
 		w.Clock.Advance(40 * time.Minute)
-		if p := b.get("/connected-apps"); w.active(held) || !strings.Contains(p.text(), "Its access has run out; it asks you again") {
+		if p := b.get("/connected-apps"); w.active(held) || !strings.Contains(p.text(), "Its access has run out until you connect it again") {
 			t.Errorf("after an hour: %s", p.text())
 		}
 	})
@@ -204,6 +204,9 @@ func TestLogout(t *testing.T) {
 			got := stranger.send(http.MethodPost, "/oauth/logout", logout(), "Origin", "https://client.example.test", "Sec-Fetch-Site", "cross-site")
 			if got.status != http.StatusSeeOther || !strings.HasPrefix(got.header.Get("Location"), "/oauth/logout?") {
 				t.Fatalf("%d %s", got.status, got.text())
+			}
+			if got := stranger.send(http.MethodPost, "/oauth/logout", logout("csrf", "x"), "Origin", "https://evil.example", "Sec-Fetch-Site", "cross-site"); got.status != http.StatusSeeOther {
+				t.Errorf("with a field csrf: %d %s", got.status, got.text())
 			}
 			p := b.get(got.header.Get("Location")) // which the browser then follows, with cookies
 			wantText(t, p, 200, "Notebook asks to sign you out of Notes")

@@ -167,11 +167,11 @@ func TestConsentNamesTheServer(t *testing.T) {
 				}
 				c, _ := w.AddClient(t, oauthClient("Namer"))
 				p := b.authorize(request(c.ID, callback, test.changes...))
-				before, after := "Enter decides nothing", "Take back"
+				before, after := "", "Take back"
 				if test.narrow {
-					before, after = "Read only Everything", "Make read only"
+					before, after = "Read only Everything ", "Make read only"
 				}
-				wantText(t, p, 200, append(test.says, "Namer wants to act for you in Notes", "What it may do "+before+" "+test.page)...)
+				wantText(t, p, 200, append(test.says, "Namer wants to act for you in Notes", "What it may do "+before+test.page)...)
 				got := b.allow(p)
 				wantText(t, got, 200, test.allowed)
 				held := w.redeem(c.ID, got.answer())
@@ -351,7 +351,7 @@ func TestOneDecision(t *testing.T) {
 				switch {
 				case got.answer() != nil:
 					codes[got.answer().Query().Get("code")] = true
-				case got.status == 400 && strings.Contains(got.text(), "This link is too old"):
+				case got.status == 400 && strings.Contains(got.text(), "is too old"): // the link, or the page
 					old++
 				default:
 					t.Errorf("%d %s", got.status, got.text())
@@ -363,8 +363,10 @@ func TestOneDecision(t *testing.T) {
 			t.Errorf("B05: %d codes and %d refusals of 50 decisions, want 1 and 49", len(codes), old)
 		}
 		wantText(t, b.send(http.MethodPost, action, body), 400, "This link is too old")
-		wantText(t, b.send(http.MethodPost, action, fill(csrf, "action", "deny")), 400, "This link is too old", "Go back to Notebook and connect again.")
-		wantText(t, b.send(http.MethodGet, p.at, ""), 400, "This link is too old")
+		wantText(t, b.send(http.MethodPost, action, fill(csrf, "action", "deny")), 400, "This link is too old", "go back to Notebook and connect again.")
+		back := b.send(http.MethodGet, p.at, "")
+		wantText(t, back, 400, "This link is too old", "This time nothing was shared.")
+		wantText(t, b.get(back.link("My connected apps")), 200, "Take back")
 	})
 }
 
@@ -589,9 +591,12 @@ func decisionIsAboutThePage(t *testing.T, w *world) {
 	w.Clock.Advance(time.Second)
 	b.allow(b.authorize(request(w.operator.ID, callback))) // everything, in another tab
 	got := b.allow(narrow, "read:notes")
-	wantText(t, got, 400, "This link is too old", "Go back to Notebook and connect again.")
+	wantText(t, got, 400, "This page is too old", "Go back and decide on the page as it is now.")
 	if got.answer() != nil {
 		t.Errorf("to %v: the unticked permission came back", got.answer())
+	}
+	if back := got.link("Go back"); back != narrow.at {
+		t.Errorf("the way back is to %q", back)
 	}
 	t.Run("M10: a document that changes under the page is another page", func(t *testing.T) {
 		w := w.on(t)

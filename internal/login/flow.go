@@ -41,7 +41,7 @@ func (l *Pages) open(w http.ResponseWriter, r *http.Request) (st step, ok bool, 
 	st.project = p
 	st.flow, err = l.methods.Open(ctx, p, id, flowCookie(r, p, id), readMark(r, p))
 	if errors.Is(err, signin.ErrNotFound) {
-		return st, false, l.refuseSignIn(w, r, st, "link is too old", "sign in", linkTooOld(""))
+		return st, false, l.refuseSignIn(w, r, st, "link is too old", "sign in", linkTooOld(p, ""))
 	}
 	if err != nil {
 		return st, false, err
@@ -57,7 +57,7 @@ func (l *Pages) open(w http.ResponseWriter, r *http.Request) (st step, ok bool, 
 		if st.pending != nil && st.pending.Client.ID != "" {
 			name = st.pending.Client.Name()
 		}
-		return st, false, l.failIn(w, r, st, "consent", linkTooOld(name))
+		return st, false, l.failIn(w, r, st, "consent", linkTooOld(p, name))
 	}
 	st.who, err = l.session(ctx, r)
 	switch {
@@ -105,7 +105,12 @@ func (l *Pages) form(w http.ResponseWriter, r *http.Request, st step, binding []
 		if err := l.refuseForm(r, st, audit.ReasonFormToken); err != nil {
 			return nil, false, err
 		}
-		return nil, false, l.fail(w, r, "form", web.StatusPage(http.StatusForbidden))
+		page := web.StatusPage(http.StatusForbidden)
+		page.Way, page.WayTo = project.FromContext(r.Context()).Path()+web.PagePath(r), goBack
+		if st.flow.ID != "" { // whoever signed in in another window since goes on there
+			page.Way = st.at("")
+		}
+		return nil, false, l.fail(w, r, "form", page)
 	}
 	return values, true, nil
 }
@@ -134,7 +139,9 @@ func (l *Pages) Flow(w http.ResponseWriter, r *http.Request) error {
 	case st.other:
 		return l.refuse(w, r, st.pending.Request, true, l.oauth.OtherPerson(l.oauth.WithAddress(r), st.project, *st.pending, st.who.person()))
 	case !st.known && st.flow.MethodID != "":
-		return l.pages.code(w, l.codeView(st))
+		v := l.codeView(st)
+		v.Resent = r.URL.Query().Get(doneParameter) == doneResent
+		return l.pages.code(w, v)
 	case !st.known:
 		return l.pages.signIn(w, l.signInView(st))
 	case !st.who.inside():
@@ -151,6 +158,17 @@ func (l *Pages) Flow(w http.ResponseWriter, r *http.Request) error {
 		return l.allow(w, r, st, consent, nil)
 	}
 	return l.pages.consent(w, l.consentView(st, consent))
+}
+
+// Again leads a page that was drawn in answer to a form, and is loaded again, to
+// what its flow needs next.
+func (l *Pages) Again(w http.ResponseWriter, r *http.Request) error {
+	st, ok, err := l.open(w, r)
+	if !ok {
+		return err
+	}
+	http.Redirect(w, r, st.at(""), http.StatusSeeOther)
+	return nil
 }
 
 // ask says what consent a flow needs. A client that is known by its metadata
@@ -170,7 +188,7 @@ func (l *Pages) ask(w http.ResponseWriter, r *http.Request, st *step) (oauth.Con
 		}
 		err = l.methods.Pin(ctx, st.flow, pinned, l.oauth.Attempt(ctx, st.project, pending, audit.AtConsent))
 		if errors.Is(err, signin.ErrNotFound) { // decided in between
-			return oauth.Consent{}, false, l.failIn(w, r, *st, "consent", linkTooOld(pending.Client.Name()))
+			return oauth.Consent{}, false, l.failIn(w, r, *st, "consent", linkTooOld(st.project, pending.Client.Name()))
 		}
 		if err != nil {
 			return oauth.Consent{}, false, err
@@ -204,7 +222,7 @@ func (l *Pages) SendCode(w http.ResponseWriter, r *http.Request) error {
 	}
 	v := l.signInView(st)
 	v.Email = values.Get("email")
-	v.BadEmail, v.Wait, err = l.sendCode(r, st, v.Email)
+	v.BadEmail, v.pause, err = l.sendCode(r, st, v.Email)
 	switch {
 	case err != nil:
 		return err
@@ -215,11 +233,11 @@ func (l *Pages) SendCode(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// sendCode sends a code, or says what is wrong with the address or how long to
-// wait.
-func (l *Pages) sendCode(r *http.Request, st step, email string) (bad bool, wait time.Duration, err error) {
+// sendCode sends a code, or says what is wrong with the address or why and how
+// long to wait.
+func (l *Pages) sendCode(r *http.Request, st step, email string) (bad bool, wait pause, err error) {
 	if wait, ok := l.mails(r); !ok {
-		return false, 0, l.tooManyMails(r, st, wait)
+		return false, pause{pauseNetwork, wait}, l.keepTooManyMails(r, st)
 	}
 	err = l.methods.SendCode(r.Context(), st.project, st.flow, email, st.project.Issuer+flowPath+st.flow.ID, func(code string, until time.Time) (string, string, error) {
 		return l.pages.codeMail(codeMailView{
@@ -229,32 +247,27 @@ func (l *Pages) sendCode(r *http.Request, st step, email string) (bad bool, wait
 	var soon *signin.TooSoon
 	switch {
 	case errors.Is(err, signin.ErrAddress):
-		return true, 0, nil
-	case errors.As(err, &soon):
-		return false, soon.Wait, l.keepTooSoon(r, st, email, soon)
+		return true, pause{}, nil
+	case errors.As(err, &soon) && soon.Full:
+		return false, pause{pauseAddress, soon.Wait}, l.keepTooSoon(r, st, email, soon)
+	case errors.As(err, &soon): // nothing to keep
+		return false, pause{pauseGap, soon.Wait}, nil
 	}
-	return false, 0, err
+	return false, pause{}, err
 }
 
-// tooManyMails refuses a mail to a network that has had all it may get, and keeps
-// that once within an hour.
-func (l *Pages) tooManyMails(r *http.Request, st step, wait time.Duration) error {
+// keepTooManyMails keeps that a network has had all the mails that it may get,
+// once within an hour.
+func (l *Pages) keepTooManyMails(r *http.Request, st step) error {
 	e := st.about(l.event(r, audit.SignInRefused))
 	e.Reason = "too many mails from this network"
 	once := oauth.Counter{Kind: "refused_mails_network", Key: web.AddressKey(web.ClientIP(r)), Limit: 1, Window: time.Hour}
-	if err := l.oauth.KeepRefusal(r.Context(), e, once); err != nil {
-		return err
-	}
-	return &web.Error{Status: http.StatusTooManyRequests, RetryAfter: wait}
+	return l.oauth.KeepRefusal(r.Context(), e, once)
 }
 
 // keepTooSoon keeps that an address has got all the mails that it may get, once
-// until it may get more. A pause between two mails that is too short is nothing to
-// keep.
+// until it may get more.
 func (l *Pages) keepTooSoon(r *http.Request, st step, email string, soon *signin.TooSoon) error {
-	if !soon.Full {
-		return nil
-	}
 	e := st.about(l.event(r, audit.SignInRefused))
 	e.Subject, e.Reason = soon.Subject, "too many mails for this address"
 	return l.oauth.KeepRefusal(r.Context(), e, oauth.Counter{Kind: "refused_mails", Key: identity.Fold(email), Limit: 1, Window: soon.Wait})
@@ -279,11 +292,18 @@ func (l *Pages) refuseSignIn(w http.ResponseWriter, r *http.Request, st step, re
 	return l.failIn(w, r, st, at, page)
 }
 
+// goBack are the words on a link to the page that comes before an error.
+const goBack = "Go back"
+
 // failIn draws an error page about a flow: its trace code is the one of the
-// attempt that the flow is a part of.
+// attempt that the flow is a part of, and it leads back to the flow where the
+// page leads nowhere else.
 func (l *Pages) failIn(w http.ResponseWriter, r *http.Request, st step, at string, e web.ErrorPage) error {
 	if st.pending != nil {
 		e.Trace = st.flow.TraceID
+	}
+	if e.Way == "" && st.flow.ID != "" {
+		e.Way, e.WayTo = st.at(""), goBack
 	}
 	return l.fail(w, r, at, e)
 }
@@ -312,16 +332,16 @@ func (l *Pages) RedeemCode(w http.ResponseWriter, r *http.Request) error {
 		http.Redirect(w, r, st.at(""), http.StatusSeeOther)
 		return nil
 	case "resend":
-		_, v.Wait, err = l.sendCode(r, st, st.flow.Email)
+		_, v.pause, err = l.sendCode(r, st, st.flow.Email)
 		switch {
 		case err != nil:
 			return err
-		case v.Wait > 0: // the code that was sent before still works
-			v.Problem = codeWait
-		default:
-			v.Resent, v.Until = true, l.codeUntil(st.project)
+		case v.Wait > 0:
+			v.Problem, v.Spent = codeWait, values.Has("spent") || !st.flow.CodeExpiresAt.After(l.now())
+			return l.pages.code(w, v)
 		}
-		return l.pages.code(w, v)
+		http.Redirect(w, r, st.at("")+"?"+doneParameter+"="+doneResent, http.StatusSeeOther)
+		return nil
 	}
 	out, cookie, err := l.methods.RedeemCode(r.Context(), st.project, st.flow, values.Get("code"),
 		web.ClientIP(r).String(), r.UserAgent(), l.ending(r, st.who), st.about(l.event(r, audit.SignedIn)))
@@ -338,6 +358,8 @@ func (l *Pages) RedeemCode(w http.ResponseWriter, r *http.Request) error {
 		setCookie(w, st.project, "known", l.methods.Mark(st.project, email), markLifetime)
 		http.Redirect(w, r, st.at(""), http.StatusSeeOther)
 		return nil
+	case out.Inactive:
+		v.Problem = codeInactive
 	case out.Locked:
 		v.Problem = codeLocked
 	case out.Wrong && out.Dead:
@@ -385,9 +407,7 @@ func (l *Pages) Consent(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if !l.csrf.Check(values.Get("page"), st.shown(consent)...) {
-		// Another window decided, or another of this person's decisions changed
-		// what there is to ask.
-		return l.failIn(w, r, st, "consent", linkTooOld(st.pending.Client.Name()))
+		return l.failIn(w, r, st, "consent", pageTooOld(st.pending.Client.Name()))
 	}
 	v := l.consentView(st, consent)
 	switch values.Get("action") {
@@ -438,7 +458,7 @@ func (l *Pages) allow(w http.ResponseWriter, r *http.Request, st step, consent o
 // stands, and there is none for a client that is gone.
 func (l *Pages) decided(w http.ResponseWriter, r *http.Request, st step, err error) error {
 	if errors.Is(err, oauth.ErrUsed) || errors.Is(err, oauth.ErrDead) {
-		return l.failIn(w, r, st, "consent", linkTooOld(st.pending.Client.Name()))
+		return l.failIn(w, r, st, "consent", linkTooOld(st.project, st.pending.Client.Name()))
 	}
 	return err
 }

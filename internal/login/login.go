@@ -12,6 +12,7 @@
 //	POST /flow/{flow}/code       RedeemCode
 //	GET, POST /flow/{flow}/organization  Organization  choose, make or switch to an organization
 //	POST /flow/{flow}/consent    Consent
+//	GET  /flow/{flow}/email, code, consent  Again  a form's page that is loaded again
 //	GET  /connected-apps         ConnectedApps   the person's own page
 //	POST /connected-apps         ChangeApps
 //	GET, POST /organization      OrganizationSettings  of the member's organization
@@ -173,6 +174,15 @@ type signedIn struct {
 // inside reports whether the person can act: in a B2B project, whether they are
 // in an organization.
 func (s signedIn) inside() bool { return s.session.ID != "" }
+
+// confined is the name of the one organization that the person's proof counts for,
+// "" where the address itself was proved.
+func (s signedIn) confined() string {
+	if s.visit.Browser.Confined() == "" {
+		return ""
+	}
+	return s.visit.Organization.Name
+}
 
 // authTime is when the person last proved who they are.
 func (s signedIn) authTime() time.Time {

@@ -84,7 +84,7 @@ func TestHeadersOfEveryPage(t *testing.T) {
 		"404":                       stranger.get("/nothing/here"),
 		"404 below flow":            stranger.get("/flow/x/y/z"),
 		"405":                       stranger.send(http.MethodDelete, "/login", ""),
-		"405 of a form":             stranger.send(http.MethodGet, "/flow/x/consent", ""),
+		"a form's page":             stranger.send(http.MethodGet, "/flow/x/consent", ""),
 		"a path that is cleaned":    stranger.send(http.MethodGet, "//login", ""),
 		"a redirect":                stranger.send(http.MethodGet, "/", ""),
 		"a redirect into a sign-in": stranger.send(http.MethodGet, "/connected-apps", ""),
@@ -213,6 +213,61 @@ func TestForms(t *testing.T) {
 			}
 		})
 	})
+}
+
+// A form that was drawn before somebody signed in, in another window, is refused,
+// and its page leads on.
+func TestFormFromBeforeASignIn(t *testing.T) {
+	eachDatabase(t, func(t *testing.T, w *world) {
+		apps := w.signedIn(bea)
+		old := apps.get("/connected-apps")
+		b := w.browser()
+		first, second := b.authorize(request(w.operator.ID, callback)), b.authorize(request(w.dynamic, loopback))
+		wantText(t, b.signIn(first, ada), 200, "Notebook wants to act for you")
+		got := b.submit(second, "email", ada)
+		wantText(t, got, 403, "This page did not come from us", "Go back to the page and repeat what you did.")
+		wantText(t, b.get(got.link("Go back")), 200, "MCP Inspector wants to act for you", ada)
+
+		apps.signIn(apps.authorize(request(w.operator.ID, callback, "prompt", "login")), bea)
+		wantText(t, apps.get(apps.submit(old, "action", "sign_out_everywhere").link("Go back")), 200, "My connected apps")
+	})
+}
+
+// A page that was drawn in answer to a form is loaded again: it leads to what its
+// flow needs next, and nothing is done once more.
+func TestFormsAreLoadedAgain(t *testing.T) {
+	w := newWorld(t, configOf(nil))
+	b := w.browser()
+	p := b.authorize(request(w.operator.ID, callback))
+	wantText(t, b.get(b.submit(p, "email", "x").at), 200, "Send me a code")
+	flow := p.at
+	again := func(step string) page {
+		t.Helper()
+		got := b.send(http.MethodGet, flow+step, "")
+		if got.status != http.StatusSeeOther || got.header.Get("Location") != flow {
+			t.Errorf("GET %s: %d to %q", step, got.status, got.header.Get("Location"))
+		}
+		return b.follow(got)
+	}
+	wantText(t, again("/email"), 200, "Send me a code")
+	p = b.follow(b.submit(p, "email", ada))
+	w.Clock.Advance(time.Minute)
+	sent := b.submit(p, "action", "resend")
+	if sent.status != http.StatusSeeOther {
+		t.Errorf("another code: %d, and loading that page again would ask for one more", sent.status)
+	}
+	for range 3 {
+		wantText(t, b.follow(sent), 200, "New code sent. The old one no longer works.")
+	}
+	_, code := w.mailed(ada, 2)
+	wantText(t, again("/code"), 200, "Six-digit code")
+	if n := w.sent(ada); n != 2 {
+		t.Errorf("%d mails", n)
+	}
+	p = b.follow(b.submit(p, "code", code))
+	wantText(t, b.submit(p, "action", "read_only"), 200, "Allow")
+	wantText(t, again("/consent"), 200, "Allow")
+	wantText(t, w.browser().get(flow+"/consent"), 400, "This link is too old")
 }
 
 // Nothing but sign-ins, and what a person allowed before, comes of any GET.

@@ -223,7 +223,12 @@ func memberID(id string) string {
 // mailInvitation tells somebody that they are invited. There is no secret in
 // the mail: the address is proved by a code.
 func (l *Pages) mailInvitation(r *http.Request, m manager, invited identity.Member) error {
+	c, err := l.people.Connection(r.Context(), m.project.ID, m.organization.ID)
+	if err != nil && !errors.Is(err, identity.ErrNotFound) {
+		return err
+	}
 	subject, text, err := l.pages.inviteMail(inviteMailView{
+		SSO:     c.Active && m.organization.TakesSSO(),
 		Project: m.project.Name, Organization: m.organization.Name, By: m.email, To: invited.Email,
 		Link: m.project.Issuer + switchPath, Until: moment{invited.InvitedAt.Add(identity.InvitationLifetime), l.now()},
 	})
@@ -249,10 +254,10 @@ func (l *Pages) listMembers(w http.ResponseWriter, r *http.Request, m manager, s
 		return err
 	}
 	v.Roles = roles
-	if v.Inviting = sent.Get("action") == doInvite; !v.Inviting {
-		sent = orgValues{}
+	v.InviteRoles = ticked(roles, nil, v.Invite)
+	if v.Inviting = sent.Get("action") == doInvite; v.Inviting {
+		v.Email, v.InviteRoles = sent.Get("email"), ticked(roles, sent.Values["role"], v.Invite)
 	}
-	v.Email, v.InviteRoles = sent.Get("email"), ticked(roles, sent.Values["role"], v.Invite)
 	v.Statuses = statusOptions(identity.MemberStatus(query.Get("status")))
 	if !v.Search.Open() {
 		v.Members, err = l.memberRows(r, m, []identity.Member{m.visit.Member}, roles)
@@ -284,6 +289,13 @@ func (l *Pages) listMembers(w http.ResponseWriter, r *http.Request, m manager, s
 	}
 	if v.Members, err = l.memberRows(r, m, found, roles); err != nil {
 		return err
+	}
+	if sent.Get("action") == doRoles {
+		for i, row := range v.Members {
+			if row.ID == sent.Get(memberParameter) {
+				v.Members[i].Open, v.Members[i].Boxes = true, ticked(roles, sent.Values["role"], row.Can[doRoles])
+			}
+		}
 	}
 	// Anybody can make a link that says something was done: it counts only for a
 	// member of this organization.
@@ -404,6 +416,7 @@ type inviteMailView struct {
 	By, To       string
 	Link         string
 	Until        moment
+	SSO          bool // members can come by single sign-on
 }
 
 // Sender is the name of the project, cleaned: it cannot begin a line of its own.

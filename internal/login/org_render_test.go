@@ -25,7 +25,7 @@ func orgSamples(name string) []sample {
 			orgView: frame(orgPath), Version: 3,
 			Name: textField{name, c}, Slug: textField{"fennel", c}, Domains: textField{"menon.example\nfennel.example", c}, OwnDomain: "menon.example",
 			Provisioning: switchField{true, c}, Invitations: choiceField{c, options("invitations", "listed", c, nil)}, Connect: c,
-			Policies: []appPolicyField{{control: c, Kind: "third_party", Title: "Apps of others", Options: options("third_party", "all", c, nil), Known: []knownApp{{"app-1", name, true}}, IDs: "app-2"}},
+			Policies: []appPolicyField{{control: c, Kind: "third_party", Title: "Apps of others", Options: options("third_party", "all", c, nil), Known: []knownApp{{"app-1", clientView{Name: name, Registered: on(sampleTime)}, true}}, IDs: "app-2"}},
 		}
 	}
 	boxes := []roleBox{{ID: "admin", Title: "Admin", Description: "Runs the organization", Given: true}, {ID: "owner", Title: "Owner", Beyond: true, Closed: true}}

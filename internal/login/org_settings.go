@@ -12,6 +12,7 @@ import (
 	"github.com/postern-id/postern/internal/audit"
 	"github.com/postern-id/postern/internal/identity"
 	"github.com/postern-id/postern/internal/oauth"
+	"github.com/postern-id/postern/internal/project"
 	"github.com/postern-id/postern/internal/rbac"
 )
 
@@ -42,7 +43,9 @@ func orgFields(section string) []orgField {
 				o.Settings.Invitations = identity.Extent(v.Get("invitations"))
 			}},
 			{"update.settings.allowed-auth-methods", []string{"methods"}, func(o *identity.Organization, v orgValues) {
-				o.Settings.Methods, o.Settings.AllowedMethods = methodsOf(v.Get("methods"))
+				if way := v.Get("methods"); way != wayOf(o.Settings) {
+					o.Settings.Methods, o.Settings.AllowedMethods = methodsOf(way)
+				}
 			}},
 		}
 	case "apps":
@@ -60,6 +63,18 @@ func methodsOf(choice string) (identity.Extent, []string) {
 		return identity.All, []string{}
 	}
 	return identity.Listed, []string{choice}
+}
+
+// wayOf is the choice that stands for an organization's ways to sign in.
+func wayOf(s identity.OrganizationSettings) string {
+	email, sso := slices.Contains(s.AllowedMethods, identity.MethodEmailCode), slices.Contains(s.AllowedMethods, identity.MethodSSO)
+	switch {
+	case s.Methods == identity.Listed && !sso:
+		return identity.MethodEmailCode
+	case s.Methods == identity.Listed && !email:
+		return identity.MethodSSO
+	}
+	return string(identity.All)
 }
 
 func appPolicyNames(kind string) []string { return []string{kind, kind + "_app", kind + "_ids"} }
@@ -177,10 +192,7 @@ func (l *Pages) orgSettingsView(r *http.Request, m manager, o identity.Organizat
 	v.Invitations = choiceField{invites, options("invitations", s.Invitations, invites, map[identity.Extent]string{
 		identity.All: "Any address", identity.Listed: "Only addresses of the domains above", identity.None: "Nobody",
 	})}
-	methods, way := can("settings.allowed-auth-methods"), string(identity.All)
-	if s.Methods == identity.Listed {
-		way = strings.Join(s.AllowedMethods, " and ")
-	}
+	methods, way := can("settings.allowed-auth-methods"), wayOf(s)
 	v.Methods = choiceField{methods, []option{
 		{"methods", string(identity.All), "A code by mail, or single sign-on", way == string(identity.All), !methods.Open()},
 		{"methods", identity.MethodEmailCode, "A code by mail only", way == identity.MethodEmailCode, !methods.Open()},
@@ -193,14 +205,14 @@ func (l *Pages) orgSettingsView(r *http.Request, m manager, o identity.Organizat
 	slices.SortStableFunc(clients, func(a, b oauth.Client) int { return cmp.Compare(a.Name(), b.Name()) })
 	apps := can("settings.connected-apps")
 	v.Policies = []appPolicyField{
-		appPolicyFieldOf("third_party", "Apps of others", s.ThirdParty, clients, apps),
-		appPolicyFieldOf("first_party", "Apps of "+m.project.Name+" itself", s.FirstParty, clients, apps),
+		l.appPolicyField(m.project, "third_party", "Apps of others", s.ThirdParty, clients, apps),
+		l.appPolicyField(m.project, "first_party", "Apps of "+m.project.Name+" itself", s.FirstParty, clients, apps),
 	}
 	v.Connect = apps
 	return v, nil
 }
 
-func appPolicyFieldOf(kind, title string, policy identity.AppPolicy, clients []oauth.Client, c control) appPolicyField {
+func (l *Pages) appPolicyField(p *project.Project, kind, title string, policy identity.AppPolicy, clients []oauth.Client, c control) appPolicyField {
 	f := appPolicyField{
 		control: c, Kind: kind, Title: title,
 		Options: options(kind, policy.Allowed, c, map[identity.Extent]string{
@@ -211,7 +223,7 @@ func appPolicyFieldOf(kind, title string, policy identity.AppPolicy, clients []o
 	for _, client := range clients {
 		if client.Type.FirstParty() == (kind == "first_party") {
 			known[client.ID] = true
-			f.Known = append(f.Known, knownApp{client.ID, client.Name(), slices.Contains(policy.Listed, client.ID)})
+			f.Known = append(f.Known, knownApp{client.ID, clientViewOf(p, client, l.now()), slices.Contains(policy.Listed, client.ID)})
 		}
 	}
 	others := slices.DeleteFunc(slices.Clone(policy.Listed), func(id string) bool { return known[id] })

@@ -323,6 +323,23 @@ func TestOrganizationSettingsRefuse(t *testing.T) {
 				t.Errorf("kept %q", now.Name)
 			}
 		})
+		t.Run("ways to sign in that are listed one by one stay as they are", func(t *testing.T) {
+			both := identity.SignInMethods()
+			if _, err := o.People.ChangeOrganization(t.Context(), o.Project, fennel.ID, func(n *identity.Organization) error {
+				n.Settings.Methods, n.Settings.AllowedMethods = identity.Listed, both
+				return nil
+			}, o.event("")); err != nil {
+				t.Fatal(err)
+			}
+			checked := regexp.MustCompile(`name="methods" value="([^"]*)" checked`).FindStringSubmatch(b.Get(t, settingsPage).Body)
+			if checked == nil {
+				t.Fatal("no way to sign in is chosen")
+			}
+			shows(t, post(t, b, page, settingsPage, form("people", "domains", "fennel.example", "invitations", "all", "methods", checked[1])), http.StatusOK, "Saved.")
+			if now := o.now(t, fennel).Settings; now.Methods != identity.Listed || !slices.Equal(now.AllowedMethods, both) || len(now.AllowedDomains) != 1 {
+				t.Errorf("kept %+v", now)
+			}
+		})
 		t.Run("another organization has settings of its own", func(t *testing.T) {
 			if now := o.now(t, quarry); now.Version != 1 {
 				t.Errorf("changed: %+v", now)
@@ -364,7 +381,7 @@ func TestInvitations(t *testing.T) {
 		t.Run("by mail, and the address opens it", func(t *testing.T) {
 			shows(t, post(t, b, page, membersPage, invite("Max@Example.Test", "manager")), http.StatusOK, "Invitation sent to Max@Example.Test")
 			mail := o.invited(t, "Max@Example.Test")
-			for _, want := range []string{"ada@example.test invites you", "Notes", o.Issuer + "/switch-organization"} {
+			for _, want := range []string{"ada@example.test invites you", "we send a code to this mail address", "Notes", o.Issuer + "/switch-organization"} {
 				if !strings.Contains(mail, want) {
 					t.Errorf("the mail does not say %q:\n%s", want, mail)
 				}
@@ -612,7 +629,14 @@ func TestMembersOfAnOrganization(t *testing.T) {
 		// Row: O06.
 		t.Run("the last administrator stays", func(t *testing.T) {
 			for _, form := range []url.Values{{"action": {"remove"}, "member": {ada.ID}}, {"action": {"roles"}, "member": {ada.ID}, "role": {"manager"}}} {
-				shows(t, post(t, b, page, membersPage, form), http.StatusUnprocessableEntity, "This is the last administrator.")
+				refused := post(t, b, page, membersPage, form)
+				shows(t, refused, http.StatusUnprocessableEntity, "This is the last administrator.")
+				open := openRow.FindStringSubmatch(refused.Body)
+				if roles := form.Get("action") == "roles"; roles != (open != nil) {
+					t.Errorf("the row of %s is open: %v", form.Get("action"), !roles)
+				} else if roles && (!strings.Contains(open[1], `value="manager" checked`) || strings.Contains(open[1], `value="admin" checked`)) {
+					t.Errorf("the row does not stand as it was sent:\n%s", open[1])
+				}
 			}
 			shows(t, post(t, b, page, membersPage, url.Values{"action": {"roles"}, "member": {eve.ID}, "role": {"admin"}}), http.StatusOK, "The roles of eve@example.test are saved.")
 			shows(t, post(t, b, page, membersPage, url.Values{"action": {"roles"}, "member": {eve.ID}}), http.StatusOK)
@@ -659,6 +683,8 @@ func TestMembersOfAnOrganization(t *testing.T) {
 		})
 	})
 }
+
+var openRow = regexp.MustCompile(`(?s)<details class="member-end" open>(.*?)</details>`)
 
 var memberHeading = regexp.MustCompile(`<h2 class="heading anywhere">([^<\s]+)`)
 
@@ -776,6 +802,7 @@ func TestAppsOfAnOrganization(t *testing.T) {
 			if !strings.Contains(p.Body, `name="third_party_app" value="`+second.ID+`"`) {
 				t.Errorf("not offered:\n%s", p.Body)
 			}
+			shows(t, p, http.StatusOK, second.ID) // another one may have the same name
 		})
 		t.Run("who may not see or take back", func(t *testing.T) {
 			eve, its := o.inside(t, fennel, "eve@example.test", settingsPage)

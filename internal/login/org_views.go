@@ -104,8 +104,9 @@ type appPolicyField struct {
 
 // knownApp is a connected app that members have used.
 type knownApp struct {
-	ID, Name string
-	Listed   bool
+	ID     string
+	Client clientView
+	Listed bool
 }
 
 func (p *pages) orgSettings(w http.ResponseWriter, status int, v orgSettingsView) error {
@@ -155,6 +156,7 @@ type memberRow struct {
 	SignedIn, Since moment
 	ByDomain        []string // roles that the address's domain brings
 	Boxes           []roleBox
+	Open            bool               // its form was sent and refused: Boxes are what it said
 	Can             map[string]control // by what can be done
 }
 

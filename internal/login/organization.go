@@ -53,7 +53,9 @@ func (l *Pages) refuseClient(w http.ResponseWriter, r *http.Request, st step) er
 	if !errors.As(err, &refusal) {
 		return err
 	}
-	return l.failIn(w, r, st, "organization", notAdmitted(st.pending.Client.Name()))
+	page := notAdmitted(st.pending.Client.Name())
+	page.Way, page.WayTo = st.at("/organization"), "See your organizations"
+	return l.failIn(w, r, st, "organization", page)
 }
 
 // Organization shows the organizations of a person, and takes their choice.

@@ -190,6 +190,24 @@ func TestMembersConsent(t *testing.T) {
 	})
 }
 
+// Where a role permits nothing of what is asked there is nothing to tick, and
+// nothing to press but Deny.
+func TestConsentToNothing(t *testing.T) {
+	eachOffice(t, nil, func(t *testing.T, o *office) {
+		o.member(t, o.organization(t, "Fennel Labs", nil), "eve@example.test")
+		b := o.Browser(t)
+		page := b.SignIn(t, b.Authorize(t, o.request("scope", "manage:krs manage:objectives")), "eve@example.test")
+		shows(t, page, http.StatusOK, "Claude wants to act for you in Notes", "Your role permits none of this. Ask an administrator of Fennel Labs.", "Deny")
+		if strings.Contains(page.Body, `value="allow"`) || strings.Contains(page.Body, "You are allowing") {
+			t.Errorf("the page offers to allow nothing:\n%s", page.Body)
+		}
+		to := b.Submit(t, page, "page", url.Values{"action": {"deny"}}).Answer(t)
+		if got := to.Query().Get("error"); got != "access_denied" {
+			t.Errorf("Deny answers %s", to)
+		}
+	})
+}
+
 // Discovery: where a proved address belongs, is invited, may join or can make
 // one of its own. Row: O02.
 func TestDiscovery(t *testing.T) {
@@ -322,6 +340,8 @@ func TestOrganizationsApps(t *testing.T) {
 		b := o.Browser(t)
 		page := b.SignIn(t, b.Authorize(t, o.request()), "eve@example.test")
 		shows(t, page, http.StatusForbidden, "Your organization does not allow Claude")
+		others := b.Get(t, page.Link(t, "See your organizations"))
+		shows(t, others, http.StatusOK, "Harbour Trust", "Does not allow Claude. Ask its administrator.", "Not you?")
 
 		two := o.Browser(t)
 		page = two.SignIn(t, two.Authorize(t, o.request()), "ada@example.test")

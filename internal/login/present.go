@@ -65,10 +65,6 @@ func (l *Pages) codeView(st step) codeView {
 	return v
 }
 
-func (l *Pages) codeUntil(p *project.Project) moment {
-	return moment{l.now().Add(time.Duration(p.Settings.Lifetimes.EmailCode) * time.Second), l.now()}
-}
-
 // opens puts the reach of tokens into words; where is "there", or names the
 // resource server.
 func opens(reach oauth.Reach, where string) permission {

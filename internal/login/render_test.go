@@ -19,6 +19,7 @@ import (
 	"golang.org/x/net/html/atom"
 
 	"github.com/postern-id/postern/internal/oauth"
+	"github.com/postern-id/postern/internal/project"
 	"github.com/postern-id/postern/internal/web"
 )
 
@@ -114,13 +115,18 @@ func samples(client string) []sample {
 
 	onward := requestRefused(client, "It asked for a permission that does not exist.")
 	onward.Onward, onward.OnwardTo = link, client
+	todo := &project.Project{Issuer: "https://todo.example"}
+	form403 := web.StatusPage(http.StatusForbidden)
+	form403.Way, form403.WayTo = "/flow/1", goBack
 
 	all := []sample{
 		{"signin", 200, signIn(signInView{Client: &unverified})},
 		{"signin-verified", 200, signIn(signInView{Client: &verified, Email: email})},
 		{"signin-alone", 200, signIn(signInView{})},
 		{"signin-bad", 422, signIn(signInView{Client: &unverified, Email: hostile, BadEmail: true})},
-		{"signin-wait", 429, signIn(signInView{Client: &unverified, Email: email, Wait: 39500 * time.Millisecond})},
+		{"signin-wait", 429, signIn(signInView{Client: &unverified, Email: email, pause: pause{pauseGap, 39500 * time.Millisecond}})},
+		{"signin-wait-address", 429, signIn(signInView{Email: email, pause: pause{pauseAddress, 52 * time.Minute}})},
+		{"signin-wait-network", 429, signIn(signInView{Email: email, pause: pause{pauseNetwork, 3 * time.Minute}})},
 		{"code", 200, code(codeView{})},
 		{"code-dev", 200, code(codeView{Resent: true, Mailbox: "/dev/mailbox"})},
 		{"code-wrong", 422, code(codeView{Problem: codeWrong, TriesLeft: 4})},
@@ -128,7 +134,9 @@ func samples(client string) []sample {
 		{"code-run-out", 422, code(codeView{Problem: codeRunOut})},
 		{"code-too-many", 422, code(codeView{Problem: codeTooMany})},
 		{"code-locked", 422, code(codeView{Problem: codeLocked})},
-		{"code-wait", 429, code(codeView{Problem: codeWait, Wait: 40 * time.Second})},
+		{"code-wait", 429, code(codeView{Problem: codeWait, pause: pause{pauseGap, 40 * time.Second}})},
+		{"code-wait-spent", 429, code(codeView{Problem: codeWait, Spent: true, pause: pause{pauseGap, 12 * time.Second}})},
+		{"code-inactive", 422, code(codeView{Problem: codeInactive})},
 		{"consent", 200, with(consent, func(*consentView) {})},
 		{"consent-read-only", 200, with(consent, func(v *consentView) { v.Groups = groups(reads, adds, deletes); v.tickReads() })},
 		{"consent-by-hand", 200, with(consent, func(v *consentView) {
@@ -161,6 +169,11 @@ func samples(client string) []sample {
 			v.Client, v.Answer = verified, answerTo("https://claude.ai/cb", "claude.ai")
 			v.Groups, v.Already = groups(deletes), []permission{reads, adds}
 		})},
+		{"consent-closed", 200, with(consent, func(v *consentView) { v.Groups = groups(closed) })},
+		{"consent-closed-member", 200, with(consent, func(v *consentView) {
+			v.Groups, v.Organization = groups(closed), &organizationView{ID: "organization-test-1", Name: client, Roles: "Member", Change: "/flow/1/organization"}
+		})},
+		{"consent-step-up-closed", 200, with(consent, func(v *consentView) { v.Groups, v.Already = groups(closed), []permission{reads} })},
 		{"consent-whole-server", 200, with(consent, func(v *consentView) { v.Groups = onlyWho(opens(oauth.ReachServer, "there")) })},
 		{"consent-open-part", 200, with(consent, func(v *consentView) {
 			v.Client, v.Answer = verified, answerTo("https://claude.ai/cb", "claude.ai")
@@ -185,10 +198,12 @@ func samples(client string) []sample {
 			v.TakenBack = []takenBackView{{clientView{Name: client, Shut: true}, on(sampleTime)}}
 		})},
 		{"apps-read-only", 200, appsWith(func(v *appsView) { v.Done, v.DoneName = doneReadOnly, client })},
+		{"apps-confined", 200, appsWith(func(v *appsView) { v.Organization, v.Confined = client, client })},
 		{"apps-none", 200, appsWith(func(v *appsView) { v.Apps = nil })},
 		{"signout", 200, signOut(signOutView{})},
 		{"signout-asked", 200, signOut(signOutView{Client: client, Hidden: []hiddenField{{"state", hostile}}})},
 		{"signedout", 200, signedOut(signedOutView{})},
+		{"signedout-organization", 200, signedOut(signedOutView{Everywhere: true, Organization: client})},
 		{"signedout-return", 200, signedOut(signedOutView{Everywhere: true, Client: client, Return: "https://claude.ai/bye"})},
 		{"error-return-address", 400, fail(returnAddressUnknown(client, "http://localhost:6274/callback", []string{"http://localhost:6274/oauth/callback"}))},
 		{"error-return-addresses", 400, fail(returnAddressUnknown(client, hostile, []string{"https://a.example/cb", "https://b.example/cb"}))},
@@ -199,8 +214,10 @@ func samples(client string) []sample {
 		{"error-document-off", 400, fail(documentsOff("zed.dev"))},
 		{"error-request", 400, fail(requestRefused(client, "code_challenge is missing"))},
 		{"error-onward", 400, fail(onward)},
-		{"error-old", 400, fail(linkTooOld(client))},
-		{"error-old-nobody", 400, fail(linkTooOld(""))},
+		{"error-old", 400, fail(linkTooOld(todo, client))},
+		{"error-old-nobody", 400, fail(linkTooOld(todo, ""))},
+		{"error-old-page", 400, fail(pageTooOld(client))},
+		{"error-form", 403, fail(form403)},
 	}
 	for _, status := range []int{400, 403, 404, 405, 413, 421, 429, 500, 503} {
 		name := "status-" + strings.ToLower(strings.ReplaceAll(http.StatusText(status), " ", "-"))
@@ -540,7 +557,7 @@ func sampled(t *testing.T, name string) page {
 }
 
 // TestConsentIsEven holds the consent page to ui.md: what was asked and can be
-// granted is ticked, "Read only" is what Enter means, Deny comes before Allow
+// granted is ticked, Enter decides nothing, Deny comes before Allow
 // and has its size.
 func TestConsentIsEven(t *testing.T) {
 	for _, c := range []struct {
@@ -549,27 +566,33 @@ func TestConsentIsEven(t *testing.T) {
 	}{
 		{
 			"consent",
-			[]string{"switch: Not you?", "read_only: Read only", "everything: Everything", "deny: Deny", "allow: Allow"},
+			[]string{"switch: Not you?", ": Enter decides nothing", "read_only: Read only", "everything: Everything", "deny: Deny", "allow: Allow"},
 			[]string{"x read:todos", "x write:todos", "x delete:todos"},
 			[]string{"Everything"},
 		},
 		{
 			"consent-read-only",
-			[]string{"switch: Not you?", "read_only: Read only", "everything: Everything", "deny: Deny", "allow: Allow"},
+			[]string{"switch: Not you?", ": Enter decides nothing", "read_only: Read only", "everything: Everything", "deny: Deny", "allow: Allow"},
 			[]string{"x read:todos", "  write:todos", "  delete:todos"},
 			[]string{"Read only"},
 		},
 		{
 			"consent-by-hand",
-			[]string{"switch: Not you?", "read_only: Read only", "everything: Everything", "deny: Deny", "allow: Allow"},
+			[]string{"switch: Not you?", ": Enter decides nothing", "read_only: Read only", "everything: Everything", "deny: Deny", "allow: Allow"},
 			[]string{"x read:todos", "x write:todos", "  delete:todos"},
 			nil,
 		},
 		{
 			"consent-verified",
-			[]string{"switch: Not you?", "read_only: Read only", "everything: Everything", "deny: Deny", "allow: Allow"},
+			[]string{"switch: Not you?", ": Enter decides nothing", "read_only: Read only", "everything: Everything", "deny: Deny", "allow: Allow"},
 			[]string{"x read:todos", "x write:todos", "x admin:everything", "- publish:todos"},
 			[]string{"Everything"},
+		},
+		{
+			"consent-closed",
+			[]string{"switch: Not you?", ": Enter decides nothing", "deny: Deny"},
+			[]string{"- publish:todos"},
+			nil,
 		},
 		{
 			"consent-step-up",
@@ -650,12 +673,16 @@ func TestPagesSay(t *testing.T) {
 		{"signin-alone", nil, []string{"To connect"}},
 		{"signin-bad", []string{"Enter an e-mail address, such as you@company.com."}, nil},
 		{"signin-wait", []string{"A code went out a moment ago. Wait 40 seconds and try again."}, nil},
+		{"signin-wait-address", []string{"Too many codes went to this address. Wait 52 minutes and try again."}, []string{"a moment ago"}},
+		{"signin-wait-network", []string{"Too many codes went out to your network. Wait 3 minutes and try again."}, nil},
 		{"code", []string{"Check your mail", "We sent a code to ravi@menon.example.", "Works until 23:51 UTC. Pasting the code is fine.", "Send another code", "Use a different address"}, []string{"mailbox"}},
 		{"code-dev", []string{"New code sent. The old one no longer works.", "Open the mailbox"}, nil},
 		{"code-wrong", []string{"That code does not match. You have 4 tries left."}, nil},
 		{"code-last", []string{"You have 1 try left."}, nil},
 		{"code-run-out", []string{"This code has run out. Send another code"}, []string{"Continue"}},
 		{"code-too-many", []string{"Too many tries. Ask for a new code."}, []string{"Continue"}},
+		{"code-wait-spent", []string{"A code went out a moment ago. Wait 12 seconds and try again.", "Send another code"}, []string{"Continue", "Works until"}},
+		{"code-inactive", []string{"You are locked out of Todo", "The code was right, but ravi@menon.example cannot sign in here. Ask the people who run Todo.", "Use a different address"}, []string{"Continue", "Send another code", "Check your mail"}},
 		{"consent", []string{"MCP Inspector wants to act for you in Todo", "Nobody has checked who made MCP Inspector. It registered itself today and chose its own name. If you did not just start it yourself, choose Deny.", "An unverified app Registered itself on 20 Nov 2026", "localhost:6274 A program on this computer", "ravi@menon.example Not you?", "You are allowing 3 of 3. It ends after 14 days without use, after 90 days at the latest, or when you take it back in My connected apps."}, []string{"Verified"}},
 		{"consent-web", []string{"It registered itself on 4 May and", "xn--laude-0ye.ai A web site"}, nil},
 		{"consent-verified", []string{"claude.ai Verified host", "claude.ai The same host that asks", "admin:everything Described by nobody", "Todo does not offer this to unverified apps.", "You are allowing 3 of 4."}, []string{"Nobody has checked"}},
@@ -664,6 +691,9 @@ func TestPagesSay(t *testing.T) {
 		{"consent-operator", []string{"Added by the people who run Todo", "It ends after 1 hour, or when you take it back"}, []string{"Verified", "Nobody has checked", "Read only"}},
 		{"consent-nothing", []string{"Tick at least one permission, or choose Deny."}, nil},
 		{"consent-step-up", []string{"MCP Inspector asks for one more permission", "You already allow: read your to-dos, add and edit to-dos. That stays.", "You are allowing 1 of 1."}, []string{"Deny"}},
+		{"consent-closed", []string{"You can allow none of this.", "Deny"}, []string{"You are allowing"}},
+		{"consent-closed-member", []string{"Your role permits none of this. Ask an administrator of MCP Inspector."}, []string{"You are allowing"}},
+		{"consent-step-up-closed", []string{"You already allow: read your to-dos. That stays.", "You are allowing 0 of 1."}, []string{"none of this"}},
 		{"consent-whole-server", []string{"Todo todo.example/mcp Do everything that you can there This server names no narrower permissions About you Know who you are", "You are allowing 1 of 1."}, []string{"Read only", "Changes data"}},
 		{"consent-open-part", []string{"Todo todo.example/mcp Do what needs no permission there It gets none of this server’s own permissions About you"}, nil},
 		{"consent-whole-server-and-more", []string{"This server names no narrower permissions Read your to-dos", "You are allowing 2 of 3."}, []string{"Read only"}},
@@ -671,14 +701,19 @@ func TestPagesSay(t *testing.T) {
 		{"handover-scheme", []string{"Choose Continue. Your browser hands the answer to the program that opens cursor links on this computer."}, []string{"Nothing happening"}},
 		{"handover-denied", []string{"You said no", "MCP Inspector gets nothing.", "Tell MCP Inspector", "Close this page if you did not start this."}, nil},
 		{"handover-not-now", []string{"MCP Inspector gets nothing more. What you allowed before stays."}, nil},
-		{"apps", []string{"Access taken back from MCP Inspector. It was last used today at 23:40 UTC.", "A program on your computer. Allowed today, used 2 minutes ago. Ends on 3 Dec 2026", "Allowed on 3 Nov, used yesterday. Ends on 1 Feb 2027", "Allowed on 12 Oct, not used for 11 days. Ends in 3 days without use", "Allowed on 16 Oct 2025, not used yet. Its access has run out; it asks you again", "Make read only", "Sign out everywhere"}, nil},
+		{"apps", []string{"Access taken back from MCP Inspector. It was last used today at 23:40 UTC.", "A program on your computer. Allowed today, used 2 minutes ago. Ends on 3 Dec 2026", "Allowed on 3 Nov, used yesterday. Ends on 1 Feb 2027", "Allowed on 12 Oct, not used for 11 days. Ends in 3 days without use", "Allowed on 16 Oct 2025, not used yet. Its access has run out until you connect it again", "Make read only", "Sign out everywhere"}, nil},
 		{"apps-none", []string{"No connected apps yet", "When you allow one, it is listed here and you can take it back."}, []string{"Take back:"}},
+		{"apps-confined", []string{"Sign out here, and of MCP Inspector in every other browser."}, nil},
+		{"signedout-organization", []string{"This browser is signed out, and every other one is signed out of MCP Inspector."}, []string{"Every browser"}},
+		{"organization", []string{"MCP Inspector Unverified app-1"}, nil},
 		{"signout-asked", []string{"MCP Inspector asks to sign you out of Todo"}, nil},
 		{"error-return-address", []string{"MCP Inspector gave a return address it never registered", "It asked us to send the answer to http://localhost:6274/callback. It registered http://localhost:6274/oauth/callback, so we stopped here. Nothing was shared.", "K7F-2QX-9MD", "20 Nov 2026, 23:41:07 UTC. Step: authorize"}, nil},
 		{"error-return-addresses", []string{"It registered https://a.example/cb and 1 more, so"}, nil},
 		{"error-request", []string{"code_challenge is missing. Nothing was shared."}, nil},
 		{"error-onward", []string{"Tell MCP Inspector"}, nil},
-		{"error-old-nobody", []string{"Go back to the program that sent you here and connect again."}, nil},
+		{"error-old-nobody", []string{"This time nothing was shared.", "If it is not connected yet, go back to the program that sent you here and connect again. My connected apps"}, nil},
+		{"error-old-page", []string{"This page is too old", "This time nothing was shared."}, nil},
+		{"error-form", []string{"Go back to the page and repeat what you did. Go back"}, nil},
 		{"status-service-unavailable", []string{"tell the people who run Todo"}, nil},
 	} {
 		t.Run(c.sample, func(t *testing.T) {

@@ -376,6 +376,7 @@ var (
 	formTag   = regexp.MustCompile(`(?s)<form[^>]*action="([^"]*)"[^>]*>(.*?)</form>`)
 	hiddenTag = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
 	boxTag    = regexp.MustCompile(`<input type="checkbox" name="allow" value="([^"]*)"[^>]*?( disabled)?( checked)?>`)
+	linkTag   = regexp.MustCompile(`(?s)<a[^>]* href="([^"]*)"[^>]*>(.*?)</a>`)
 	tag       = regexp.MustCompile(`<[^>]*>`)
 	blank     = regexp.MustCompile(`\s+`)
 	grantTag  = regexp.MustCompile(`name="grant" value="([^"]*)"`)
@@ -389,6 +390,16 @@ func (p page) text() string {
 	}
 	words := blank.ReplaceAllString(html.UnescapeString(tag.ReplaceAllString(body, " ")), " ")
 	return strings.NewReplacer(" .", ".", " ,", ",").Replace(words)
+}
+
+// link is the address of the link or button with these words, "" without one.
+func (p page) link(words string) string {
+	for _, a := range linkTag.FindAllStringSubmatch(p.body, -1) {
+		if strings.TrimSpace(tag.ReplaceAllString(a[2], "")) == words {
+			return html.UnescapeString(a[1])
+		}
+	}
+	return ""
 }
 
 // form is the action and the hidden fields of a page's first form.

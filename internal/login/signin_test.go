@@ -109,7 +109,15 @@ func TestOneCode(t *testing.T) {
 				}
 				wantText(t, b.submit(p, "code", wrong(code)), 422, want)
 			}
-			wantText(t, b.submit(p, "code", wrong(code)), 422, "Too many tries. Ask for a new code.", "Send another code")
+			dead := b.submit(p, "code", wrong(code))
+			wantText(t, dead, 422, "Too many tries. Ask for a new code.", "Send another code")
+			for range 2 { // and a new one has to wait
+				dead = b.submit(dead, "action", "resend")
+				wantText(t, dead, 429, "A code went out a moment ago. Wait 20 seconds and try again.", "Send another code")
+				if strings.Contains(dead.text(), "Works until") || strings.Contains(dead.body, `name="code"`) {
+					t.Errorf("the page asks for a code that works no more: %s", dead.text())
+				}
+			}
 			wantText(t, b.submit(p, "code", code), 422, "This code has run out.")
 		})
 		t.Run("P05 it works until its time and not longer", func(t *testing.T) {
@@ -121,6 +129,18 @@ func TestOneCode(t *testing.T) {
 			b, p, code = ask(w.on(t))
 			w.Clock.Advance(10 * time.Minute)
 			wantText(t, b.submit(p, "code", code), 422, "This code has run out.", "Send another code", "Use a different address")
+		})
+		t.Run("it works no longer than its flow, and page and mail say so", func(t *testing.T) {
+			w := w.on(t)
+			w.Clock.Advance(time.Hour)
+			b := w.browser()
+			p := b.get("/login")
+			until := "until " + w.Clock.Now().Add(15*time.Minute).Format("15:04") + " UTC"
+			w.Clock.Advance(8 * time.Minute)
+			wantText(t, b.follow(b.submit(p, "email", "slow@example.test")), 200, "Works "+until)
+			if text, _ := w.mailed("slow@example.test", 1); !strings.Contains(text, "It works "+until) {
+				t.Errorf("the mail says:\n%s", text)
+			}
 		})
 		t.Run("P03 it works once", func(t *testing.T) {
 			b, p, code := ask(w.on(t))
@@ -141,7 +161,7 @@ func TestOneCode(t *testing.T) {
 			b, p, old := ask(w.on(t))
 			wantText(t, b.submit(p, "action", "resend"), 429, "A code went out a moment ago. Wait 20 seconds and try again.", "Works until "+w.Clock.Now().Add(10*time.Minute).Format("15:04"))
 			w.Clock.Advance(time.Minute)
-			p = b.submit(p, "action", "resend")
+			p = b.follow(b.submit(p, "action", "resend"))
 			wantText(t, p, 200, "New code sent. The old one no longer works.", "Works until "+w.Clock.Now().Add(10*time.Minute).Format("15:04"))
 			_, code := w.mailed(fmt.Sprintf("person%d@example.test", n), 2)
 			if old == code {
@@ -290,7 +310,7 @@ func TestMailLimits(t *testing.T) {
 				t.Errorf("mail %d: %d %s", i, got.status, got.text())
 			}
 			if i%20 == 1 {
-				wantText(t, got, 429, "A code went out a moment ago. Wait")
+				wantText(t, got, 429, map[bool]string{false: "A code went out a moment ago. Wait", true: "Too many codes went to this address. Wait"}[i > 80])
 			}
 			w.Clock.Advance(time.Second)
 		}
@@ -300,7 +320,7 @@ func TestMailLimits(t *testing.T) {
 		for range 40 { // the rest of the hour
 			w.Clock.Advance(time.Minute)
 			b := w.browser()
-			wantText(t, b.submit(b.get("/login"), "email", ada), 429, "Wait")
+			wantText(t, b.submit(b.get("/login"), "email", ada), 429, "Too many codes went to this address. Wait ")
 		}
 		wantText(t, func() page { b := w.browser(); return b.submit(b.get("/login"), "email", bea) }(), 303)
 		w.Clock.Advance(time.Hour)
@@ -320,7 +340,7 @@ func TestMailLimitOfANetwork(t *testing.T) {
 		if got := b.submit(b.get("/login"), "email", fmt.Sprintf("person%d@example.test", i)); got.status == http.StatusSeeOther {
 			sent++
 		} else {
-			wantText(t, got, 429, "That was too often", "Trace code")
+			wantText(t, got, 429, "Too many codes went out to your network. Wait ", "Send me a code")
 		}
 		w.Clock.Advance(2 * time.Second)
 	}
@@ -467,9 +487,12 @@ func TestInactivePerson(t *testing.T) {
 	w.Clock.Advance(time.Hour)
 	p := b.follow(b.submit(b.get("/login"), "email", ada))
 	_, code := w.mailed(ada, 2)
-	if got := b.submit(p, "code", code); got.status != 422 {
-		t.Errorf("%d %s", got.status, got.text())
+	got := b.submit(p, "code", code)
+	wantText(t, got, 422, "You are locked out of Notes", "Ask the people who run Notes.")
+	if strings.Contains(got.text(), "Too many wrong codes") || strings.Contains(got.body, `name="code"`) {
+		t.Errorf("%s", got.text())
 	}
+	wantText(t, b.follow(b.submit(got, "action", "other_address")), 200, "Send me a code")
 	wantText(t, b.get("/connected-apps"), 200, "Sign in to Notes")
 }
 
@@ -482,7 +505,7 @@ func TestFlowOfAnotherBrowser(t *testing.T) {
 		victim := w.signedIn(ada)
 
 		t.Run("its address opens nothing", func(t *testing.T) {
-			wantText(t, victim.send(http.MethodGet, consent.at, ""), 400, "This link is too old", "opened in another browser", "Nothing was shared.")
+			wantText(t, victim.send(http.MethodGet, consent.at, ""), 400, "This link is too old", "opened in another browser", "This time nothing was shared.")
 		})
 		t.Run("its form is refused", func(t *testing.T) {
 			action, csrf := attacker.form(consent)
@@ -545,7 +568,7 @@ func TestFlowRunsOut(t *testing.T) {
 	p := b.authorize(request(w.operator.ID, callback))
 	w.Clock.Advance(15 * time.Minute)
 	for _, got := range []page{b.send(http.MethodGet, p.at, ""), b.allow(p)} {
-		wantText(t, got, 400, "This link is too old", "Go back to", "Trace code")
+		wantText(t, got, 400, "This link is too old", "go back to", "Trace code")
 	}
 }
 

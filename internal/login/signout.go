@@ -80,9 +80,9 @@ func (l *Pages) Logout(w http.ResponseWriter, r *http.Request) error {
 	if request.Client.ID != "" {
 		name = request.Client.Name()
 	}
-	if r.Method == http.MethodPost && !values.Has("csrf") {
-		// A form of another site comes without our cookies (SameSite=Lax); asked
-		// again by GET, the browser sends them.
+	if _, ours := readSession(r, p); r.Method == http.MethodPost && !(ours && values.Has("csrf")) {
+		// A form of another site comes without our cookies (SameSite=Lax), whatever
+		// it holds; asked again by GET, the browser sends them.
 		again := url.Values{}
 		for _, field := range logoutFields() {
 			if values.Has(field) {

@@ -109,7 +109,7 @@ func (l *Pages) SSOCallback(w http.ResponseWriter, r *http.Request) error {
 	}
 	attempt, err := l.upstream.Returned(ctx, p, r.PathValue("organization"), answer.Get("state"))
 	if errors.Is(err, signin.ErrNotFound) {
-		return l.refuseSignIn(w, r, step{}, "link is too old", "single sign-on", linkTooOld(""))
+		return l.refuseSignIn(w, r, step{}, "link is too old", "single sign-on", linkTooOld(p, ""))
 	}
 	if err != nil {
 		return err
@@ -129,7 +129,9 @@ func (l *Pages) SSOCallback(w http.ResponseWriter, r *http.Request) error {
 	said, err := l.upstream.Redeem(ctx, p, c, attempt, answer)
 	switch {
 	case errors.Is(err, signin.ErrNotFound):
-		return l.refuseSignIn(w, r, st, "link is too old", "single sign-on", linkTooOld(""))
+		page := linkTooOld(p, "")
+		page.Way, page.WayTo = st.at(""), goBack
+		return l.refuseSignIn(w, r, st, "link is too old", "single sign-on", page)
 	case attempt.Test:
 		return l.ssoTested(w, r, c, said, err)
 	case err != nil:

@@ -576,7 +576,7 @@ func TestSSOAnswersStayWhereTheyWereAsked(t *testing.T) {
 			flow := b.Get(t, "/login")
 			first := o.idp.authorize(t, o.start(t, b, flow, o.fennel.ID))
 			o.start(t, b, flow, o.fennel.ID)
-			shows(t, b.Get(t, first.String()), http.StatusBadRequest, "This link is too old")
+			shows(t, b.Get(t, first.String()), http.StatusBadRequest, "This link is too old", "My connected apps")
 		})
 		t.Run("a state that ran out", func(t *testing.T) {
 			b := o.Browser(t)
@@ -679,6 +679,12 @@ func TestSSOCountsInItsOrganizationAlone(t *testing.T) {
 			if !signedInAs(t, other, "boss@victim.example") {
 				t.Error("not signed in after the address was proved")
 			}
+			page = other.Get(t, "/connected-apps")
+			shows(t, page, http.StatusOK, "Sign out here, and of Fennel Labs in every other browser.")
+			shows(t, other.Submit(t, page, "action", url.Values{"action": {"sign_out_everywhere"}}), http.StatusOK,
+				"This browser is signed out, and every other one is signed out of Fennel Labs.")
+			page = proved.Get(t, "/connected-apps")
+			shows(t, page, http.StatusOK, "Send me a code") // it was in Fennel Labs, and there alone
 		})
 	})
 }
@@ -750,7 +756,9 @@ func TestSSOAlone(t *testing.T) {
 		admin := o.Browser(t)
 		flow := admin.SignIn(t, admin.Get(t, "/login"), "ada@example.test")
 		shows(t, flow, http.StatusOK, "Fennel Labs", "Sign in with single sign-on")
-		shows(t, admin.Submit(t, flow, "csrf", url.Values{"organization": {o.fennel.ID}}), http.StatusForbidden, "asks for another way to sign in")
+		refusal := admin.Submit(t, flow, "csrf", url.Values{"organization": {o.fennel.ID}})
+		shows(t, refusal, http.StatusForbidden, "asks for another way to sign in")
+		shows(t, admin.Get(t, refusal.Link(t, "Go back")), http.StatusOK, "Sign in with single sign-on")
 		o.idp.Person = map[string]any{"sub": "admin-1", "email": "ada@example.test", "email_verified": true}
 		admin.Get(t, o.idp.authorize(t, o.start(t, admin, flow, o.fennel.ID)).String())
 		settings := admin.Get(t, "/organization/sso")
@@ -771,6 +779,17 @@ func TestSSOAlone(t *testing.T) {
 	})
 }
 
+// An invitation does not promise a code where there is another way in.
+func TestSSOInvitation(t *testing.T) {
+	eachSSOOffice(t, func(t *testing.T, o *ssoOffice) {
+		o.admin.Submit(t, o.admin.Get(t, membersPage), "email", url.Values{"email": {"eve@example.test"}})
+		mail := o.invited(t, "eve@example.test")
+		if !strings.Contains(mail, "by single sign-on\nor with a code to this mail address.") || strings.Contains(mail, "nobody gets in") {
+			t.Errorf("the mail says:\n%s", mail)
+		}
+	})
+}
+
 // A request for a new proof goes to the provider too.
 func TestSSOProvesAgain(t *testing.T) {
 	eachSSOOffice(t, func(t *testing.T, o *ssoOffice) {
@@ -782,7 +801,9 @@ func TestSSOProvesAgain(t *testing.T) {
 			t.Errorf("asked by %s", to)
 		}
 		o.idp.Claims = func(c map[string]any) { c["auth_time"] = o.Clock.Now().Add(-time.Hour).Unix() }
-		shows(t, b.Get(t, o.idp.authorize(t, to).String()), http.StatusForbidden, "Single sign-on did not work")
+		failed := b.Get(t, o.idp.authorize(t, to).String())
+		shows(t, failed, http.StatusForbidden, "Single sign-on did not work")
+		shows(t, b.Get(t, failed.Link(t, "Go back")), http.StatusOK, "Send me a code", "Use single sign-on")
 		o.idp.Claims = nil
 		to = o.start(t, b, flow, o.fennel.ID)
 		shows(t, b.Get(t, o.idp.authorize(t, to).String()), http.StatusOK, "Claude wants to act for you")

@@ -187,12 +187,24 @@ type signInView struct {
 	Email  string      // what stands in the field
 	SSO    string      // address of single sign-on, "" in a consumer project
 
-	BadEmail bool          // what was sent is no address
-	Wait     time.Duration // > 0: too many codes, wait this long
+	BadEmail bool // what was sent is no address
+	pause
 }
 
-// WaitWords is Wait for a person, never less than it is.
-func (v signInView) WaitWords() string { return waitWords(v.Wait) }
+// pause is why and how long nobody sends another code; the zero pause is none.
+type pause struct {
+	Why  string // one of the sentences below
+	Wait time.Duration
+}
+
+const (
+	pauseGap     = "A code went out a moment ago."
+	pauseAddress = "Too many codes went to this address."
+	pauseNetwork = "Too many codes went out to your network."
+)
+
+// WaitWords is the pause for a person, never less than it is.
+func (p pause) WaitWords() string { return p.Why + " Wait " + waitWords(p.Wait) + " and try again." }
 
 func waitWords(d time.Duration) string {
 	if d > 2*time.Minute {
@@ -209,7 +221,9 @@ const (
 	codeRunOut  codeProblem = "run out"  // too old, used or replaced
 	codeTooMany codeProblem = "too many" // no tries left on this code
 	codeLocked  codeProblem = "locked"   // no tries left for this address today
-	codeWait    codeProblem = "wait"     // another code was asked for too soon: Wait
+	codeWait    codeProblem = "wait"     // another code cannot be sent yet: pause
+
+	codeInactive codeProblem = "inactive" // it was right, and its person is locked
 )
 
 // codeView is the page that asks for the one-time code.
@@ -223,11 +237,14 @@ type codeView struct {
 
 	Problem   codeProblem // "" for none
 	TriesLeft int
-	Wait      time.Duration
+	Spent     bool // with codeWait: the code that was sent before works no more
+	pause
 }
 
 // Dead reports that no code can be typed any more: the page offers a new one.
-func (v codeView) Dead() bool { return v.Problem == codeRunOut || v.Problem == codeTooMany }
+func (v codeView) Dead() bool {
+	return v.Problem == codeRunOut || v.Problem == codeTooMany || v.Spent
+}
 
 // Tries is TriesLeft in words.
 func (v codeView) Tries() string {
@@ -236,9 +253,6 @@ func (v codeView) Tries() string {
 	}
 	return strconv.Itoa(v.TriesLeft) + " tries"
 }
-
-// WaitWords is Wait for a person, never less than it is.
-func (v codeView) WaitWords() string { return waitWords(v.Wait) }
 
 // permission is one scope in the words of the project.
 type permission struct {
@@ -366,6 +380,11 @@ func (v consentView) count(keep func(permission) bool) int {
 func (v consentView) Total() int  { return v.count(func(permission) bool { return true }) }
 func (v consentView) Ticked() int { return v.count(func(p permission) bool { return p.Ticked }) }
 
+// Grantable reports whether there is anything that the person can allow.
+func (v consentView) Grantable() bool {
+	return len(v.Already) > 0 || v.count(func(p permission) bool { return p.Refused == "" }) > 0
+}
+
 // Shortcuts reports whether "Read only" and "Everything" differ. Where a resource
 // server opens all the same, nothing is read only.
 func (v consentView) Shortcuts() bool {
@@ -433,7 +452,7 @@ func (a appView) Ends() string {
 	soon := a.IdleEnd.At.Before(a.End.At) && a.IdleEnd.At.Sub(a.End.Now) < 7*24*time.Hour
 	switch {
 	case a.End.IsZero() || !a.End.At.After(a.End.Now):
-		return "Its access has run out; it asks you again"
+		return "Its access has run out until you connect it again"
 	case !a.IdleEnd.At.After(a.End.Now) && a.End.At.Sub(a.End.Now) < 24*time.Hour:
 		return "Ends in " + inWords(max(time.Minute, a.End.At.Sub(a.End.Now)))
 	case a.IdleEnd.IsZero():
@@ -478,6 +497,7 @@ type appsView struct {
 	Email        string
 	SignOut      string // address of the sign-out page
 	Organization string // name of the organization that the page is about, "" in a consumer project
+	Confined     string // the same name where the person's proof counts for it alone
 	Switch       string // address where another one is chosen
 	Manage       string // address of the pages about it
 	Apps         []appView
@@ -503,10 +523,11 @@ type hiddenField struct{ Name, Value string }
 // signedOutView says that it is done.
 type signedOutView struct {
 	web.Site
-	Everywhere bool         // in every browser
-	SignIn     string       // address to sign in again
-	Client     string       // name of the connected app to go back to, with Return
-	Return     template.URL // its address after sign-out, made and checked like an answer; "" for none
+	Everywhere   bool         // in every browser
+	Organization string       // name of the one that the other browsers are signed out of, "" for all
+	SignIn       string       // address to sign in again
+	Client       string       // name of the connected app to go back to, with Return
+	Return       template.URL // its address after sign-out, made and checked like an answer; "" for none
 }
 
 // codeMailView is the mail that carries a one-time code.
@@ -702,14 +723,28 @@ func requestRefused(client, what string) web.ErrorPage {
 }
 
 // linkTooOld: the flow has run out, was decided, or belongs to another browser.
-// client may be "".
-func linkTooOld(client string) web.ErrorPage {
+// client may be "". Whoever comes back to it after Allow shared something before.
+func linkTooOld(p *project.Project, client string) web.ErrorPage {
 	return web.ErrorPage{
 		Status:   http.StatusBadRequest,
 		Headline: "This link is too old",
-		What:     "It was used already, it waited too long, or it was opened in another browser. Nothing was shared.",
+		What:     "It was used already, it waited too long, or it was opened in another browser. This time nothing was shared.",
 		Turn:     web.Yours,
-		Next:     "Go back to {client} and connect again.",
+		Next:     "If it is not connected yet, go back to {client} and connect again.",
+		Way:      p.Path() + appsPath, WayTo: "My connected apps",
+		Client: client,
+	}
+}
+
+// pageTooOld: another of the person's decisions, or the client's document, changed
+// what there is to ask, or another window decides at this moment.
+func pageTooOld(client string) web.ErrorPage {
+	return web.ErrorPage{
+		Status:   http.StatusBadRequest,
+		Headline: "This page is too old",
+		What:     "What {client} asks for, or what you allow it already, changed after the page was drawn. This time nothing was shared.",
+		Turn:     web.Yours,
+		Next:     "Go back and decide on the page as it is now.",
 		Client:   client,
 	}
 }

@@ -28,7 +28,7 @@ const (
 var mailLimit = MailLimit{Gap: 20 * time.Second, Count: 5, Window: time.Hour} //nolint:gochecknoglobals // a constant
 
 // SendCode sends a new code to an address; earlier ones of the flow stop
-// working. write makes the mail; waiting is the address of the page that asks
+// working. It works no longer than the flow does. write makes the mail; waiting is the address of the page that asks
 // for the code. The answer is the same whether anybody has the address. Errors: ErrAddress, *TooSoon.
 func (m *Methods) SendCode(ctx context.Context, p *project.Project, f Flow, email, waiting string, write func(code string, until time.Time) (subject, text string, err error), e audit.Event) error {
 	email = strings.TrimSpace(email)
@@ -37,6 +37,9 @@ func (m *Methods) SendCode(ctx context.Context, p *project.Project, f Flow, emai
 	}
 	now := m.now()
 	code, until := secret.NewCode(), now.Add(time.Duration(p.Settings.Lifetimes.EmailCode)*time.Second)
+	if f.ExpiresAt.Before(until) {
+		until = f.ExpiresAt
+	}
 	subject, text, err := write(code, until)
 	if err != nil {
 		return fmt.Errorf("signin: write mail: %w", err)

@@ -101,15 +101,16 @@ type Redemption struct {
 
 // Outcome is what became of a try.
 type Outcome struct {
-	Right   bool
-	Wrong   bool // it was compared, and is another
-	Left    int  // tries that are left on this code, when Wrong
-	Dead    bool // the code has run out, was used, replaced, or had too many tries
-	Locked  bool // too many wrong tries for this address and Browser today
-	User    identity.User
-	Session identity.Session
-	Created bool             // the user is new
-	Visitor identity.Browser // of a B2B project, instead of User and Session
+	Right    bool
+	Wrong    bool // it was compared, and is another
+	Left     int  // tries that are left on this code, when Wrong
+	Dead     bool // the code has run out, was used, replaced, or had too many tries
+	Locked   bool // too many wrong tries for this address and Browser today
+	Inactive bool // it was right, and the user who has the address is not active
+	User     identity.User
+	Session  identity.Session
+	Created  bool             // the user is new
+	Visitor  identity.Browser // of a B2B project, instead of User and Session
 }
 
 // Store is what the package needs of a database; one method, one transaction.
@@ -133,7 +134,6 @@ type Store interface {
 	// if the code is right and the flow is the code's, it is used up, the user is
 	// found or made, the session is kept, r.Ends ends and the event is recorded as
 	// done. If not,
-	// the event is recorded with Refused and the outcome's reason. A locked or
-	// inactive user is Locked.
+	// the event is recorded with Refused and the outcome's reason.
 	RedeemEmailCode(ctx context.Context, r Redemption, e audit.Event) (Outcome, error)
 }

@@ -265,7 +265,7 @@ func signIn(ctx context.Context, q *db.Queries, r signin.Redemption, try db.TryE
 		return out, "", wrap("sign in", err)
 	}
 	if n == 0 {
-		return signin.Outcome{Locked: true}, reasonInactive, nil
+		return signin.Outcome{Inactive: true}, reasonInactive, nil
 	}
 	user.EmailVerified, user.LastSignInAt = true, micros(r.Now)
 	session := r.Session

@@ -270,7 +270,7 @@ func TestEmailCode(t *testing.T) {
 				t.Error("the session of an inactive user lives")
 			}
 			c := sent("mallory@example.test", "123456")
-			if out := redeem(w.try(c, "123456", now)); out.Right || !out.Locked {
+			if out := redeem(w.try(c, "123456", now)); out.Right || out.Locked || !out.Inactive {
 				t.Errorf("%+v", out)
 			}
 		})

@@ -133,7 +133,8 @@ type ErrorPage struct {
 
 	Onward   template.URL // where the person may carry the refusal, made and checked like an answer; "" for nowhere
 	OnwardTo string       // name of the connected app behind it
-	Home     string       // path of the dashboard, on its own pages; "" elsewhere
+	Way      string       // address on this host where the person goes on; "" for nowhere
+	WayTo    string       // the words on the link there
 
 	Trace string    // trace code; "" when nothing was traced
 	At    time.Time // when it happened; zero leaves it out
@@ -181,7 +182,7 @@ func StatusPage(status int) ErrorPage {
 		e.Headline, e.What = "We could not read that request", "Part of it is missing or malformed, so we did nothing."
 	case http.StatusForbidden:
 		e.Headline, e.What = "This page did not come from us", "The form was sent from another site or from a page that is too old. Nothing was changed."
-		e.Next = "Load the page again and repeat what you did."
+		e.Next = "Go back to the page and repeat what you did."
 	case http.StatusNotFound:
 		e.Headline, e.What = "There is nothing here", "The address may be mistyped, or what was here is gone."
 		e.Next = "Check the address, or go back to where you came from."
