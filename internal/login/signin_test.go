@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -341,6 +342,9 @@ func TestMailLimitOfANetwork(t *testing.T) {
 			sent++
 		} else {
 			wantText(t, got, 429, "Too many codes went out to your network. Wait ", "Send me a code")
+			if n, err := strconv.Atoi(got.header.Get("Retry-After")); err != nil || n < 1 {
+				t.Errorf("Retry-After is %q", got.header.Get("Retry-After"))
+			}
 		}
 		w.Clock.Advance(2 * time.Second)
 	}

@@ -593,10 +593,12 @@ func formStatus(refused bool, wait time.Duration) int {
 }
 
 func (p *pages) signIn(w http.ResponseWriter, v signInView) error {
+	web.RetryAfter(w, v.Wait)
 	return p.web.Render(w, formStatus(v.BadEmail, v.Wait), "signin", v)
 }
 
 func (p *pages) code(w http.ResponseWriter, v codeView) error {
+	web.RetryAfter(w, v.Wait)
 	return p.web.Render(w, formStatus(v.Problem != "", v.Wait), "code", v)
 }
 

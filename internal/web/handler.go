@@ -77,10 +77,7 @@ func refuse(w *response, r *http.Request, write ErrorWriter, err error) {
 	e := asError(err)
 	e.Page = story(e.Status, e.Page)
 	e.Page.Trace = Trace(r.Context())
-	if e.RetryAfter > 0 {
-		seconds := int((e.RetryAfter + time.Second - 1) / time.Second)
-		w.Header().Set("Retry-After", strconv.Itoa(seconds))
-	}
+	RetryAfter(w, e.RetryAfter)
 	if e.Allow != "" {
 		w.Header().Set("Allow", e.Allow)
 	}
@@ -203,3 +200,11 @@ func (w *response) Write(b []byte) (int, error) {
 
 // Unwrap lets http.ResponseController reach the writer below.
 func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// RetryAfter says in the header when to come again, in whole seconds; not at all
+// when wait is 0.
+func RetryAfter(w http.ResponseWriter, wait time.Duration) {
+	if wait > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int((wait+time.Second-1)/time.Second)))
+	}
+}
