@@ -318,6 +318,7 @@ func TestSettings(t *testing.T) {
 				}
 			}
 		}
+		d.by(t, d.Project.ID, audit.ProjectChanged)
 		// Row: D18. Somebody who has this page open saves after another, who turned something off.
 		_, err := d.Projects.Set(t.Context(), d.Project.ID, []project.Change{{Setting: "refresh-idle", Value: "1d"}}, nil)
 		must(t, err)
@@ -332,7 +333,6 @@ func TestSettings(t *testing.T) {
 		if r, ok := d.resource(t, files); !ok || !r.Default {
 			t.Error("the default is not marked")
 		}
-		d.by(t, d.Project.ID, audit.ProjectChanged)
 		after := d.b.Get(t, d.page("settings"))
 		if strings.Contains(after.Body, "<i>New") { // Row: D07.
 			t.Error("a project's name is markup")
