@@ -104,7 +104,7 @@ func TestScenarios(t *testing.T) {
 	var err error
 	o.binary, err = rig.Build(t.Context(), o.source, o.folder)
 	must(t, err)
-	o.profiled, err = rig.Build(t.Context(), o.source, filepath.Join(o.folder, "profiled"), "-tags=profile", "-ldflags=")
+	o.profiled, err = o.buildProfiled(t.Context())
 	must(t, err)
 	for _, database := range []string{"sqlite", "postgres"} {
 		t.Run(database, func(t *testing.T) {

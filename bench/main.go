@@ -117,7 +117,7 @@ func measure(ctx context.Context, o options) (err error) {
 		}
 	}
 	if o.chosen("profiles") { // now: the source may change while the rest is measured
-		if o.profiled, err = rig.Build(ctx, o.source, filepath.Join(o.folder, "profiled"), "-tags=profile", "-ldflags="); err != nil {
+		if o.profiled, err = o.buildProfiled(ctx); err != nil {
 			return err
 		}
 	}

@@ -51,6 +51,12 @@ type footprint struct {
 	Sites          []share
 }
 
+// buildProfiled compiles the server that is profiled, with the names that sizes
+// reads.
+func (o options) buildProfiled(ctx context.Context) (string, error) {
+	return rig.Build(ctx, o.source, filepath.Join(o.folder, "profiled"), "-tags=profile", "-ldflags=")
+}
+
 // profiles takes all of them on a database. The bare handlers go through the same,
 // for what memory is needed at least.
 func (o options) profiles(ctx context.Context, r *report, database string) (err error) {

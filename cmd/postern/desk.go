@@ -45,7 +45,7 @@ func (p *program) data(c Config) server.Data {
 // dataOf says where the data is. Without --data or POSTERN_DATA it is the
 // folder "data", or the one of "postern dev" if only that is there, so that the
 // set-up commands find what runs beside them. A database that the server would
-// not open is not opened here either: the password is the same.
+// not open, as one that is spoken to in clear, is not opened by commands either.
 func (p *program) dataOf(cmd *cobra.Command, c Config) (server.Data, error) {
 	d := p.data(c)
 	if err := c.unsafeDatabase(); err != nil {

@@ -139,51 +139,49 @@ func (p *program) organizationSet() *cobra.Command {
 		Use:   "set ORGANIZATION",
 		Short: "Change an organization; a running server follows at once",
 		Args:  needs("the organization's slug or id"),
-		RunE: withChange(func(cmd *cobra.Command, args []string) error {
-			return p.ofB2B(func(ctx context.Context, d *desk, one *project.Project, args []string) error {
-				o, err := d.findOrganization(ctx, one, args[0])
-				if err != nil {
-					return err
-				}
-				edit, err := change.edit(ctx, d, one)
-				if err != nil {
-					return err
-				}
-				var picture []byte
-				if logo != "" {
-					if picture, err = readLogo(logo); err != nil {
-						return wrong("postern organization set --help", "the logo: %s", plain(err))
-					}
-				}
-				if changes(cmd, "logo") {
-					o, err = d.people.ChangeOrganization(ctx, one, o.ID, func(o *identity.Organization) error {
-						edit(o)
-						o.Name = cmp.Or(name, o.Name)
-						o.Active = (o.Active || resume) && !suspend
-						return nil
-					}, d.event(one, audit.OrganizationChanged, o.ID))
-					if err != nil {
-						return organizationFault(err, "postern organization set --help")
-					}
-				}
-				if logo != "" { // a file beside the rest, which is in order
-					if err := d.people.SetOrganizationLogo(ctx, o, picture, d.event(one, audit.OrganizationChanged, o.ID)); err != nil {
-						return wrong("postern organization set --help", "the logo: %s", plain(err))
-					}
-					if o, err = d.findOrganization(ctx, one, o.ID); err != nil {
-						return err
-					}
-				}
-				if d.json {
-					return d.out.json(describeOrganization(o))
-				}
-				d.out.line("%s changed %s", d.out.ok(), d.out.bright(printable(o.Name)))
-				d.out.line("")
-				d.organization(o)
-				return nil
-			})(cmd, args)
-		}),
 	}
+	c.RunE = withChange(p.ofB2B(func(ctx context.Context, d *desk, one *project.Project, args []string) error {
+		o, err := d.findOrganization(ctx, one, args[0])
+		if err != nil {
+			return err
+		}
+		edit, err := change.edit(ctx, d, one)
+		if err != nil {
+			return err
+		}
+		var picture []byte
+		if logo != "" {
+			if picture, err = readLogo(logo); err != nil {
+				return wrong("postern organization set --help", "the logo: %s", plain(err))
+			}
+		}
+		if changes(c, "logo") {
+			o, err = d.people.ChangeOrganization(ctx, one, o.ID, func(o *identity.Organization) error {
+				edit(o)
+				o.Name = cmp.Or(name, o.Name)
+				o.Active = (o.Active || resume) && !suspend
+				return nil
+			}, d.event(one, audit.OrganizationChanged, o.ID))
+			if err != nil {
+				return organizationFault(err, "postern organization set --help")
+			}
+		}
+		if logo != "" { // a file beside the rest, which is in order
+			if err := d.people.SetOrganizationLogo(ctx, o, picture, d.event(one, audit.OrganizationChanged, o.ID)); err != nil {
+				return wrong("postern organization set --help", "the logo: %s", plain(err))
+			}
+			if o, err = d.findOrganization(ctx, one, o.ID); err != nil {
+				return err
+			}
+		}
+		if d.json {
+			return d.out.json(describeOrganization(o))
+		}
+		d.out.line("%s changed %s", d.out.ok(), d.out.bright(printable(o.Name)))
+		d.out.line("")
+		d.organization(o)
+		return nil
+	}))
 	f := c.Flags()
 	change.flags(f)
 	f.StringVar(&name, "name", "", "what people read")
@@ -220,29 +218,27 @@ func (p *program) organizationDelete() *cobra.Command {
 That does not come back, so the command asks; --yes answers. To shut everybody out
 for a while: postern organization set ORGANIZATION --suspend.`,
 		Args: needs("the organization's slug or id"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.ofB2B(func(ctx context.Context, d *desk, one *project.Project, args []string) error {
-				o, err := d.findOrganization(ctx, one, args[0])
-				if err != nil {
-					return err
-				}
-				if !yes {
-					p.err.line("The organization %s goes, with its members, their sessions and what they allowed. It does not come back.", printable(o.Name))
-					if err := p.ask(cmd, !d.json); err != nil {
-						return err
-					}
-				}
-				if err := d.people.DeleteOrganization(ctx, one.ID, o.ID, d.event(one, audit.OrganizationDeleted, o.ID)); err != nil {
-					return organizationFault(err, "postern organization list")
-				}
-				if d.json {
-					return d.out.json(describeOrganization(o))
-				}
-				d.out.line("%s deleted %s", d.out.ok(), d.out.bright(printable(o.Name)))
-				return nil
-			})(cmd, args)
-		},
 	}
+	c.RunE = p.ofB2B(func(ctx context.Context, d *desk, one *project.Project, args []string) error {
+		o, err := d.findOrganization(ctx, one, args[0])
+		if err != nil {
+			return err
+		}
+		if !yes {
+			p.err.line("The organization %s goes, with its members, their sessions and what they allowed. It does not come back.", printable(o.Name))
+			if err := p.ask(c, !d.json); err != nil {
+				return err
+			}
+		}
+		if err := d.people.DeleteOrganization(ctx, one.ID, o.ID, d.event(one, audit.OrganizationDeleted, o.ID)); err != nil {
+			return organizationFault(err, "postern organization list")
+		}
+		if d.json {
+			return d.out.json(describeOrganization(o))
+		}
+		d.out.line("%s deleted %s", d.out.ok(), d.out.bright(printable(o.Name)))
+		return nil
+	})
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return c
 }

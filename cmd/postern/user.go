@@ -206,29 +206,27 @@ func (p *program) userDelete() *cobra.Command {
 back, so the command asks; --yes answers. To shut somebody out for a while:
 postern user deactivate USER.`,
 		Args: needs("the user's address or id"),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			return p.ofProject(func(ctx context.Context, d *desk, one *project.Project, args []string) error {
-				u, err := d.user(ctx, one, args[0])
-				if err != nil {
-					return err
-				}
-				if !yes {
-					p.err.line("The user %s goes, with their sessions and everything they allowed. They do not come back.", printable(u.Email))
-					if err := p.ask(cmd, !d.json); err != nil {
-						return err
-					}
-				}
-				if err := d.people.DeleteUser(ctx, u, d.event(one, audit.UserDeleted, u.ID)); err != nil {
-					return advise(err, "postern user list")
-				}
-				if d.json {
-					return d.out.json(describeUser(u))
-				}
-				d.out.line("%s deleted %s", d.out.ok(), d.out.bright(printable(u.Email)))
-				return nil
-			})(cmd, args)
-		},
 	}
+	c.RunE = p.ofProject(func(ctx context.Context, d *desk, one *project.Project, args []string) error {
+		u, err := d.user(ctx, one, args[0])
+		if err != nil {
+			return err
+		}
+		if !yes {
+			p.err.line("The user %s goes, with their sessions and everything they allowed. They do not come back.", printable(u.Email))
+			if err := p.ask(c, !d.json); err != nil {
+				return err
+			}
+		}
+		if err := d.people.DeleteUser(ctx, u, d.event(one, audit.UserDeleted, u.ID)); err != nil {
+			return advise(err, "postern user list")
+		}
+		if d.json {
+			return d.out.json(describeUser(u))
+		}
+		d.out.line("%s deleted %s", d.out.ok(), d.out.bright(printable(u.Email)))
+		return nil
+	})
 	c.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return c
 }

@@ -17,9 +17,6 @@ const (
 	grantParameter = "grant"
 )
 
-// doneResent is what the form of a code did.
-const doneResent = "sent"
-
 // ConnectedApps is the person's own page: what may act for them, and taking it
 // back.
 func (l *Pages) ConnectedApps(w http.ResponseWriter, r *http.Request) error {

@@ -160,6 +160,9 @@ func (l *Pages) Flow(w http.ResponseWriter, r *http.Request) error {
 	return l.pages.consent(w, l.consentView(st, consent))
 }
 
+// doneResent is what the form of a code did.
+const doneResent = "sent"
+
 // Again leads a page that was drawn in answer to a form, and is loaded again, to
 // what its flow needs next.
 func (l *Pages) Again(w http.ResponseWriter, r *http.Request) error {
