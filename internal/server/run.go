@@ -405,8 +405,14 @@ func (a *assembly) compareClocks(ctx context.Context) {
 	}
 }
 
-// cleanBatch bounds the rows of one clean-up statement.
-const cleanBatch = 500
+// cleanBatch bounds the rows of one clean-up statement. On SQLite whoever writes
+// waits behind it.
+func (a *assembly) cleanBatch() int {
+	if a.db.SQLite() {
+		return 250
+	}
+	return 500
+}
 
 // unusedClients is after what time a self-registered client without grant goes
 // (decision 9).
@@ -425,9 +431,9 @@ func (a *assembly) clean(ctx context.Context) {
 		do   func() (int, error)
 	}{
 		{"clients", func() (int, error) {
-			return a.db.ExpireClients(ctx, a.now().Add(-unusedClients), cleanBatch, a.now())
+			return a.db.ExpireClients(ctx, a.now().Add(-unusedClients), a.cleanBatch(), a.now())
 		}},
-		{"rows", func() (int, error) { return a.db.Clean(ctx, a.now(), cleanBatch) }},
+		{"rows", func() (int, error) { return a.db.Clean(ctx, a.now(), a.cleanBatch()) }},
 	} {
 		for {
 			n, err := step.do()

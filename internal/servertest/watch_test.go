@@ -118,6 +118,7 @@ func TestWatchTheEnd(t *testing.T) {
 		b := s.Browser(t)
 		b.SignIn(t, b.Get(t, "/login"), "ida@example.test")
 		code := s.Code(t, "ida@example.test")
+		s.stop() // or a transaction of its own work is open
 		ends(t, "")
 
 		log := s.Log.String()

@@ -175,7 +175,7 @@ func (s *Staged) Discard() error {
 	if s.DB != nil {
 		errs = append(errs, s.Close())
 	}
-	return errors.Join(append(errs, s.remove(), s.lock.Close())...)
+	return errors.Join(append(errs, s.remove(), unlockFile(s.lock))...)
 }
 
 // PutInPlace makes the staged database the one at its target, in one step, and

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"os"
 
 	"github.com/postern-id/postern/internal/store/db"
 )
@@ -29,6 +30,9 @@ func (d *DB) Rollback(ctx context.Context) error {
 	_, err := d.engine.(*sqliteDB).group.conn.ExecContext(ctx, "ROLLBACK")
 	return err
 }
+
+// LockFile is what LockServer holds of a SQLite file.
+func (d *DB) LockFile() *os.File { return d.engine.(*sqliteDB).lock }
 
 // Waiting is how many writers of a SQLite file wait.
 func (d *DB) Waiting() int {

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -40,8 +41,11 @@ func lockFile(path string) (*os.File, error) {
 		_, err = fmt.Fprintln(f, os.Getpid())
 	}
 	if err != nil {
-		f.Close()
-		return nil, fmt.Errorf("store: %w", err)
+		return nil, fmt.Errorf("store: %w", errors.Join(err, unlockFile(f)))
 	}
 	return f, nil
 }
+
+// unlockFile gives a lock back before it closes the file: a process that is just
+// being started has the file too, until its own program runs.
+func unlockFile(f *os.File) error { return errors.Join(funlock(f), f.Close()) }

@@ -291,7 +291,7 @@ func (s *sqliteDB) close() error {
 	s.cached.close()
 	errs = append(errs, s.readers.Close())
 	if s.lock != nil {
-		errs = append(errs, s.lock.Close())
+		errs = append(errs, unlockFile(s.lock))
 		s.lock = nil
 	}
 	return errors.Join(errs...)
