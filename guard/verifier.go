@@ -17,8 +17,12 @@ import (
 // maxToken bounds a token in bytes, before anything is parsed.
 const maxToken = 8 << 10
 
-// invalid says for the log why a token is refused.
-func invalid(reason string) error { return fmt.Errorf("%w: %s", ErrInvalidToken, reason) }
+// invalid is an ErrInvalidToken that says for the log why.
+type invalid string
+
+func (e invalid) Error() string { return ErrInvalidToken.Error() + ": " + string(e) }
+
+func (e invalid) Unwrap() error { return ErrInvalidToken }
 
 // tokenSyntax is b64token of RFC 6750 §2.1.
 func tokenSyntax(s string) bool {
