@@ -163,6 +163,11 @@ var samples = map[string][]sample{
 		{"changed copy", "differs from", files{"internal/web/static/tokens.css": "a", "examples/todo/static/tokens.css": "b"}},
 		{"allowed", "", files{"internal/web/static/tokens.css": "a", "examples/todo/static/tokens.css": "a"}},
 	},
+	"clients in the README": {
+		{"old version", "1.31 is no version", files{"README.md": "\n## Works with\n\n| SDK 1.32 and 1.31 | x |\n\n## Next\n", "docs/clients-tested.md": "| [SDK](1.9) | 1.32.2 |\n"}},
+		{"left out", "4.1 of docs/clients-tested.md", files{"README.md": "\n## Works with\n\n| SDK 1.32 | x |\n", "docs/clients-tested.md": "| SDK | 1.32.2 |\n| F | 4.1.2, on 3.3.0 |\n"}},
+		{"allowed", "", files{"README.md": "Go 1.26\n## Works with\n\n2.0 by hand.\n| SDK 1.32, 2.4 | 2.2 |\n\n## Next\n| 3.3 |\n", "docs/clients-tested.md": "| A | 1.32.2 |\n| B | 2.4.0 |\n| C | as in 2025 |\n"}},
+	},
 	"lock files name no host": {
 		{"address", "download addresses", files{"e2e/browser/package-lock.json": `{"resolved": "https://…"}`}},
 		{"allowed", "", files{"e2e/browser/package-lock.json": `{"version": "1"}`}},

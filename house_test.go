@@ -177,6 +177,7 @@ var rules = []rule{
 	{"modules", "See docs/decisions/0002.", goModules},
 	{"one SQL for both databases", "Say it in the SQL that both databases know; see house rules in CONTRIBUTING.md.", commonSQL},
 	{"one design", "Copy internal/web/static/tokens.css over it.", sameTokens},
+	{"clients in the README", "Write the versions of docs/clients-tested.md into its table, the first two numbers of each.", readmeClients},
 	{"lock files name no host", "Write the file again with npm's omit-lockfile-registry-resolved=true.", lockFiles},
 	{"ledger", "See spec/README.md.", ledger},
 	{"proofs", "Write the test and name the clause (Proves: …), or correct the row in spec/.", proofs},
@@ -224,7 +225,7 @@ type source struct {
 }
 
 // withText are the endings of the files kept as text.
-var withText = []string{".mod", ".work", ".sql", ".html", ".css", ".toml", ".txtar", ".spec.ts", "package-lock.json", "divergences.md", "attacks.md"}
+var withText = []string{".mod", ".work", ".sql", ".html", ".css", ".toml", ".txtar", ".spec.ts", "package-lock.json", "divergences.md", "attacks.md", "clients-tested.md", "README.md"}
 
 func readTree(fsys fs.FS) (*tree, error) {
 	t := &tree{fset: token.NewFileSet(), texts: map[string]string{}}
@@ -773,6 +774,42 @@ func sameTokens(t *tree) (found []finding) {
 		}
 	}
 	return found
+}
+
+// readmeClients compares the versions in the README's table of clients with
+// those that were run.
+func readmeClients(t *tree) (found []finding) {
+	const page, readme = "docs/clients-tested.md", "README.md"
+	_, section, _ := strings.Cut(t.texts[readme], "\n## Works with\n")
+	section, _, _ = strings.Cut(section, "\n## ")
+	said, ran := versionsIn(section, 1, -1), versionsIn(t.texts[page], 2, 1)
+	for _, v := range slices.Sorted(maps.Keys(said)) {
+		if !ran[v] {
+			found = append(found, finding{readme, v + " is no version of " + page})
+		}
+	}
+	for _, v := range slices.Sorted(maps.Keys(ran)) {
+		if !said[v] {
+			found = append(found, finding{readme, v + " of " + page + " is not in the table of clients"})
+		}
+	}
+	return found
+}
+
+var twoNumbers = regexp.MustCompile(`(?:^|[^\d.])v?(\d+\.\d+)\b`)
+
+// versionsIn are the first two numbers of the versions in a column of a page's
+// tables, of at most so many in a cell, or of all.
+func versionsIn(page string, column, most int) map[string]bool {
+	all := map[string]bool{}
+	for line := range strings.Lines(page) {
+		if cells := strings.Split(line, "|"); len(cells) > column {
+			for _, version := range twoNumbers.FindAllStringSubmatch(cells[column], most) {
+				all[version[1]] = true
+			}
+		}
+	}
+	return all
 }
 
 func lockFiles(t *tree) (found []finding) {
