@@ -16,6 +16,7 @@ import (
 	"crypto/rsa"
 	"database/sql"
 	"encoding/base64"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"log/slog"
@@ -25,6 +26,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -312,20 +314,29 @@ func (s *Server) Follow(t testing.TB) {
 	s.Project = p
 }
 
-// Ready waits until the server has all its keys.
+// Ready waits until the server has all its keys. That its clock, which stands,
+// and the database's differ is as it should be.
 func (s *Server) Ready(t testing.TB) {
 	t.Helper()
-	for range 600 {
+	var look struct {
+		Ready   bool     `json:"ready"`
+		Missing []string `json:"missing"`
+	}
+	for range 3000 {
 		response, err := http.Get(s.Address + "/readyz")
 		if err == nil {
-			_ = response.Body.Close() // only the status counts
-			if response.StatusCode == http.StatusOK {
-				return
-			}
+			err = json.NewDecoder(response.Body).Decode(&look)
+			_ = response.Body.Close() // it was read
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if look.Ready || slices.Equal(look.Missing, []string{"clock"}) {
+			return
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatal("the server is not ready after six seconds")
+	t.Fatalf("the server is not ready after half a minute: it lacks %q", look.Missing)
 }
 
 // Code waits for the newest code that was sent to an address.
