@@ -796,7 +796,7 @@ func readmeClients(t *tree) (found []finding) {
 	return found
 }
 
-var twoNumbers = regexp.MustCompile(`(?:^|[^\d.])v?(\d+\.\d+)\b`)
+var twoNumbers = regexp.MustCompile(`(?:^|[^\d.])(\d+\.\d+)\b`)
 
 // versionsIn are the first two numbers of the versions in a column of a page's
 // tables, of at most so many in a cell, or of all.

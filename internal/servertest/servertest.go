@@ -322,7 +322,7 @@ func (s *Server) Ready(t testing.TB) {
 		Ready   bool     `json:"ready"`
 		Missing []string `json:"missing"`
 	}
-	for range 3000 {
+	for range 600 {
 		response, err := http.Get(s.Address + "/readyz")
 		if err == nil {
 			err = json.NewDecoder(response.Body).Decode(&look)
@@ -336,7 +336,7 @@ func (s *Server) Ready(t testing.TB) {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	t.Fatalf("the server is not ready after half a minute: it lacks %q", look.Missing)
+	t.Fatalf("the server is not ready after six seconds: it lacks %q", look.Missing)
 }
 
 // Code waits for the newest code that was sent to an address.

@@ -22,9 +22,9 @@ func (l *Locked) Error() string {
 	return fmt.Sprintf("another postern serves this database: process %d (lock file %s)", l.PID, l.Path)
 }
 
-// lockFile takes an advisory lock that lasts until the file is closed or the
-// process ends, and writes our pid into the file for whoever comes second. The
-// file stays: removing it would let two processes lock two files of one name.
+// lockFile takes an advisory lock that lasts until unlockFile or the end of the
+// process, and writes our pid into the file for whoever comes second. The file
+// stays: removing it would let two processes lock two files of one name.
 func lockFile(path string) (*os.File, error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
